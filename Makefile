@@ -1,0 +1,48 @@
+# One command each; continuous integration calls exactly these. `PYTHON=python3.12 make setup` picks an interpreter.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := .venvs/demo
+export OMP_NUM_THREADS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-test setup-demo demo test fast integration check bench docs notebooks clean
+
+help: ## what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: ## .venv with the project installed
+	@scripts/environment $(VENV) locks/base.txt --editable '.[all]'
+
+setup-test: setup
+	@scripts/environment $(VENV) locks/base.txt --editable '.[all,dashboards]' --group lint --group test --group notebooks
+
+setup-demo: setup
+	@scripts/environment $(DEMO) locks/demo.txt '.' --requirement scripts/demo-requirements.txt --data 'nannyml==0.13.1'
+
+demo: setup setup-demo ## the main job: a true drift alarm on real traffic to a real model server
+	@$(BIN)/inferwatch demo
+
+test: check fast integration ## everything that must pass
+
+check: setup-test ## lint, types, imports
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/mypy && $(BIN)/mypy tests
+	@$(BIN)/lint-imports --no-cache
+
+fast: setup-test
+	@$(BIN)/pytest -m 'not integration and not slow'
+
+integration: setup-test setup-demo
+	@scripts/components
+	@$(BIN)/pytest -m 'integration or slow'
+
+bench: setup-test ## the benchmark table, peers beside ours
+	@$(BIN)/python -m benchmarks
+
+notebooks: setup-test ## run every notebook, executed copies in build/notebooks
+	@$(BIN)/python scripts/run_notebooks.py
+
+clean: ## back to a fresh clone
+	@rm -rf .venv .venvs build dist data .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,245 @@
+"""Rows: what a payload decodes into, and the matrix of numbers that detectors and explainers work on.
+
+A payload decodes into `Rows`: named columns whose cells keep the type they had on the wire. A `Schema` (the features of
+a reference) turns those into one float64 matrix of shape (n, d): a numeric feature as it is, a categorical one as the
+index of its category, an unseen category as the number of categories, and a missing value as NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inferwatch.errors import InvalidRows
+
+Matrix = NDArray[np.float64]
+"""A float64 array, (n, d) unless said otherwise."""
+
+Kind = Literal["numeric", "categorical"]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column as it came over the wire: `values` is (n,) of float64, int64, uint64, bool, or object.
+
+    Object cells are text, bytes, None (missing), numbers that fit no common dtype without loss, or nested lists.
+    """
+
+    name: str
+    values: NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """`count` rows as columns. `named` says whether the names came with the payload or merely state positions."""
+
+    columns: tuple[Column, ...]
+    count: int
+    named: bool = True
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The column names, in order."""
+        return tuple(column.name for column in self.columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """One input of a model. `categories` are texts, in the order of their codes; empty for numeric features."""
+
+    name: str
+    kind: Kind
+    categories: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Rows matched to a schema: `values` (n, d); the names of columns that were absent, and of those left over."""
+
+    values: Matrix
+    missing: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The features of a model in the order of the reference's columns."""
+
+    features: tuple[Feature, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The feature names, in order."""
+        return tuple(feature.name for feature in self.features)
+
+    @cached_property
+    def _encoders(self) -> Mapping[str, Callable[[NDArray[Any]], Matrix]]:
+        return {feature.name: _encoder(feature) for feature in self.features}
+
+    def encode(self, rows: Rows) -> Encoded:
+        """Return the rows as a matrix, columns matched by name, else by order.
+
+        A column the rows lack becomes NaN. Raises `InvalidRows` when neither names nor width fit, naming both.
+        """
+        by_name = {column.name: column for column in rows.columns} if rows.named else {}
+        found = [name for name in self.names if name in by_name]
+        if not found and len(rows.columns) == len(self.features):
+            by_name = dict(zip(self.names, rows.columns, strict=True))
+            found = list(self.names)
+        if not found:
+            raise InvalidRows(_mismatch(self.names, rows))
+        values = np.full((rows.count, len(self.features)), np.nan)
+        for index, name in enumerate(self.names):
+            column = by_name.get(name)
+            if column is not None:
+                values[:, index] = self._encoders[name](column.values)
+        known = set(self.names)
+        return Encoded(
+            values,
+            missing=tuple(name for name in self.names if name not in by_name),
+            extra=tuple(name for name in by_name if name not in known),
+        )
+
+    def decode(self, values: Matrix) -> list[list[Any]]:
+        """Return the rows of a matrix as plain values: numbers, category texts, None where missing."""
+        columns = [_plain(feature, values[:, index]) for index, feature in enumerate(self.features)]
+        return [list(row) for row in zip(*columns, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows of one stream in the order of the log, as a detector sees them.
+
+    `values` (n, d) as a `Schema` encodes them; `times_ns` (n,) event times; `payload_ids`, `keys` (n,) text and `index`
+    (n,) say which row of which request each one is. `since_ns` is the end of the window before.
+    """
+
+    values: Matrix
+    times_ns: NDArray[np.int64]
+    payload_ids: NDArray[np.object_]
+    keys: NDArray[np.object_]
+    index: NDArray[np.int32]
+    since_ns: int
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @classmethod
+    def of(cls, values: Matrix, *, times_ns: NDArray[np.int64] | None = None, since_ns: int = 0) -> Batch:
+        """Return a batch of bare rows, for notebooks, benchmarks and tests: one row a payload, one second apart."""
+        count = len(values)
+        times = times_ns if times_ns is not None else (np.arange(count, dtype=np.int64) + 1) * 1_000_000_000
+        labels = np.array([f"row-{number}" for number in range(count)], dtype=object)
+        return cls(np.asarray(values, dtype=np.float64), times, labels, labels, np.zeros(count, np.int32), since_ns)
+
+    @classmethod
+    def concat(cls, parts: Sequence[Batch]) -> Batch:
+        """Return the rows of all parts, in order."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(
+            np.concatenate([part.values for part in parts]),
+            np.concatenate([part.times_ns for part in parts]),
+            np.concatenate([part.payload_ids for part in parts]),
+            np.concatenate([part.keys for part in parts]),
+            np.concatenate([part.index for part in parts]),
+            parts[0].since_ns,
+        )
+
+    def slice(self, start: int, stop: int) -> Batch:
+        """Return rows `start` to `stop`."""
+        cut = slice(start, stop)
+        return Batch(
+            self.values[cut], self.times_ns[cut], self.payload_ids[cut], self.keys[cut], self.index[cut], self.since_ns
+        )
+
+
+def category(value: Any) -> str | None:  # noqa: ANN401 - any cell of any table
+    """Return the one text that stands for a cell as a category, so that 16, 16.0 and "16" are the same; None if missing.
+
+    >>> [category(cell) for cell in (16, 16.0, "16", True, 0.5, None, float("nan"))]
+    ['16', '16', '16', 'true', '0.5', None, None]
+    """
+    if value is None or value != value:
+        return None
+    if isinstance(value, (bool, np.bool_)):
+        return "true" if value else "false"
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
+        return str(int(value))
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return str(value)
+
+
+def _encoder(feature: Feature) -> Callable[[NDArray[Any]], Matrix]:
+    if feature.kind == "numeric":
+        return _numbers
+    codes: dict[Any, float] = {}
+    for code, text in enumerate(feature.categories):
+        codes[text] = float(code)
+        for parse in (int, float):
+            try:
+                number = parse(text)
+            except ValueError:
+                continue
+            if category(number) == text:
+                codes.setdefault(number, float(code))
+    for text, flag in (("true", True), ("false", False)):
+        if text in codes:
+            codes.setdefault(flag, codes[text])
+    unseen = float(len(feature.categories))
+
+    def encode(values: NDArray[Any]) -> Matrix:
+        cells = values.tolist()
+        try:
+            coded = [codes.get(cell, unseen) for cell in cells]
+        except TypeError:  # a cell that cannot be hashed is a nested list: no category at all
+            coded = [codes.get(category(cell), unseen) for cell in cells]
+        result = np.array(coded, dtype=np.float64)
+        if unseen in coded:
+            for index in np.flatnonzero(result == unseen):
+                text = category(cells[index])
+                result[index] = np.nan if text is None else codes.get(text, unseen)
+        return result
+
+    return encode
+
+
+def _numbers(values: NDArray[Any]) -> Matrix:
+    if values.dtype != object:
+        return values.astype(np.float64)
+    return np.array([_number(cell) for cell in values.tolist()], dtype=np.float64)
+
+
+def _number(cell: Any) -> float:  # noqa: ANN401 - any cell of any payload
+    if isinstance(cell, (int, float)):
+        try:
+            return float(cell)
+        except OverflowError:
+            return np.inf if cell > 0 else -np.inf
+    if isinstance(cell, (str, bytes)):
+        try:
+            return float(cell)
+        except ValueError:
+            return np.nan
+    return np.nan
+
+
+def _plain(feature: Feature, values: Matrix) -> list[Any]:
+    if feature.kind == "numeric":
+        return [None if np.isnan(cell) else cell for cell in values.tolist()]
+    names = (*feature.categories, "(unseen)")
+    return [None if np.isnan(cell) else names[int(cell)] for cell in values.tolist()]
+
+
+def _mismatch(names: Sequence[str], rows: Rows) -> str:
+    shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+    if not rows.named:
+        return f"rows have {len(rows.columns)} columns without names, the reference has {len(names)}: {shown}"
+    seen = ", ".join(rows.names[:8]) + (", ..." if len(rows.columns) > 8 else "")
+    return f"rows have {len(rows.columns)} columns ({seen}), none of which the reference has; it has {len(names)}: {shown}"
