@@ -1,0 +1,1 @@
+"""What crosses the wire: CloudEvents and the payloads of model servers' protocols."""

@@ -1,0 +1,343 @@
+"""CloudEvents 1.0 over HTTP: pure functions from headers and body to events, and back.
+
+Modes: binary (`ce-` headers), structured (`application/cloudevents+json`) and batch
+(`application/cloudevents-batch+json`). KServe's agent sends binary mode with the request's own content type on the
+event, so a structured content type beside `ce-` headers means structured mode only where the body is that same event.
+
+Reading is strict about what identifies an event (specversion, id, source, type, time, attribute names) and lenient
+about the rest:
+
+- header values are read as UTF-8, else Latin-1; then unquoted and percent-decoded once, as the HTTP binding asks
+  (3.1.3.2). `metadata` and `annotations` that are JSON as they stand are not percent-decoded: KServe sends them raw;
+- a repeated `ce-` header is a fault, unless its values are equal;
+- control characters and other code points that the CloudEvents type system bans are a fault in id, source and type;
+  elsewhere each becomes U+FFFD;
+- a time must fit 64-bit nanoseconds (years 1678 to 2262);
+- secret headers leave `metadata` here (`privacy`), and extensions of such a name are dropped;
+- an extension `truncated` with the value `true` says that the sender cut the body.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any, Final
+from urllib.parse import unquote
+
+import orjson
+
+from inferwatch.clock import format_time, parse_time
+from inferwatch.errors import Fault, InvalidEvent
+from inferwatch.events import CloudEvent
+from inferwatch.wire.privacy import is_secret, public_metadata
+
+_PREFIXES: Final = frozenset({b"ce-", b"Ce-", b"CE-", b"cE-"})
+_NAME: Final = re.compile(r"[a-z0-9]+")
+_BANNED: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
+_ENCODED: Final = re.compile(r"[^!#$&-~]")
+_NOT_VISIBLE: Final = re.compile(r"[^ -~]")
+_JSON_TYPE: Final = re.compile(r"[^;]*[/+]json\s*(?:;|$)", re.IGNORECASE)
+_RAW_JSON: Final = ("metadata", "annotations")
+_CONTEXT: Final = ("specversion", "id", "source", "type", "time", "datacontenttype")
+_IDENTITY: Final = ("id", "source", "type")
+_REQUIRED: Final = ("specversion", *_IDENTITY)
+_INT64: Final = 2**63
+
+
+class _Faults(list[Fault]):
+    """Faults as they are found; the first one names the reason."""
+
+    reason = ""
+
+    def note(self, reason: str, path: str, message: str) -> None:
+        self.reason = self.reason or reason
+        self.append(Fault(path, message))
+
+
+def from_http(
+    headers: Iterable[tuple[bytes, bytes]], body: bytes, *, truncated: bool = False
+) -> list[CloudEvent | InvalidEvent]:
+    """Return the events of an HTTP message, one entry each: an event, or every fault of what is none.
+
+    `truncated` says that `body` is the beginning of a longer one. A structured or batch body that cannot be parsed is
+    one `InvalidEvent`; an empty batch is an empty list. `InvalidEvent.reason` is one of missing_attribute,
+    bad_specversion, bad_time, bad_character, bad_name, bad_type, duplicate_attribute, bad_json, bad_base64,
+    ambiguous_data, bad_format, too_large.
+    """
+    faults = _Faults()
+    attributes, content_type = _read_headers(headers, faults)
+    if content_type is not None and content_type[:23].lower() == "application/cloudevents":
+        events = _from_body(content_type, body, truncated)
+        if not attributes or _same_event(events, attributes):
+            return events
+    try:
+        return [_event(attributes, content_type, body, truncated, faults)]
+    except InvalidEvent as invalid:
+        return [invalid]
+
+
+def to_http(event: CloudEvent) -> tuple[list[tuple[str, str]], bytes]:
+    """Return the headers and the body of the event in binary mode, values percent-encoded as the binding asks."""
+    headers = [("ce-specversion", "1.0"), ("ce-id", _encode(event.id)), ("ce-source", _encode(event.source))]
+    headers.append(("ce-type", _encode(event.type)))
+    if event.time_ns is not None:
+        headers.append(("ce-time", format_time(event.time_ns)))
+    headers.extend((f"ce-{name}", _encode(value)) for name, value in event.extensions.items())
+    if event.truncated and "truncated" not in event.extensions:
+        headers.append(("ce-truncated", "true"))
+    if event.content_type:
+        headers.append(("content-type", _NOT_VISIBLE.sub("", event.content_type)))
+    return headers, event.data
+
+
+def to_structured(event: CloudEvent) -> bytes:
+    """Return the event as one JSON object: JSON data as JSON, other text as a string, anything else in base64."""
+    fields: dict[str, Any] = dict(event.attributes())
+    if event.truncated:
+        fields.setdefault("truncated", "true")
+    return orjson.dumps(fields | _data_field(event))
+
+
+def from_structured(fields: Mapping[str, Any]) -> CloudEvent:
+    """Return the event of a parsed JSON object. JSON data is written anew, compactly, with the same values.
+
+    Raises `InvalidEvent` with every fault.
+    """
+    faults = _Faults()
+    attributes = _read_fields(fields, faults)
+    content_type = attributes.get("datacontenttype")
+    data = _read_data(fields, content_type, faults)
+    return _event(attributes, content_type, data, False, faults)
+
+
+def _from_body(content_type: str, body: bytes, truncated: bool) -> list[CloudEvent | InvalidEvent]:
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind not in ("application/cloudevents", "application/cloudevents+json", "application/cloudevents-batch+json"):
+        return [_invalid("bad_format", f"{kind[:64]!r} is not supported; JSON is")]
+    batch = "batch" in kind
+    if truncated:
+        return [_invalid("too_large", "the body is larger than the receiver keeps, so its events cannot be read")]
+    try:
+        parsed = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        return [_invalid("bad_json", str(error))]
+    if batch and not isinstance(parsed, list):
+        return [_invalid("bad_json", "a batch is a JSON array of events")]
+    return [_member(fields) for fields in (parsed if batch else [parsed])]
+
+
+def _member(fields: Any) -> CloudEvent | InvalidEvent:  # noqa: ANN401 - any JSON
+    if not isinstance(fields, dict):
+        return _invalid("bad_json", "an event is a JSON object")
+    try:
+        return from_structured(fields)
+    except InvalidEvent as invalid:
+        return invalid
+
+
+def _invalid(reason: str, message: str) -> InvalidEvent:
+    return InvalidEvent([Fault("", message)], reason)
+
+
+def _same_event(events: list[CloudEvent | InvalidEvent], attributes: Mapping[str, str]) -> bool:
+    given = [name for name in ("id", "type") if name in attributes]
+    if not given or len(events) != 1:
+        return True
+    event = events[0]
+    return isinstance(event, CloudEvent) and all(getattr(event, name) == attributes[name] for name in given)
+
+
+def _read_headers(headers: Iterable[tuple[bytes, bytes]], faults: _Faults) -> tuple[dict[str, str], str | None]:
+    attributes: dict[str, str] = {}
+    content_type = None
+    for name, value in headers:
+        if name[:3] in _PREFIXES:
+            attribute = _attribute(name)
+            text = _text(value)
+            if "%" in text or text[:1] == '"':
+                text = _decode(attribute, text)
+            if attributes.setdefault(attribute, text) != text:
+                faults.note("duplicate_attribute", attribute, "is given twice with different values")
+        elif len(name) == 12 and name.lower() == b"content-type":
+            content_type = _text(value) or None
+    return attributes, content_type
+
+
+@lru_cache(maxsize=1024)
+def _attribute(header: bytes) -> str:
+    return header[3:].decode("latin-1").lower()
+
+
+def _text(value: bytes) -> str:
+    try:
+        return str(value, "utf-8")
+    except UnicodeDecodeError:
+        return str(value, "latin-1")
+
+
+def _decode(attribute: str, text: str) -> str:
+    if attribute in _RAW_JSON:
+        try:
+            orjson.loads(text)
+        except orjson.JSONDecodeError:
+            pass
+        else:
+            return text
+    if len(text) > 1 and text[0] == text[-1] == '"':
+        text = re.sub(r"\\(.)", r"\1", text[1:-1])
+    try:
+        return unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        return text
+
+
+def _encode(value: str) -> str:
+    if _ENCODED.search(value) is None:
+        return value
+    return _ENCODED.sub(lambda match: "".join(f"%{byte:02X}" for byte in match[0].encode("utf-8", "replace")), value)
+
+
+def _event(
+    attributes: dict[str, str], content_type: str | None, data: bytes, truncated: bool, faults: _Faults
+) -> CloudEvent:
+    version = attributes.get("specversion")
+    if version != "1.0" or not all(attributes.get(name) for name in _IDENTITY):
+        _note_identity(attributes, faults)
+    if not "".join(attributes.values()).isprintable():
+        attributes = _cleaned(attributes, faults)
+    if content_type is None:
+        content_type = attributes.get("datacontenttype")
+    elif not content_type.isprintable():
+        content_type = _BANNED.sub("\ufffd", content_type)
+    time_ns = _time(attributes.get("time"), faults)
+    extensions = _extensions(attributes, faults)
+    if faults:
+        raise InvalidEvent(faults, faults.reason)
+    if extensions.get("truncated") == "true":
+        truncated = True
+    return CloudEvent(
+        attributes["id"], attributes["source"], attributes["type"], time_ns, content_type, extensions, data, truncated
+    )
+
+
+def _note_identity(attributes: Mapping[str, str], faults: _Faults) -> None:
+    version = attributes.get("specversion")
+    if version is not None and version != "1.0":
+        faults.note("bad_specversion", "specversion", f"{version[:16]!r} is not supported; 1.0 is")
+    for name in _REQUIRED:
+        if name not in attributes:
+            faults.note("missing_attribute", name, "is missing")
+        elif not attributes[name]:
+            faults.note("missing_attribute", name, "is empty")
+
+
+def _cleaned(attributes: Mapping[str, str], faults: _Faults) -> dict[str, str]:
+    for name in _IDENTITY:
+        if _BANNED.search(attributes.get(name, "")):
+            faults.note("bad_character", name, "holds a control character or another that CloudEvents bans")
+    return {name: _BANNED.sub("\ufffd", value) for name, value in attributes.items()}
+
+
+def _time(text: str | None, faults: _Faults) -> int | None:
+    if text is None:
+        return None
+    try:
+        if text[19:20] == "." and text[-1] == "Z" and text.isascii() and text[20:-1].isdigit():
+            instant = _second(text[:19]) + int(text[20:29].rstrip("Z").ljust(9, "0"))
+        else:
+            instant = parse_time(text)
+    except ValueError as error:
+        faults.note("bad_time", "time", str(error))
+        return None
+    if not -_INT64 <= instant < _INT64:
+        faults.note("bad_time", "time", f"{text[:64]!r} is outside the years 1678 to 2262")
+    return instant
+
+
+@lru_cache(maxsize=1024)
+def _second(text: str) -> int:
+    return parse_time(f"{text}Z")
+
+
+def _extensions(attributes: Mapping[str, str], faults: _Faults) -> dict[str, str]:
+    extensions: dict[str, str] = {}
+    for name, value in attributes.items():
+        if name in _CONTEXT:
+            continue
+        verdict = _judge(name)
+        if verdict == "bad":
+            faults.note("bad_name", name[:64], "is no attribute name; those have lower-case letters and digits only")
+        elif verdict == "keep":
+            extensions[name] = value
+    if "metadata" in extensions:
+        metadata = public_metadata(extensions["metadata"])
+        if metadata is None:
+            del extensions["metadata"]
+        else:
+            extensions["metadata"] = metadata
+    return extensions
+
+
+@lru_cache(maxsize=1024)
+def _judge(name: str) -> str:
+    if is_secret(name):
+        return "drop"
+    return "keep" if _NAME.fullmatch(name) and name != "data" else "bad"
+
+
+def _read_fields(fields: Mapping[str, Any], faults: _Faults) -> dict[str, str]:
+    attributes: dict[str, str] = {}
+    for given, value in fields.items():
+        name = given.lower()
+        if value is None or name in ("data", "data_base64"):
+            continue
+        if isinstance(value, str):
+            text = value
+        elif isinstance(value, (bool, int, float)) and name not in _CONTEXT:
+            text = orjson.dumps(value).decode()
+        else:
+            faults.note("bad_type", name[:64], f"is {_type_name(value)}; allowed is a string")
+            continue
+        if attributes.setdefault(name, text) != text:
+            faults.note("duplicate_attribute", name[:64], "is given twice with different values")
+    return attributes
+
+
+def _type_name(value: Any) -> str:  # noqa: ANN401 - any JSON
+    return {dict: "an object", list: "an array", bool: "a boolean"}.get(type(value), "a number")
+
+
+def _read_data(fields: Mapping[str, Any], content_type: str | None, faults: _Faults) -> bytes:
+    encoded, data = fields.get("data_base64"), fields.get("data")
+    if encoded is None:
+        if data is None:
+            return b""
+        text = isinstance(data, str) and content_type is not None and not _JSON_TYPE.match(content_type)
+        return data.encode() if text else orjson.dumps(data)
+    if data is not None:
+        faults.note("ambiguous_data", "data", "is given beside data_base64; only one of them is allowed")
+    if not isinstance(encoded, str):
+        faults.note("bad_type", "data_base64", f"is {_type_name(encoded)}; allowed is a string")
+        return b""
+    try:
+        return b64decode(encoded, validate=True)
+    except ValueError as error:
+        faults.note("bad_base64", "data_base64", str(error))
+        return b""
+
+
+def _data_field(event: CloudEvent) -> dict[str, Any]:
+    if not event.data:
+        return {}
+    if event.content_type is None or _JSON_TYPE.match(event.content_type):
+        try:
+            orjson.loads(event.data)
+        except orjson.JSONDecodeError:
+            return {"data_base64": b64encode(event.data).decode()}
+        return {"data": orjson.Fragment(event.data)}
+    try:
+        return {"data": event.data.decode()}
+    except UnicodeDecodeError:
+        return {"data_base64": b64encode(event.data).decode()}
