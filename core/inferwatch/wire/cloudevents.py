@@ -33,14 +33,12 @@ from inferwatch.errors import Fault, InvalidEvent
 from inferwatch.events import CloudEvent
 from inferwatch.wire.privacy import is_secret, public_metadata
 
-_PREFIXES: Final = frozenset({b"ce-", b"Ce-", b"CE-", b"cE-"})
 _NAME: Final = re.compile(r"[a-z0-9]+")
 _BANNED: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
-_ENCODED: Final = re.compile(r"[^!#$&-~]")
 _NOT_VISIBLE: Final = re.compile(r"[^ -~]")
 _JSON_TYPE: Final = re.compile(r"[^;]*[/+]json\s*(?:;|$)", re.IGNORECASE)
 _RAW_JSON: Final = ("metadata", "annotations")
-_CONTEXT: Final = ("specversion", "id", "source", "type", "time", "datacontenttype")
+_CONTEXT: Final = frozenset({"specversion", "id", "source", "type", "time", "datacontenttype"})
 _IDENTITY: Final = ("id", "source", "type")
 _REQUIRED: Final = ("specversion", *_IDENTITY)
 _INT64: Final = 2**63
@@ -67,13 +65,14 @@ def from_http(
     ambiguous_data, bad_format, too_large.
     """
     faults = _Faults()
-    attributes, content_type = _read_headers(headers, faults)
-    if content_type is not None and content_type[:23].lower() == "application/cloudevents":
+    attributes = _read_headers(headers, faults)
+    content_type = attributes.get("datacontenttype", "")
+    if content_type[:23].lower() == "application/cloudevents":
         events = _from_body(content_type, body, truncated)
-        if not attributes or _same_event(events, attributes):
+        if _same_event(events, attributes):
             return events
     try:
-        return [_event(attributes, content_type, body, truncated, faults)]
+        return [_event(attributes, body, truncated, faults)]
     except InvalidEvent as invalid:
         return [invalid]
 
@@ -107,9 +106,8 @@ def from_structured(fields: Mapping[str, Any]) -> CloudEvent:
     """
     faults = _Faults()
     attributes = _read_fields(fields, faults)
-    content_type = attributes.get("datacontenttype")
-    data = _read_data(fields, content_type, faults)
-    return _event(attributes, content_type, data, False, faults)
+    data = _read_data(fields, attributes.get("datacontenttype"), faults)
+    return _event(attributes, data, False, faults)
 
 
 def _from_body(content_type: str, body: bytes, truncated: bool) -> list[CloudEvent | InvalidEvent]:
@@ -143,38 +141,37 @@ def _invalid(reason: str, message: str) -> InvalidEvent:
 
 def _same_event(events: list[CloudEvent | InvalidEvent], attributes: Mapping[str, str]) -> bool:
     given = [name for name in ("id", "type") if name in attributes]
-    if not given or len(events) != 1:
+    if not given:
         return True
-    event = events[0]
+    event = events[0] if len(events) == 1 else None
     return isinstance(event, CloudEvent) and all(getattr(event, name) == attributes[name] for name in given)
 
 
-def _read_headers(headers: Iterable[tuple[bytes, bytes]], faults: _Faults) -> tuple[dict[str, str], str | None]:
+def _read_headers(headers: Iterable[tuple[bytes, bytes]], faults: _Faults) -> dict[str, str]:
     attributes: dict[str, str] = {}
-    content_type = None
-    for name, value in headers:
-        if name[:3] in _PREFIXES:
-            attribute = _attribute(name)
-            text = _text(value)
-            if "%" in text or text[:1] == '"':
-                text = _decode(attribute, text)
-            if attributes.setdefault(attribute, text) != text:
-                faults.note("duplicate_attribute", attribute, "is given twice with different values")
-        elif len(name) == 12 and name.lower() == b"content-type":
-            content_type = _text(value) or None
-    return attributes, content_type
+    for header, value in headers:
+        name = _attribute(header)
+        if name is None:
+            continue
+        try:
+            text = value.decode()
+        except UnicodeDecodeError:
+            text = value.decode("latin-1")
+        if ("%" in text or text[:1] == '"') and name != "datacontenttype":
+            text = _decode(name, text)
+        if name not in attributes:
+            attributes[name] = text
+        elif attributes[name] != text:
+            faults.note("duplicate_attribute", name[:64], "is given twice with different values")
+    return attributes
 
 
 @lru_cache(maxsize=1024)
-def _attribute(header: bytes) -> str:
-    return header[3:].decode("latin-1").lower()
-
-
-def _text(value: bytes) -> str:
-    try:
-        return str(value, "utf-8")
-    except UnicodeDecodeError:
-        return str(value, "latin-1")
+def _attribute(header: bytes) -> str | None:
+    name = header.decode("latin-1").lower()
+    if name == "content-type":
+        return "datacontenttype"
+    return name[3:] if name.startswith("ce-") and name != "ce-datacontenttype" else None
 
 
 def _decode(attribute: str, text: str) -> str:
@@ -194,31 +191,33 @@ def _decode(attribute: str, text: str) -> str:
 
 
 def _encode(value: str) -> str:
-    if _ENCODED.search(value) is None:
-        return value
-    return _ENCODED.sub(lambda match: "".join(f"%{byte:02X}" for byte in match[0].encode("utf-8", "replace")), value)
+    text = value.replace("%", "%25").replace('"', "%22").replace(" ", "%20")
+    if _NOT_VISIBLE.search(text) is None:
+        return text
+    return _NOT_VISIBLE.sub(lambda match: "".join(f"%{byte:02X}" for byte in match[0].encode("utf-8", "replace")), text)
 
 
-def _event(
-    attributes: dict[str, str], content_type: str | None, data: bytes, truncated: bool, faults: _Faults
-) -> CloudEvent:
-    version = attributes.get("specversion")
-    if version != "1.0" or not all(attributes.get(name) for name in _IDENTITY):
+def _event(attributes: dict[str, str], data: bytes, truncated: bool, faults: _Faults) -> CloudEvent:
+    get = attributes.get
+    if get("specversion") != "1.0" or not (get("id") and get("source") and get("type")):
         _note_identity(attributes, faults)
     if not "".join(attributes.values()).isprintable():
         attributes = _cleaned(attributes, faults)
-    if content_type is None:
-        content_type = attributes.get("datacontenttype")
-    elif not content_type.isprintable():
-        content_type = _BANNED.sub("\ufffd", content_type)
-    time_ns = _time(attributes.get("time"), faults)
+    time_ns = _time(get("time"), faults)
     extensions = _extensions(attributes, faults)
     if faults:
         raise InvalidEvent(faults, faults.reason)
     if extensions.get("truncated") == "true":
         truncated = True
     return CloudEvent(
-        attributes["id"], attributes["source"], attributes["type"], time_ns, content_type, extensions, data, truncated
+        attributes["id"],
+        attributes["source"],
+        attributes["type"],
+        time_ns,
+        attributes.get("datacontenttype") or None,
+        extensions,
+        data,
+        truncated,
     )
 
 
@@ -262,29 +261,28 @@ def _second(text: str) -> int:
 
 
 def _extensions(attributes: Mapping[str, str], faults: _Faults) -> dict[str, str]:
-    extensions: dict[str, str] = {}
-    for name, value in attributes.items():
-        if name in _CONTEXT:
-            continue
-        verdict = _judge(name)
-        if verdict == "bad":
-            faults.note("bad_name", name[:64], "is no attribute name; those have lower-case letters and digits only")
-        elif verdict == "keep":
-            extensions[name] = value
-    if "metadata" in extensions:
-        metadata = public_metadata(extensions["metadata"])
-        if metadata is None:
+    extensions = {name: value for name, value in attributes.items() if _is_extension(name)}
+    if len(extensions) + len(_CONTEXT & attributes.keys()) < len(attributes):
+        _note_names(attributes, faults)
+    metadata = extensions.get("metadata")
+    if metadata is not None:
+        public = public_metadata(metadata)
+        if public is None:
             del extensions["metadata"]
-        else:
-            extensions["metadata"] = metadata
+        elif public is not metadata:
+            extensions["metadata"] = public
     return extensions
 
 
 @lru_cache(maxsize=1024)
-def _judge(name: str) -> str:
-    if is_secret(name):
-        return "drop"
-    return "keep" if _NAME.fullmatch(name) and name != "data" else "bad"
+def _is_extension(name: str) -> bool:
+    return name not in _CONTEXT and name != "data" and _NAME.fullmatch(name) is not None and not is_secret(name)
+
+
+def _note_names(attributes: Mapping[str, str], faults: _Faults) -> None:
+    for name in attributes:
+        if name not in _CONTEXT and not _is_extension(name) and not is_secret(name):
+            faults.note("bad_name", name[:64], "is no attribute name; those have lower-case letters and digits only")
 
 
 def _read_fields(fields: Mapping[str, Any], faults: _Faults) -> dict[str, str]:
