@@ -1,0 +1,142 @@
+"""SQLite files: opened with one clear sentence for everything that can be wrong with them, and never replaced.
+
+A file that is there is either good or refused: it is created under another name and moved into place when complete,
+so that an empty or short one is always damage.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+from urllib.parse import quote
+
+from inferwatch.errors import PayloadLogError
+
+QUICK_CHECK_BYTES = 64 * 1024 * 1024
+"""Files up to this size are checked page by page when they are opened (about 0.1 s); of larger ones the ends are."""
+
+_BUSY_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """What a database file must be: statements that create it, a mark in its header, and a version."""
+
+    name: str
+    application_id: int
+    version: int
+    script: str
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Raise `PayloadLogError`, which names the file, in place of what SQLite or the operating system raise."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise PayloadLogError(f"{path}: {error}") from error
+    except PayloadLogError:
+        raise
+    except OSError as error:
+        raise PayloadLogError(f"{path}: {error.strerror or error}") from error
+
+
+def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+    """Return a connection for one thread at a time, without implicit transactions."""
+    address = f"file:{quote(str(path.absolute()))}?mode={'ro' if read_only else 'rw'}"
+    return sqlite3.connect(address, uri=True, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+
+
+def lock_directory(directory: Path, name: str) -> IO[str]:
+    """Return an open file that keeps every other process out of the directory until it is closed.
+
+    Creates the directory. The lock is the kernel's and ends with the process, however that ends.
+    """
+    path = directory / name
+    with translated(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+    with translated(path):
+        file = path.open("a+", encoding="ascii")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.seek(0)
+        owner = file.read(32).strip() or "unknown"
+        file.close()
+        raise PayloadLogError(f"{directory}: in use by another process (id {owner})") from error
+    file.truncate(0)
+    file.write(f"{os.getpid()}\n")
+    file.flush()
+    return file
+
+
+def open_database(path: Path, schema: Schema, *, read_only: bool = False) -> sqlite3.Connection:
+    """Return a connection to a database of this schema, in WAL mode; a new one where there is none.
+
+    Raises `PayloadLogError` for a damaged file, another kind of file, or one of a later version.
+    """
+    if not path.exists():
+        if read_only or Path(f"{path}-wal").exists():
+            raise PayloadLogError(f"{path}: there is no such file")
+        _create(path, schema)
+    with translated(path):
+        _require_header(path)
+        connection = connect(path, read_only=read_only)
+        try:
+            _verify(connection, path, schema)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def _create(path: Path, schema: Schema) -> None:
+    draft = path.with_name(f"{path.name}.new")
+    with translated(path):
+        draft.unlink(missing_ok=True)
+        draft.touch()
+        connection = connect(draft)
+        try:
+            connection.executescript(
+                f"PRAGMA journal_mode = WAL; PRAGMA application_id = {schema.application_id};"
+                f"PRAGMA user_version = {schema.version}; {schema.script}"
+            )
+        finally:
+            connection.close()
+        draft.replace(path)
+        _sync_directory(path.parent)
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _require_header(path: Path) -> None:
+    with path.open("rb") as file:
+        if file.read(16) != b"SQLite format 3\0":
+            raise PayloadLogError(f"{path}: damaged, this is no SQLite database")
+
+
+def _verify(connection: sqlite3.Connection, path: Path, schema: Schema) -> None:
+    """Reading the page count makes SQLite compare it with the file's size, so a file cut short is found here."""
+    connection.execute("PRAGMA page_count").fetchone()
+    (mark,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if mark != schema.application_id:
+        raise PayloadLogError(f"{path}: this is no {schema.name}")
+    if version > schema.version:
+        raise PayloadLogError(f"{path}: written by a later version (format {version}; this one reads {schema.version})")
+    if path.stat().st_size <= QUICK_CHECK_BYTES:
+        (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise PayloadLogError(f"{path}: damaged, {verdict}")

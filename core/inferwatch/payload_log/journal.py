@@ -1,0 +1,271 @@
+"""The journal: the append-only log of raw events that everything else is computed from.
+
+One process writes, through one thread, in group commits: what arrives while a transaction is under way makes up the
+next one. Counts are kept in the transaction of the events they count, so that the ledger is exact after any crash.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter, deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+from inferwatch.clock import Clock, SystemClock
+from inferwatch.errors import PayloadLogError
+from inferwatch.events import CloudEvent
+from inferwatch.payload_log.database import lock_directory, open_database, translated
+from inferwatch.payload_log.entry import Entry, Row, is_ahead, pack
+from inferwatch.payload_log.ledger import Ledger, Outcome, Tally
+from inferwatch.payload_log.reader import END, FILE_NAME, SCHEMA, JournalReader
+
+logger = logging.getLogger(__name__)
+
+LOCK_NAME = "log.lock"
+
+Durability = Literal["process", "disk"]
+"""What a committed event survives: the end of the process at any moment, or a loss of power as well (fsync)."""
+
+_GROUP_BYTES = 8 * 1024 * 1024
+_ROW_BYTES = 1024
+_RETRY_S = 1.0
+_CHECKPOINT_PAGES = 4096
+_INSERT = "INSERT INTO events (key, arrival_ns, head, data) VALUES (?, ?, ?, ?) ON CONFLICT (key) DO NOTHING"
+_COUNT = "INSERT INTO counts VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count"
+
+
+@dataclass(slots=True)
+class _Group:
+    """What is committed in one transaction, and the future of everybody who waits for it."""
+
+    rows: list[Row] = field(default_factory=list)
+    counts: list[tuple[Outcome, str]] = field(default_factory=list)
+    size_bytes: int = 0
+    done: Future[int] = field(default_factory=Future)
+
+
+class Journal:
+    """Appends events, reads them by offset, and keeps their account. Every method may be called from any thread."""
+
+    def __init__(self, directory: Path, *, durability: Durability, max_inflight_bytes: int, clock: Clock) -> None:
+        self.directory = directory
+        self.max_inflight_bytes = max_inflight_bytes
+        self._path = directory / FILE_NAME
+        self._clock = clock
+        self._lock_file = lock_directory(directory, LOCK_NAME)
+        try:
+            self._connection = open_database(self._path, SCHEMA)
+            self._reader = JournalReader(directory)
+            with translated(self._path):
+                self._connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'disk' else 'NORMAL'}")
+                self._connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+            self._tally = self._reader.tally()
+            self._end = self._reader.end()
+        except BaseException:
+            self._lock_file.close()
+            raise
+        self._groups: deque[_Group] = deque()
+        self._waiting_bytes = 0
+        self._refused: Counter[str] = Counter()
+        self._fault: str | None = None
+        self._closing = False
+        self._changed = threading.Condition()
+        self._committed = threading.Condition()
+        self._writer = threading.Thread(target=self._write, name="inferwatch-journal", daemon=True)
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path | str,
+        durability: Durability = "process",
+        *,
+        max_inflight_bytes: int = 256 * 1024 * 1024,
+        clock: Clock | None = None,
+    ) -> Self:
+        """Open the journal of a directory, making both where they are absent, and start its writer.
+
+        Raises `PayloadLogError`: a damaged file or one of a later version, a directory that cannot be written, another
+        process that has it open.
+        """
+        journal = cls(
+            Path(directory),
+            durability=durability,
+            max_inflight_bytes=max_inflight_bytes,
+            clock=clock or SystemClock(),
+        )
+        journal._writer.start()
+        return journal
+
+    @property
+    def fault(self) -> str | None:
+        """Why events are refused at present; None while they are taken."""
+        return self._fault
+
+    @property
+    def waiting_bytes(self) -> int:
+        """The size of what waits for its commit, at most `max_inflight_bytes`."""
+        return self._waiting_bytes
+
+    def append(
+        self, events: Sequence[CloudEvent] = (), *, ignored: Sequence[str] = (), malformed: Sequence[str] = ()
+    ) -> Future[int]:
+        """Take what was received; the future is done, with the last offset, once all of it is committed.
+
+        An event that is there already counts as `duplicate`. `ignored` holds types, `malformed` reasons of what is
+        counted only. The future is shared by all that is committed together: do not cancel it. It fails with
+        `PayloadLogError` where the commit does; everything in it then counts as refused, reason `storage`.
+
+        Raises `PayloadLogError` at once where too much waits already (refused, reason `overloaded`) or after `close`.
+        """
+        arrival_ns = self._clock.now_ns()
+        rows = [pack(event, arrival_ns) for event in events]
+        counts: list[tuple[Outcome, str]] = [("clamped", "") for event in events if is_ahead(event, arrival_ns)]
+        counts += [("ignored", kind) for kind in ignored]
+        counts += [("malformed", reason) for reason in malformed]
+        size_bytes = sum(_ROW_BYTES + len(row[3]) for row in rows)
+        with self._changed:
+            if self._closing:
+                raise PayloadLogError(f"{self._path}: closed")
+            if self._waiting_bytes and self._waiting_bytes + size_bytes > self.max_inflight_bytes:
+                self._refuse("overloaded", len(rows) + len(ignored) + len(malformed))
+                raise PayloadLogError(f"{self._path}: {self._waiting_bytes} bytes wait to be written, try again later")
+            group = self._open_group()
+            group.rows += rows
+            group.counts += counts
+            group.size_bytes += size_bytes
+            self._waiting_bytes += size_bytes
+            self._changed.notify()
+        return group.done
+
+    def refuse(self, reason: str, count: int = 1) -> None:
+        """Count events that were turned away before they came here."""
+        with self._changed:
+            self._refuse(reason, count)
+
+    def read(self, after: int, limit: int, *, max_bytes: int = 64 * 1024 * 1024) -> list[Entry]:
+        """Return up to `limit` entries behind the offset `after`, in order, and no more than fill `max_bytes`."""
+        return self._reader.read(after, limit, max_bytes=max_bytes)
+
+    def get(self, offset: int) -> Entry | None:
+        """Return the entry at an offset; None where there is none."""
+        return self._reader.get(offset)
+
+    def end(self) -> int:
+        """Return the last offset committed, 0 for an empty journal."""
+        return self._end
+
+    def wait(self, after: int, timeout_s: float) -> bool:
+        """Sleep until an offset beyond `after` is committed; False after the timeout, or when the journal closes."""
+        with self._committed:
+            self._committed.wait_for(lambda: self._end > after or self._closing, timeout_s)
+            return self._end > after
+
+    def ledger(self) -> Ledger:
+        """Return the account of every event received so far; what waits for its commit is not yet in it."""
+        with self._committed:
+            tally = self._tally.copy()
+            for reason, count in self._refused.items():
+                tally.add("refused", reason, count)
+        return tally.ledger()
+
+    def close(self) -> None:
+        """Commit what was taken, then release the files. Later calls of `append` raise."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._writer.join()
+        with self._committed:
+            self._committed.notify_all()
+        self._reader.close()
+        self._connection.close()
+        self._lock_file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open_group(self) -> _Group:
+        if not self._groups or self._groups[-1].size_bytes >= _GROUP_BYTES:
+            self._groups.append(_Group())
+        return self._groups[-1]
+
+    def _refuse(self, reason: str, count: int) -> None:
+        with self._committed:
+            self._refused[reason] += count
+
+    def _write(self) -> None:
+        while (group := self._next_group()) is not None:
+            self._settle(group)
+        if self._refused:
+            self._settle(_Group())
+
+    def _next_group(self) -> _Group | None:
+        """Wait for a group; None at the end. While there is a fault an empty one probes each second if it has gone."""
+        with self._changed:
+            while not self._groups and not self._closing:
+                if not self._changed.wait(_RETRY_S if self._fault else None):
+                    return _Group()
+            return self._groups.popleft() if self._groups else None
+
+    def _settle(self, group: _Group) -> None:
+        try:
+            end = self._commit(group)
+        except Exception as error:  # noqa: BLE001 - a writer that ended would leave every sender waiting
+            self._fail(group, error)
+            group.done.set_exception(error if isinstance(error, PayloadLogError) else PayloadLogError(repr(error)))
+        else:
+            group.done.set_result(end)
+
+    def _commit(self, group: _Group) -> int:
+        with self._committed:
+            refused = self._refused.copy()
+        tally = self._tally.copy()
+        with translated(self._path):
+            end = self._transaction(group, refused, tally)
+        with self._changed:
+            self._waiting_bytes -= group.size_bytes
+        with self._committed:
+            self._tally, self._end, self._fault = tally, end, None
+            self._refused -= refused
+            self._committed.notify_all()
+        return end
+
+    def _fail(self, group: _Group, error: Exception) -> None:
+        if self._fault is None:
+            logger.warning("events are refused until the payload log can be written again: %s", error)
+        taken = len(group.rows) + sum(outcome != "clamped" for outcome, _ in group.counts)
+        with self._changed:
+            self._waiting_bytes -= group.size_bytes
+        with self._committed:
+            self._fault = str(error)
+            if taken:
+                self._refused["storage"] += taken
+
+    def _transaction(self, group: _Group, refused: Counter[str], tally: Tally) -> int:
+        """Write a group with its counts, all or nothing, and add these to the tally."""
+        cursor = self._connection.cursor()
+        cursor.execute("BEGIN IMMEDIATE")
+        try:
+            stored = cursor.executemany(_INSERT, group.rows).rowcount if group.rows else 0
+            counts = Counter(group.counts)
+            counts["stored", ""] += stored
+            counts["duplicate", ""] += len(group.rows) - stored
+            for reason, count in refused.items():
+                counts["refused", reason] += count
+            cursor.executemany(_COUNT, [(*tally.add(*key, count), count) for key, count in counts.items() if count])
+            (end,) = cursor.execute(END).fetchone()
+            cursor.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.rollback()
+            raise
+        return int(end)

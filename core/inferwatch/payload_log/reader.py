@@ -1,0 +1,100 @@
+"""Reading the journal: from any thread, and from other processes while one of them writes."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from inferwatch.payload_log.database import Schema, open_database, translated
+from inferwatch.payload_log.entry import Entry, unpack
+from inferwatch.payload_log.ledger import Ledger, Tally
+
+FILE_NAME = "log.db"
+
+# AUTOINCREMENT: an offset is never given twice, whatever is erased, because checkpoints and indexes hold offsets.
+SCHEMA = Schema(
+    name="inferwatch payload log",
+    application_id=0x69664C67,
+    version=1,
+    script="""
+    CREATE TABLE events (
+        offset INTEGER PRIMARY KEY AUTOINCREMENT,
+        key BLOB NOT NULL UNIQUE, arrival_ns INTEGER NOT NULL, head BLOB NOT NULL, data BLOB NOT NULL
+    ) STRICT;
+    CREATE TABLE counts (
+        outcome TEXT NOT NULL, label TEXT NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (outcome, label)
+    ) STRICT, WITHOUT ROWID;
+    """,
+)
+
+_COLUMNS = "offset, key, arrival_ns, head, data"
+END = "SELECT coalesce(max(offset), 0) FROM events"
+
+
+class JournalReader:
+    """Reads a journal's entries in the order of their offsets. Thread-safe; raises `PayloadLogError`."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / FILE_NAME
+        self._lock = threading.Lock()
+        self._connection = open_database(self._path, SCHEMA, read_only=True)
+
+    def read(self, after: int, limit: int, *, max_bytes: int = 64 * 1024 * 1024) -> list[Entry]:
+        """Return up to `limit` entries behind the offset `after`, in order.
+
+        Ends with the entry whose body brings the sum to `max_bytes`, so that a waiting entry is always among them.
+        """
+        entries: list[Entry] = []
+        size_bytes = 0
+        with self._lock, translated(self._path):
+            cursor = self._connection.execute(
+                f"SELECT {_COLUMNS} FROM events WHERE offset > ? ORDER BY offset LIMIT ?",
+                (after, limit),  # noqa: S608
+            )
+            for offset, *row in cursor:
+                entries.append(unpack(offset, tuple(row)))
+                size_bytes += len(row[-1])
+                if size_bytes >= max_bytes:
+                    cursor.close()
+                    break
+        return entries
+
+    def get(self, offset: int) -> Entry | None:
+        """Return the entry at an offset; None where there is none."""
+        with self._lock, translated(self._path):
+            row = self._connection.execute(
+                f"SELECT {_COLUMNS} FROM events WHERE offset = ?",
+                (offset,),  # noqa: S608
+            ).fetchone()
+        return None if row is None else unpack(row[0], row[1:])
+
+    def end(self) -> int:
+        """Return the offset of the last entry, 0 for an empty journal."""
+        with self._lock, translated(self._path):
+            (offset,) = self._connection.execute(END).fetchone()
+        return int(offset)
+
+    def tally(self) -> Tally:
+        """Return the counts as they were last committed."""
+        with self._lock, translated(self._path):
+            rows = self._connection.execute("SELECT outcome, label, count FROM counts").fetchall()
+        return Tally({(outcome, label): count for outcome, label, count in rows})
+
+    def ledger(self) -> Ledger:
+        """Return the account as it was last committed."""
+        return self.tally().ledger()
+
+    def close(self) -> None:
+        """Release the file."""
+        with self._lock:
+            self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
