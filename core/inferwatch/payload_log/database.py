@@ -19,7 +19,7 @@ from urllib.parse import quote
 from inferwatch.errors import PayloadLogError
 
 QUICK_CHECK_BYTES = 64 * 1024 * 1024
-"""Files up to this size are checked page by page when they are opened (about 0.1 s); of larger ones the ends are."""
+"""A file up to this size is checked page by page when it is opened to be written."""
 
 _BUSY_TIMEOUT_S = 5.0
 
@@ -89,7 +89,7 @@ def open_database(path: Path, schema: Schema, *, read_only: bool = False) -> sql
         _require_header(path)
         connection = connect(path, read_only=read_only)
         try:
-            _verify(connection, path, schema)
+            _verify(connection, path, schema, read_only=read_only)
         except BaseException:
             connection.close()
             raise
@@ -127,7 +127,7 @@ def _require_header(path: Path) -> None:
             raise PayloadLogError(f"{path}: damaged, this is no SQLite database")
 
 
-def _verify(connection: sqlite3.Connection, path: Path, schema: Schema) -> None:
+def _verify(connection: sqlite3.Connection, path: Path, schema: Schema, *, read_only: bool) -> None:
     """Reading the page count makes SQLite compare it with the file's size, so a file cut short is found here."""
     connection.execute("PRAGMA page_count").fetchone()
     (mark,) = connection.execute("PRAGMA application_id").fetchone()
@@ -136,7 +136,7 @@ def _verify(connection: sqlite3.Connection, path: Path, schema: Schema) -> None:
         raise PayloadLogError(f"{path}: this is no {schema.name}")
     if version > schema.version:
         raise PayloadLogError(f"{path}: written by a later version (format {version}; this one reads {schema.version})")
-    if path.stat().st_size <= QUICK_CHECK_BYTES:
+    if not read_only and path.stat().st_size <= QUICK_CHECK_BYTES:
         (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
-            raise PayloadLogError(f"{path}: damaged, {verdict}")
+            raise PayloadLogError(f"{path}: damaged, {' '.join(verdict.split())}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Outcome = Literal["stored", "duplicate", "ignored", "malformed", "refused", "clamped"]
-"""`clamped` is a remark on stored events, no outcome of its own: it is outside the sum."""
+"""`clamped` is a remark on an event's time, no outcome of its own: it is outside the sum."""
 
 MAX_LABELS = 100
 MAX_LABEL_LENGTH = 128
@@ -19,8 +19,8 @@ OTHER = "other"
 class Ledger:
     """The account of every event: `received` is the sum of all outcomes, at every moment and across restarts.
 
-    `ignored` is by event type, `malformed` and `refused` by reason. `clamped` of the stored ones bear a time too far
-    ahead of their arrival.
+    `ignored` is by event type, `malformed` and `refused` by reason. `clamped` of the stored and duplicate ones bore a
+    time too far ahead of their arrival.
     """
 
     stored: int = 0

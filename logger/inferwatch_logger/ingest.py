@@ -1,0 +1,211 @@
+"""The ingest: takes CloudEvents over HTTP and answers once they are in the journal.
+
+A raw ASGI application, because this is the hot path. KServe's agent never repeats an event and keeps its connection
+only where the reply is empty: so nothing that is an event is turned away while there is room for it, and success has
+no body.
+
+Serve it with uvicorn's httptools parser, which has no limit on the header block (events carry whole JSON documents in
+`ce-metadata`); with the h11 parser set `h11_max_incomplete_event_size` to `MAX_HEADER_BYTES`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any, Final
+
+import orjson
+
+from inferwatch.errors import InvalidEvent, PayloadLogError
+from inferwatch.events import CloudEvent
+from inferwatch.payload_log.dead_letter import DeadLetter
+from inferwatch.payload_log.journal import Journal
+from inferwatch.wire.cloudevents import from_http
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+MAX_BODY_BYTES: Final = 32 * 1024 * 1024
+MAX_HEADER_BYTES: Final = 1024 * 1024
+
+_RETRY_AFTER: Final = (b"retry-after", b"1")
+_MAX_ERROR: Final = 1000
+_STRUCTURED: Final = b"application/cloudevents"
+
+
+class Ingest:
+    """Answers `POST /`, `POST /events` and every path under `/events/`, with an empty 200 after the commit.
+
+    A body above `max_body_bytes` is stored cut. 4xx only for a broken envelope (413 where it is too large to parse),
+    which goes to the dead letter; of a batch the good members are taken, and it fails only where there is none. 503
+    with `Retry-After` while the journal cannot take more: `Journal.fault` says why.
+    """
+
+    def __init__(self, journal: Journal, dead_letter: DeadLetter, *, max_body_bytes: int = MAX_BODY_BYTES) -> None:
+        self._journal = journal
+        self._dead_letter = dead_letter
+        self._max_body_bytes = max_body_bytes
+        self._receiving_bytes = 0
+        self._group: Future[int] | None = None
+        self._waiters: list[asyncio.Future[BaseException | None]] = []
+
+    def handles(self, scope: Scope) -> bool:
+        """Say whether a request is for the ingest; `/` is so for POST alone."""
+        if scope["type"] != "http":
+            return False
+        path: str = scope["path"]
+        return path == "/events" or path.startswith("/events/") or (path == "/" and scope["method"] == "POST")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["method"] != "POST":
+            await _answer(send, 405, f"{scope['method']} is not supported here; POST is", (b"allow", b"POST"))
+            return
+        try:
+            body, truncated = await self._receive(receive)
+            fault = await self._take(scope["headers"], body, truncated)
+        except ConnectionResetError:
+            return
+        except PayloadLogError as error:
+            await _answer(send, 503, str(error), _RETRY_AFTER)
+            return
+        if fault is None:
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+            await send({"type": "http.response.body"})
+        else:
+            await _answer(send, 413 if fault.reason == "too_large" else 400, str(fault))
+
+    async def _take(self, headers: Sequence[tuple[bytes, bytes]], body: bytes, truncated: bool) -> InvalidEvent | None:
+        """Journal a message; the fault to answer with, where nothing of it was good."""
+        members = from_http(headers, body, truncated=truncated)
+        events: list[CloudEvent] = []
+        ignored: list[str] = []
+        faults: list[tuple[int, InvalidEvent]] = []
+        for index, member in enumerate(members):
+            if isinstance(member, InvalidEvent):
+                faults.append((index, member))
+            elif member.role is None:
+                ignored.append(member.type)
+            else:
+                events.append(member)
+        if faults:
+            self._bury(faults, headers, body)
+        done = self._journal.append(events, ignored=ignored, malformed=[fault.reason for _, fault in faults])
+        await self._commit(done)
+        return faults[0][1] if faults and not events and not ignored else None
+
+    async def _commit(self, done: Future[int]) -> None:
+        """Wait for a commit. One wake-up of the loop serves all that wait for the same one."""
+        loop = asyncio.get_running_loop()
+        if done is not self._group:
+            waiters: list[asyncio.Future[BaseException | None]] = []
+            self._group, self._waiters = done, waiters
+
+            def wake(group: Future[int]) -> None:
+                with suppress(RuntimeError):  # the loop was closed, and nobody waits any more
+                    loop.call_soon_threadsafe(_release, waiters, group.exception())
+
+            done.add_done_callback(wake)
+        waiter: asyncio.Future[BaseException | None] = loop.create_future()
+        self._waiters.append(waiter)
+        error = await waiter
+        if error is not None:
+            raise error
+
+    async def _receive(self, receive: Receive) -> tuple[bytes, bool]:
+        """Return the body, or its beginning and that it is cut. What is not kept is read off the wire all the same.
+
+        Raises `PayloadLogError` where bodies under way and events that wait for their commit fill the journal's bound.
+        """
+        message = await receive()
+        if message["type"] == "http.request" and not message.get("more_body"):
+            body: bytes = message.get("body", b"")
+            return body[: self._max_body_bytes], len(body) > self._max_body_bytes
+        kept = bytearray()
+        size_bytes, full = 0, False
+        try:
+            async for chunk in _chunks(message, receive):
+                size_bytes += len(chunk)
+                part = chunk[: self._max_body_bytes - len(kept)]
+                full = full or self._is_full(len(part))
+                if full:
+                    self._receiving_bytes -= len(kept)
+                    kept.clear()
+                else:
+                    self._receiving_bytes += len(part)
+                    kept += part
+        finally:
+            self._receiving_bytes -= len(kept)
+        if full:
+            self._journal.refuse("overloaded")
+            raise PayloadLogError("too many bytes are under way, try again later")
+        return bytes(kept), size_bytes > self._max_body_bytes
+
+    def _is_full(self, more_bytes: int) -> bool:
+        under_way = self._receiving_bytes + self._journal.waiting_bytes
+        return under_way > 0 and under_way + more_bytes > self._journal.max_inflight_bytes
+
+    def _bury(
+        self, faults: Iterable[tuple[int, InvalidEvent]], headers: Iterable[tuple[bytes, bytes]], body: bytes
+    ) -> None:
+        attributes = {name[3:].decode("latin-1"): _text(value) for name, value in headers if name[:3] == b"ce-"}
+        content_type = next((value.lower() for name, value in headers if name == b"content-type"), b"")
+        if not content_type.startswith(_STRUCTURED):
+            for _, fault in faults:
+                self._dead_letter.keep(fault, attributes | {"datacontenttype": _text(content_type)}, body)
+            return
+        members = _members(body, batch=b"batch" in content_type)
+        for index, fault in faults:
+            member = members[index] if index < len(members) else None
+            self._bury_member(fault, attributes, member, body)
+
+    def _bury_member(self, fault: InvalidEvent, attributes: Mapping[str, str], member: object, body: bytes) -> None:
+        if not isinstance(member, dict):
+            self._dead_letter.keep(fault, attributes, body, envelope=True)
+            return
+        data = member.get("data", member.get("data_base64", ""))
+        own = {name: value for name, value in member.items() if name not in ("data", "data_base64")}
+        text = data if isinstance(data, str) else orjson.dumps(data).decode()
+        self._dead_letter.keep(fault, {**attributes, **own}, text.encode())
+
+
+def _members(body: bytes, *, batch: bool) -> list[Any]:
+    try:
+        parsed = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return []
+    return parsed if batch and isinstance(parsed, list) else [parsed]
+
+
+async def _chunks(message: MutableMapping[str, Any], receive: Receive) -> AsyncIterator[bytes]:
+    """The rest of a body that begins with a message. Raises `ConnectionResetError` where the client leaves."""
+    while message["type"] == "http.request":
+        yield message.get("body", b"")
+        if not message.get("more_body"):
+            return
+        message = await receive()
+    raise ConnectionResetError("the client left before its message was complete")
+
+
+def _release(waiters: Iterable[asyncio.Future[BaseException | None]], error: BaseException | None) -> None:
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_result(error)
+
+
+async def _answer(send: Send, status: int, sentence: str, *headers: tuple[bytes, bytes]) -> None:
+    body = orjson.dumps({"error": sentence[:_MAX_ERROR]})
+    length = (b"content-length", str(len(body)).encode())
+    fields = [(b"content-type", b"application/json"), length, *headers]
+    await send({"type": "http.response.start", "status": status, "headers": fields})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _text(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
