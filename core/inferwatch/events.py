@@ -48,7 +48,7 @@ class Service(NamedTuple):
 
 
 class Stream(NamedTuple):
-    """What windows, findings and metrics are kept per, so that canary and stable, transformer and predictor never mix."""
+    """What windows, findings and metrics are kept per: canary and stable, transformer and predictor never mix."""
 
     namespace: str
     name: str

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from inferwatch.clock import format_time
+from inferwatch.clock import format_time, parse_time
 from inferwatch.events import Stream
 
 DetectorKind = Literal["drift", "outlier", "adversarial", "quality", "fairness", "performance"]
@@ -106,3 +107,14 @@ class Finding:
                 "rows": self.window.rows,
             }
         return named
+
+    @classmethod
+    def from_dict(cls, named: Mapping[str, Any]) -> Self:
+        """Return the finding that `as_dict` gave."""
+        window = named["window"]
+        return cls(
+            **{key: value for key, value in named.items() if key not in ("time", "fired", "window", "features")},
+            time_ns=parse_time(named["time"]),
+            window=window and Window(parse_time(window["from"]), parse_time(window["to"]), window["rows"]),
+            features=tuple(FeatureFinding(**feature) for feature in named["features"]),
+        )

@@ -47,6 +47,18 @@ class Rows:
         """The column names, in order."""
         return tuple(column.name for column in self.columns)
 
+    @classmethod
+    def concat(cls, parts: Sequence[Rows]) -> Rows:
+        """Return the rows of all parts, in order; the parts have the same column names."""
+        if len(parts) == 1:
+            return parts[0]
+        columns = zip(*(part.columns for part in parts), strict=True)
+        return cls(
+            tuple(Column(same[0].name, np.concatenate([column.values for column in same])) for same in columns),
+            sum(part.count for part in parts),
+            parts[0].named,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Feature:
@@ -160,7 +172,7 @@ class Batch:
 
 
 def category(value: Any) -> str | None:  # noqa: ANN401 - any cell of any table
-    """Return the one text that stands for a cell as a category, so that 16, 16.0 and "16" are the same; None if missing.
+    """Return the one text that stands for a cell as a category: 16, 16.0 and "16" are the same; None if missing.
 
     >>> [category(cell) for cell in (16, 16.0, "16", True, 0.5, None, float("nan"))]
     ['16', '16', '16', 'true', '0.5', None, None]
@@ -242,4 +254,6 @@ def _mismatch(names: Sequence[str], rows: Rows) -> str:
     if not rows.named:
         return f"rows have {len(rows.columns)} columns without names, the reference has {len(names)}: {shown}"
     seen = ", ".join(rows.names[:8]) + (", ..." if len(rows.columns) > 8 else "")
-    return f"rows have {len(rows.columns)} columns ({seen}), none of which the reference has; it has {len(names)}: {shown}"
+    return (
+        f"rows have {len(rows.columns)} columns ({seen}), none of which the reference has; it has {len(names)}: {shown}"
+    )

@@ -1,0 +1,75 @@
+"""Counters and histograms of the events and detector runs that pass."""
+
+from __future__ import annotations
+
+from collections import Counter as Tally
+from collections.abc import Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from inferwatch.clock import NS_PER_S, Clock
+from inferwatch.events import Role
+from inferwatch.payload_log.joiner import Payload
+from inferwatch.pipeline import Item
+
+AGE_BUCKETS_S = (0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600)
+
+
+class FlowMetrics:
+    """Watches a pipeline and the runs of its detectors. Each instance registers with the registry it is given."""
+
+    def __init__(self, registry: CollectorRegistry, clock: Clock) -> None:
+        self._clock = clock
+        self._age = Histogram(
+            "inferwatch_event_age_seconds",
+            "Seconds from the time of an event until it was judged.",
+            ["stage"],
+            buckets=AGE_BUCKETS_S,
+            registry=registry,
+        ).labels("detect")
+        self._excluded = Counter(
+            "inferwatch_events_excluded_total",
+            "Events that are stored and not judged, by reason.",
+            ["reason"],
+            registry=registry,
+        )
+        self._pairs = Counter(
+            "inferwatch_pairs_total",
+            "Requests and responses: joined (paired), or come first and alone so far.",
+            ["outcome"],
+            registry=registry,
+        )
+        self._pending = Gauge(
+            "inferwatch_pairs_pending", "Halves that may still find their other half.", registry=registry
+        )
+        self._duration = Histogram(
+            "inferwatch_detector_run_duration_seconds",
+            "Seconds of one run of a detector.",
+            ["detector_type"],
+            registry=registry,
+        )
+        for reason in ("explain", "health"):
+            self._excluded.labels(reason)
+        for outcome in ("paired", "request_only", "response_only"):
+            self._pairs.labels(outcome)
+
+    def processed(self, items: Sequence[Item], payloads: Sequence[Payload], pending: int) -> None:
+        """Count events that were joined; `payloads` are those they belong to."""
+        now_ns = self._clock.now_ns()
+        for item in items:
+            self._age.observe(max(0.0, (now_ns - item.time_ns) / NS_PER_S))
+        for reason, count in Tally(item.excluded for item in items if item.excluded is not None).items():
+            self._excluded.labels(reason).inc(count)
+        for outcome, count in Tally(_outcome(*pair) for pair in zip(items, payloads, strict=True)).items():
+            self._pairs.labels(outcome).inc(count)
+        self._pending.set(pending)
+
+    def ran(self, method: str, seconds: float) -> None:
+        """Count one run of a detector's method."""
+        self._duration.labels(method).observe(seconds)
+
+
+def _outcome(item: Item, payload: Payload) -> str:
+    if payload.outcome == "paired":
+        return "paired"
+    return "request_only" if item.role is Role.REQUEST else "response_only"

@@ -1,0 +1,188 @@
+"""The index of joined payloads: who, when, what came of it, and where in the journal its two halves lie."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from inferwatch.events import Service, Stream
+from inferwatch.payload_log.joiner import Payload
+
+_COLUMNS = (
+    "payloads.key, payloads.id, namespace, name, component, endpoint, protocol, payloads.rows, request_offset,"
+    " response_offset, request_ns, response_ns, status, truncated, excluded, fault"
+)
+_FROM = "FROM payloads JOIN streams ON streams.number = payloads.stream"
+_OUTCOMES = {
+    "paired": "request_offset IS NOT NULL AND response_offset IS NOT NULL",
+    "request_only": "response_offset IS NULL",
+    "response_only": "request_offset IS NULL",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadFilter:
+    """Which payloads to list. Times are event times; `outcome` is `paired`, `request_only` or `response_only`."""
+
+    service: Service | None = None
+    since_ns: int | None = None
+    until_ns: int | None = None
+    id: str | None = None
+    key: str | None = None
+    outcome: str | None = None
+    excluded: str | None = None
+
+    def clauses(self) -> tuple[list[str], list[Any]]:
+        """Return SQL conditions and their parameters."""
+        pairs: list[tuple[str, list[Any]]] = []
+        if self.service is not None:
+            pairs.append(("namespace = ? AND name = ?", list(self.service)))
+        if self.since_ns is not None:
+            pairs.append(("time_ns >= ?", [self.since_ns]))
+        if self.until_ns is not None:
+            pairs.append(("time_ns < ?", [self.until_ns]))
+        if self.id is not None:
+            pairs.append(("payloads.id = ?", [self.id]))
+        if self.key is not None:
+            pairs.append(("payloads.key = ?", [self.key]))
+        if self.outcome is not None:
+            pairs.append((_OUTCOMES[self.outcome], []))
+        if self.excluded is not None:
+            pairs.append(("excluded = ?", [self.excluded]))
+        return [clause for clause, _ in pairs], [value for _, values in pairs for value in values]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamCounts:
+    """What one stream has brought: payload halves, rows of requests, and the halves that stayed alone."""
+
+    stream: Stream
+    events: int
+    rows: int
+    last_event_ns: int
+    lonely_requests: int
+    lonely_responses: int
+
+
+class PayloadWriter:
+    """Writes payloads within a transaction of the state. Streams are numbered as they appear."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        found = connection.execute("SELECT namespace, name, component, endpoint, number FROM streams")
+        self._numbers = {Stream(*row[:4]): int(row[4]) for row in found}
+
+    def save(self, payloads: Iterable[Payload]) -> None:
+        """Insert the payloads, or replace what is known of those whose other half came."""
+        self._connection.executemany(
+            "INSERT INTO payloads (key, id, stream, protocol, rows, request_offset, response_offset, request_ns,"
+            " response_ns, time_ns, status, truncated, excluded, fault) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+            " ON CONFLICT (key) DO UPDATE SET protocol = excluded.protocol, rows = excluded.rows,"
+            " request_offset = excluded.request_offset, response_offset = excluded.response_offset,"
+            " request_ns = excluded.request_ns, response_ns = excluded.response_ns, time_ns = excluded.time_ns,"
+            " status = excluded.status, truncated = excluded.truncated, excluded = excluded.excluded,"
+            " fault = excluded.fault",
+            [self._values(payload) for payload in payloads],
+        )
+
+    def count(self, counts: Iterable[tuple[Stream, int, int, int]]) -> None:
+        """Add (stream, events, rows, latest event time in ns) to what the streams have brought."""
+        self._connection.executemany(
+            "UPDATE streams SET events = events + ?, rows = rows + ?, last_event_ns = max(last_event_ns, ?)"
+            " WHERE number = ?",
+            [(events, rows, latest, self._number(stream)) for stream, events, rows, latest in counts],
+        )
+
+    def _values(self, payload: Payload) -> tuple[Any, ...]:
+        return (
+            payload.key,
+            payload.id,
+            self._number(payload.stream),
+            payload.protocol,
+            payload.rows,
+            payload.request_offset,
+            payload.response_offset,
+            payload.request_time_ns,
+            payload.response_time_ns,
+            payload.time_ns,
+            payload.status,
+            payload.truncated,
+            payload.excluded,
+            payload.fault,
+        )
+
+    def _number(self, stream: Stream) -> int:
+        number = self._numbers.get(stream)
+        if number is None:
+            cursor = self._connection.execute(
+                "INSERT INTO streams (namespace, name, component, endpoint) VALUES (?, ?, ?, ?)", stream
+            )
+            number = self._numbers[stream] = int(cursor.lastrowid or 0)
+        return number
+
+
+def list_payloads(
+    connection: sqlite3.Connection, wanted: PayloadFilter, *, before: int | None = None, limit: int = 100
+) -> list[tuple[int, Payload]]:
+    """Return (number, payload) of the wanted payloads, newest first, below number `before`."""
+    clauses, values = wanted.clauses()
+    if before is not None:
+        clauses.append("payloads.number < ?")
+        values.append(before)
+    where = f"WHERE {' AND '.join(clauses)}" if clauses else ""
+    query = f"SELECT payloads.number, {_COLUMNS} {_FROM} {where} ORDER BY payloads.number DESC LIMIT ?"
+    return [(int(row[0]), _payload(row[1:])) for row in connection.execute(query, (*values, limit))]
+
+
+def open_payloads(connection: sqlite3.Connection, stream: Stream, payload_id: str) -> list[Payload]:
+    """Return the payloads of a stream and id that lack a half."""
+    query = (
+        f"SELECT {_COLUMNS} {_FROM} WHERE payloads.id = ? AND (request_offset IS NULL OR response_offset IS NULL)"
+        " AND namespace = ? AND name = ? AND component = ? AND endpoint = ? ORDER BY payloads.number"
+    )
+    return [_payload(row) for row in connection.execute(query, (payload_id, *stream))]
+
+
+def recently_open(connection: sqlite3.Connection, since_ns: int, limit: int) -> list[Payload]:
+    """Return the payloads that lack a half and whose time is `since_ns` or later, oldest first, the newest `limit`."""
+    query = (
+        f"SELECT {_COLUMNS} {_FROM} WHERE (request_offset IS NULL OR response_offset IS NULL) AND time_ns >= ?"
+        " ORDER BY payloads.number DESC LIMIT ?"
+    )
+    return [_payload(row) for row in connection.execute(query, (since_ns, limit))][::-1]
+
+
+def count_streams(connection: sqlite3.Connection, timeout_ns: int) -> list[StreamCounts]:
+    """Return what every stream has brought. A half is lonely once the stream's event time is `timeout_ns` past it."""
+    query = (
+        "SELECT namespace, name, component, endpoint, events, rows, last_event_ns,"
+        " (SELECT count(*) FROM payloads WHERE stream = streams.number AND response_offset IS NULL"
+        "   AND (request_offset IS NULL OR response_offset IS NULL) AND time_ns < last_event_ns - ?),"
+        " (SELECT count(*) FROM payloads WHERE stream = streams.number AND request_offset IS NULL"
+        "   AND (request_offset IS NULL OR response_offset IS NULL) AND time_ns < last_event_ns - ?)"
+        " FROM streams ORDER BY namespace, name, component, endpoint"
+    )
+    rows = connection.execute(query, (timeout_ns, timeout_ns))
+    return [StreamCounts(Stream(*row[:4]), *row[4:]) for row in rows]
+
+
+def _payload(row: Sequence[Any]) -> Payload:
+    key, payload_id, namespace, name, component, endpoint, protocol, rows, *rest = row
+    request_offset, response_offset, request_ns, response_ns, status, truncated, excluded, fault = rest
+    return Payload(
+        key=key,
+        id=payload_id,
+        stream=Stream(namespace, name, component, endpoint),
+        protocol=protocol,
+        rows=rows,
+        request_offset=request_offset,
+        response_offset=response_offset,
+        request_time_ns=request_ns,
+        response_time_ns=response_ns,
+        status=status,
+        truncated=bool(truncated),
+        excluded=excluded,
+        fault=fault,
+    )

@@ -1,0 +1,105 @@
+"""What is derived from the journal: joined payloads, findings, detector states and the position they belong to.
+
+It all lives in one SQLite file and changes in one transaction a step, so that a process that is killed anywhere resumes
+exactly. It is a function of journal and configuration: with the file deleted, it is computed again.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from inferwatch.payload_log.database import Schema, connect, open_database, translated
+
+FILE_NAME = "state.db"
+
+SCHEMA = Schema(
+    name="inferwatch state",
+    application_id=0x69665374,
+    version=1,
+    script="""
+CREATE TABLE position (one INTEGER PRIMARY KEY CHECK (one = 1), log_offset INTEGER NOT NULL);
+INSERT INTO position VALUES (1, 0);
+CREATE TABLE streams (
+    number INTEGER PRIMARY KEY, namespace TEXT NOT NULL, name TEXT NOT NULL, component TEXT NOT NULL,
+    endpoint TEXT NOT NULL, events INTEGER NOT NULL DEFAULT 0, rows INTEGER NOT NULL DEFAULT 0,
+    last_event_ns INTEGER NOT NULL DEFAULT 0, UNIQUE (namespace, name, component, endpoint));
+CREATE TABLE payloads (
+    number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, id TEXT NOT NULL, stream INTEGER NOT NULL REFERENCES streams,
+    protocol TEXT NOT NULL, rows INTEGER NOT NULL, request_offset INTEGER, response_offset INTEGER,
+    request_ns INTEGER, response_ns INTEGER, time_ns INTEGER NOT NULL, status INTEGER, truncated INTEGER NOT NULL,
+    excluded TEXT, fault TEXT);
+CREATE INDEX payloads_by_id ON payloads (id);
+CREATE INDEX payloads_by_stream ON payloads (stream, number);
+CREATE INDEX payloads_open ON payloads (stream, time_ns) WHERE request_offset IS NULL OR response_offset IS NULL;
+CREATE INDEX payloads_excluded ON payloads (excluded, number) WHERE excluded IS NOT NULL;
+CREATE TABLE findings (
+    number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, namespace TEXT NOT NULL, name TEXT NOT NULL,
+    endpoint TEXT NOT NULL, detector TEXT NOT NULL, kind TEXT NOT NULL, fired INTEGER NOT NULL,
+    time_ns INTEGER NOT NULL, payload_key TEXT, document BLOB NOT NULL);
+CREATE INDEX findings_by_model ON findings (namespace, name, number);
+CREATE INDEX findings_by_payload ON findings (payload_key) WHERE payload_key IS NOT NULL;
+CREATE TABLE judges (name TEXT PRIMARY KEY, state BLOB NOT NULL);
+CREATE TABLE statuses (
+    namespace TEXT NOT NULL, name TEXT NOT NULL, endpoint TEXT NOT NULL, component TEXT NOT NULL,
+    detector TEXT NOT NULL, document BLOB NOT NULL,
+    PRIMARY KEY (namespace, name, endpoint, component, detector));
+""",
+)
+
+
+class State:
+    """The derived state of a payload log. One thread writes; any thread reads through `read`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._local = threading.local()
+        self._readers: list[sqlite3.Connection] = []
+        self._writer = open_database(path, SCHEMA)
+        with translated(path):
+            self._writer.execute("PRAGMA synchronous = NORMAL")
+
+    @classmethod
+    def open(cls, directory: Path) -> State:
+        """Open the state in a log's directory, making it where it is absent. Raises `PayloadLogError`."""
+        return cls(directory / FILE_NAME)
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Yield the writing connection; everything done with it is kept together or not at all."""
+        with translated(self._path):
+            self._writer.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._writer
+            except BaseException:
+                self._writer.rollback()
+                raise
+            self._writer.commit()
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """Yield this thread's reading connection."""
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = connect(self._path, read_only=True)
+            self._readers.append(connection)
+        with translated(self._path):
+            yield connection
+
+    def position(self) -> int:
+        """Return the journal offset up to which everything is derived."""
+        with self.read() as connection:
+            return int(connection.execute("SELECT log_offset FROM position").fetchone()[0])
+
+    def bytes(self) -> int:
+        """Return the size of the file with its write-ahead log."""
+        files = (self._path, self._path.with_name(self._path.name + "-wal"))
+        return sum(file.stat().st_size for file in files if file.exists())
+
+    def close(self) -> None:
+        """Close every connection."""
+        for connection in (*self._readers, self._writer):
+            connection.close()

@@ -1,0 +1,274 @@
+"""Follows the journal: decodes each event once, joins it, has it judged, and keeps the outcome with the position.
+
+Everything a step derives is committed in one transaction together with the journal offset it belongs to. So nothing is
+judged twice and nothing is skipped, wherever the process dies; and what was derived is a function of the journal alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+import time
+from base64 import urlsafe_b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from inferwatch.clock import NS_PER_S, Clock
+from inferwatch.errors import PayloadLogError
+from inferwatch.events import CloudEvent, Role, Stream
+from inferwatch.exclusion import exclusion
+from inferwatch.finding import Finding
+from inferwatch.payload_log.entry import Entry
+from inferwatch.payload_log.findings import save_findings, save_statuses
+from inferwatch.payload_log.index import PayloadWriter, open_payloads, recently_open
+from inferwatch.payload_log.joiner import MOST_OPEN, Joiner, Payload
+from inferwatch.payload_log.journal import Journal
+from inferwatch.payload_log.state import State
+from inferwatch.status import DetectorStatus
+from inferwatch.wire.decode import Decoded, decode
+
+logger = logging.getLogger(__name__)
+
+BATCH_EVENTS = 2_000
+BATCH_BYTES = 32 * 1024 * 1024
+COMMIT_INTERVAL_S = 0.25
+RETRY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One event of the journal on its way to the detectors."""
+
+    event: CloudEvent
+    stream: Stream
+    role: Role
+    time_ns: int
+    decoded: Decoded
+    payload_key: str
+    excluded: str | None
+
+
+class Judge(Protocol):
+    """Whatever looks at the decoded events in the order of the journal."""
+
+    def judge(self, items: Sequence[Item], /) -> Sequence[Finding]:
+        """Return what the items show."""
+        ...
+
+    def dump(self) -> Mapping[str, bytes | None]:
+        """Return the states that changed since the last dump, by name; None for one that is gone."""
+        ...
+
+    def load(self, states: Mapping[str, bytes], /) -> None:
+        """Forget everything and continue from the states of an earlier dump."""
+        ...
+
+    def statuses(self) -> Sequence[DetectorStatus]:
+        """Return where every detector stands."""
+        ...
+
+
+class Watcher(Protocol):
+    """Counts what passes; the metrics implement it."""
+
+    def processed(self, items: Sequence[Item], payloads: Sequence[Payload], pending: int) -> None:
+        """Take note of events that were joined; `payloads` are those they belong to."""
+        ...
+
+
+class Pipeline:
+    """One thread between `start` and `stop`."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        state: State,
+        judge: Judge,
+        *,
+        pair_timeout_s: float,
+        clock: Clock,
+        watcher: Watcher | None = None,
+    ) -> None:
+        self._journal = journal
+        self._state = state
+        self._judge = judge
+        self._pair_timeout_s = pair_timeout_s
+        self._clock = clock
+        self._watcher = watcher
+        self._thread = threading.Thread(target=self._run, name="inferwatch-pipeline", daemon=True)
+        self._stopping = threading.Event()
+        self._committed = threading.Condition()
+        self._committed_offset = state.position()
+        if self._committed_offset > journal.end():
+            raise PayloadLogError(
+                f"{journal.directory}: state.db goes on to offset {self._committed_offset} and log.db ends at"
+                f" {journal.end()}, so they do not belong together; without state.db it is derived anew"
+            )
+        self.fault: str | None = None
+
+    def start(self) -> None:
+        """Begin to follow the journal."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 10.0) -> None:
+        """Finish what the journal holds by now, commit, and end the thread."""
+        self._stopping.set()
+        self._thread.join(timeout_s)
+
+    def wait_for(self, offset: int, timeout_s: float) -> bool:
+        """Return whether everything up to the journal offset is derived, waiting for it at most so long."""
+        with self._committed:
+            return self._committed.wait_for(lambda: self._committed_offset >= offset, timeout_s)
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self._follow(_Step(self._journal, self._state, self._judge, self._pair_timeout_s, self._watcher))
+            except PayloadLogError as fault:
+                self.fault = str(fault)
+                logger.error("the pipeline cannot go on, next try in %g s: %s", RETRY_S, fault)
+            if self._stopping.wait(RETRY_S if self.fault else 0):
+                return
+
+    def _follow(self, step: _Step) -> None:
+        last_commit_s, commit_cost_s = 0.0, 0.0
+        while True:
+            stopping = self._stopping.is_set()
+            entries = self._journal.read(step.position, BATCH_EVENTS, max_bytes=BATCH_BYTES)
+            if entries:
+                step.take(entries)
+            pause_s = max(COMMIT_INTERVAL_S, 10 * commit_cost_s)
+            if step.dirty and (not entries or time.monotonic() - last_commit_s >= pause_s):
+                started_s = time.monotonic()
+                step.commit()
+                last_commit_s = time.monotonic()
+                commit_cost_s = last_commit_s - started_s
+                self._announce(step.position)
+            elif not entries:
+                if stopping:
+                    return
+                self._journal.wait(step.position, 0.2)
+
+    def _announce(self, offset: int) -> None:
+        self.fault = None
+        with self._committed:
+            self._committed_offset = offset
+            self._committed.notify_all()
+
+
+class _Step:
+    """What was derived since the last commit, on top of the committed state it began from."""
+
+    def __init__(
+        self, journal: Journal, state: State, judge: Judge, pair_timeout_s: float, watcher: Watcher | None
+    ) -> None:
+        self._journal = journal
+        self._state = state
+        self._judge = judge
+        self._watcher = watcher
+        self.position = state.position()
+        self.dirty = False
+        self._payloads: dict[str, Payload] = {}
+        self._findings: list[Finding] = []
+        self._counts: dict[Stream, tuple[int, int, int]] = {}
+        with state.read() as connection:
+            latest = connection.execute("SELECT max(last_event_ns) FROM streams").fetchone()[0] or 0
+            still_open = recently_open(connection, latest - round(pair_timeout_s * NS_PER_S), MOST_OPEN)
+            judge.load(dict(connection.execute("SELECT name, state FROM judges").fetchall()))
+        with state.transaction() as connection:
+            self._writer = PayloadWriter(connection)
+        self._joiner = Joiner(pair_timeout_s, self._find_open)
+        self._joiner.restore(still_open)
+
+    def take(self, entries: Sequence[Entry]) -> None:
+        """Decode, join and judge the entries."""
+        items: list[Item] = []
+        for entry in entries:
+            item = _item(entry)
+            if item is None:
+                continue
+            payload = self._joiner.join(_half(entry, item))
+            self._payloads[payload.key] = payload
+            self._count(item)
+            items.append(
+                Item(item.event, item.stream, item.role, item.time_ns, item.decoded, payload.key, payload.excluded)
+            )
+        self._findings.extend(self._judge.judge(items))
+        if self._watcher is not None:
+            self._watcher.processed(items, [self._payloads[item.payload_key] for item in items], self._joiner.pending)
+        self.position = entries[-1].offset
+        self.dirty = True
+
+    def commit(self) -> None:
+        """Keep everything that was derived, with the position."""
+        with self._state.transaction() as connection:
+            self._writer.save(self._payloads.values())
+            self._writer.count((stream, *numbers) for stream, numbers in self._counts.items())
+            save_findings(connection, self._findings)
+            save_statuses(connection, self._judge.statuses())
+            _save_states(connection, self._judge.dump())
+            connection.execute("UPDATE position SET log_offset = ?", (self.position,))
+        self._payloads.clear()
+        self._findings.clear()
+        self._counts.clear()
+        self.dirty = False
+
+    def _count(self, item: Item) -> None:
+        events, rows, latest = self._counts.get(item.stream, (0, 0, 0))
+        brought = item.decoded.rows.count if item.decoded.rows is not None and item.role is Role.REQUEST else 0
+        self._counts[item.stream] = (events + 1, rows + brought, max(latest, item.time_ns))
+
+    def _find_open(self, stream: Stream, payload_id: str) -> Sequence[Payload]:
+        with self._state.read() as connection:
+            kept = open_payloads(connection, stream, payload_id)
+        fresh = [
+            payload for payload in self._payloads.values() if payload.stream == stream and payload.id == payload_id
+        ]
+        known = {payload.key for payload in fresh}
+        return [*fresh, *(payload for payload in kept if payload.key not in known)]
+
+
+def _save_states(connection: sqlite3.Connection, states: Mapping[str, bytes | None]) -> None:
+    connection.executemany("DELETE FROM judges WHERE name = ?", [(name,) for name in states])
+    connection.executemany(
+        "INSERT INTO judges (name, state) VALUES (?, ?)",
+        [(name, state) for name, state in states.items() if state is not None],
+    )
+
+
+def _item(entry: Entry) -> Item | None:
+    event = entry.event
+    role = event.role
+    if role is None:
+        return None
+    decoded = decode(event.data, role)
+    if event.truncated and decoded.rows is None:
+        decoded = Decoded(decoded.protocol, None, "the body was cut at the size limit")
+    return Item(event, event.stream, role, entry.time_ns, decoded, "", exclusion(event, decoded.protocol))
+
+
+def _half(entry: Entry, item: Item) -> Payload:
+    request = item.role is Role.REQUEST
+    rows = item.decoded.rows
+    return Payload(
+        key=urlsafe_b64encode(entry.key).rstrip(b"=").decode(),
+        id=item.event.id,
+        stream=item.stream,
+        protocol=item.decoded.protocol,
+        rows=rows.count if rows is not None else 0,
+        request_offset=entry.offset if request else None,
+        response_offset=None if request else entry.offset,
+        request_time_ns=item.time_ns if request else None,
+        response_time_ns=None if request else item.time_ns,
+        status=_status(item.event),
+        truncated=item.event.truncated,
+        excluded=item.excluded,
+        fault=item.decoded.fault,
+    )
+
+
+def _status(event: CloudEvent) -> int | None:
+    text = event.extensions.get("statuscode", "")
+    return int(text) if text.isdecimal() and len(text) == 3 else None

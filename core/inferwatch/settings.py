@@ -1,0 +1,278 @@
+"""The configuration: one YAML file for every command, overridden by `INFERWATCH_...` environment variables.
+
+Unknown keys are refused. `load_settings` raises one `ConfigError` that lists every fault with its path, the value and
+what is allowed. Relative paths are relative to the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from inferwatch.errors import ConfigError, Fault
+from inferwatch.promise import Promise
+from inferwatch.rows import Feature, Kind
+from inferwatch.settings_faults import ENVIRONMENT_PREFIX, fault_of
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class TransportSettings(_Section):
+    """How events travel between the parts."""
+
+    kind: Literal["embedded"] = "embedded"
+    """`embedded`: everything in one process, on the payload log itself."""
+
+
+class PayloadLogSettings(_Section):
+    """Where payloads are kept."""
+
+    path: Path = Path("data/payloads")
+    """The directory of the log; made when absent."""
+    durability: Literal["process", "disk"] = "process"
+    """What an accepted event survives: the death of the process, or a power loss too (an fsync a commit)."""
+
+
+class IngestSettings(_Section):
+    """What comes in."""
+
+    max_body_bytes: int = Field(33_554_432, ge=1024)
+    """Larger bodies are stored cut, bytes; default 32 MiB."""
+    pair_timeout_s: float = Field(60.0, gt=0)
+    """A response belongs to a request of its id whose event time is at most so many seconds away."""
+    max_inflight_bytes: int = Field(268_435_456, ge=1_048_576)
+    """Bytes that may wait for the log; beyond, events are refused and counted. Default 256 MiB."""
+
+
+class ExplainSettings(_Section):
+    """The `:explain` service."""
+
+    max_queue: int = Field(64, ge=1)
+    """Requests that may wait; beyond, 429."""
+
+
+class FeatureSettings(_Section):
+    """One input of the model, where the reference's own column says too little."""
+
+    name: str = Field(min_length=1)
+    kind: Kind
+    categories: tuple[str, ...] = ()
+    """The known categories of a categorical feature; those of the reference where empty."""
+
+    @model_validator(mode="after")
+    def _categories_fit(self) -> Self:
+        if self.kind == "numeric" and self.categories:
+            raise PydanticCustomError(
+                "categories", "categories are for categorical features; {name} is numeric", {"name": self.name}
+            )
+        return self
+
+    def feature(self) -> Feature:
+        """Return the feature that the setting declares."""
+        return Feature(self.name, self.kind, self.categories)
+
+
+class FalseAlarmSettings(_Section):
+    """The false alarms of a model that its users tolerate, over all features of a detector."""
+
+    expected_run_length_days: float | None = Field(None, gt=0)
+    """Days between two false alarms of a detector, on average."""
+    expected_run_length_windows: float | None = Field(None, gt=1)
+    """The same in windows."""
+    expected_run_length_rows: float | None = Field(None, gt=1)
+    """The same in rows."""
+    smallest_effect: float = Field(0.1, ge=0, le=10)
+    """The smallest shift that matters: reference standard deviations of a number, five times the total variation of
+    a category. 0: any shift."""
+
+    @model_validator(mode="after")
+    def _one_unit(self) -> Self:
+        given = [
+            unit for unit in ("days", "windows", "rows") if getattr(self, f"expected_run_length_{unit}") is not None
+        ]
+        if len(given) > 1:
+            raise PydanticCustomError(
+                "units", "one unit of expected_run_length is allowed, not {given}", {"given": " and ".join(given)}
+            )
+        return self
+
+    def promise(self) -> Promise:
+        """Return the promise; 30 days where nothing is said."""
+        if self.expected_run_length_windows is not None:
+            return Promise(self.expected_run_length_windows, "windows")
+        if self.expected_run_length_rows is not None:
+            return Promise(self.expected_run_length_rows, "rows")
+        return Promise(self.expected_run_length_days or 30.0, "days")
+
+
+class WindowSettings(_Section):
+    """The rows that are judged together."""
+
+    rows: int = Field(500, ge=2, le=10_000_000)
+    """Rows of a window, exactly; an event may be split between two."""
+
+
+class _DetectorSettings(_Section):
+    name: str | None = Field(None, min_length=1, max_length=128)
+    """Defaults to the method, made unique."""
+    method: str
+    component: str = "predictor"
+    """The component of the InferenceService whose traffic is judged."""
+
+
+class DriftSettings(_DetectorSettings):
+    """A detector of change between the reference and windows of live rows."""
+
+    kind: Literal["drift"]
+    on: Literal["inputs"] = "inputs"
+    """`inputs`: the rows of requests, whether or not a response comes."""
+    window: WindowSettings = WindowSettings()
+
+
+class OutlierSettings(_DetectorSettings):
+    """A detector of single rows that the reference does not explain."""
+
+    kind: Literal["outlier"]
+    false_alarm_rate: float = Field(0.001, gt=0, lt=1)
+    """The share of ordinary rows that may be flagged."""
+    report: Literal["fired", "all"] = "fired"
+    """`all` gives a finding for every row."""
+
+
+DetectorSettings = Annotated[DriftSettings | OutlierSettings, Field(discriminator="kind")]
+
+
+class ExplainerSettings(_Section):
+    """A way to explain predictions; the first of a model is its default."""
+
+    method: str
+    predictor: str = Field(pattern=r"^https?://[^\s/]+")
+    """Base URL of the model server."""
+    protocol: Literal["auto", "v1", "v2"] = "auto"
+    """What the predictor speaks; `auto` asks it."""
+    deadline_s: float = Field(5.0, gt=0, le=600)
+    """Seconds after which a coarser answer is given."""
+    samples: int | None = Field(None, ge=2)
+    """At most so many coalitions; as many as the deadline allows where unset."""
+
+
+class ModelSettings(_Section):
+    """A served model and what is watched about it."""
+
+    namespace: str = Field("default", min_length=1)
+    name: str = Field(min_length=1)
+    """The name of the InferenceService."""
+    features: tuple[FeatureSettings, ...] = ()
+    """Chooses and orders the reference's columns and fixes their kinds; all columns, kinds learnt, where empty."""
+    reference: Path
+    """CSV, Parquet, npy or npz; or a file that `reference build` saved, known by its content."""
+    reference_rows: int = Field(5_000, ge=2)
+    """Rows of the reference kept for exact tests, conformal scores and Shapley backgrounds."""
+    burn_in_rows: int | None = Field(None, ge=0)
+    """First rows of live traffic, which tell how much rows depend on each other; unset: as many as that needs, at most
+    3,000."""
+    false_alarms: FalseAlarmSettings = FalseAlarmSettings()
+    detectors: tuple[DetectorSettings, ...] = ()
+    explainers: tuple[ExplainerSettings, ...] = ()
+
+    @field_validator("features")
+    @classmethod
+    def _distinct_features(cls, features: tuple[FeatureSettings, ...]) -> tuple[FeatureSettings, ...]:
+        if twice := _repeated([feature.name for feature in features]):
+            raise PydanticCustomError("repeated", "feature {name} is declared twice", {"name": twice})
+        return features
+
+    @field_validator("detectors")
+    @classmethod
+    def _distinct_detectors(
+        cls, detectors: tuple[DriftSettings | OutlierSettings, ...]
+    ) -> tuple[DriftSettings | OutlierSettings, ...]:
+        if twice := _repeated([detector.name for detector in detectors if detector.name is not None]):
+            raise PydanticCustomError("repeated", "two detectors are named {name}", {"name": twice})
+        return detectors
+
+    def named_detectors(self) -> list[tuple[str, DriftSettings | OutlierSettings]]:
+        """Return every detector under its unique name: the one given, else the method, numbered from the second on."""
+        taken = {detector.name for detector in self.detectors if detector.name is not None}
+        named = []
+        for detector in self.detectors:
+            name, number = detector.name or detector.method, 2
+            while detector.name is None and name in taken:
+                name, number = f"{detector.method}-{number}", number + 1
+            taken.add(name)
+            named.append((name, detector))
+        return named
+
+
+class Settings(BaseSettings):
+    """Everything that can be configured."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        env_prefix=ENVIRONMENT_PREFIX,
+        env_nested_delimiter="__",
+    )
+
+    transport: TransportSettings = TransportSettings()
+    payload_log: PayloadLogSettings = PayloadLogSettings()
+    ingest: IngestSettings = IngestSettings()
+    explain: ExplainSettings = ExplainSettings()
+    models: tuple[ModelSettings, ...] = ()
+
+    @field_validator("models")
+    @classmethod
+    def _distinct_models(cls, models: tuple[ModelSettings, ...]) -> tuple[ModelSettings, ...]:
+        if twice := _repeated([f"{model.namespace}/{model.name}" for model in models]):
+            raise PydanticCustomError("repeated", "{name} is configured twice", {"name": twice})
+        return models
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature is pydantic's
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let the environment win over the file; read nothing else."""
+        return env_settings, init_settings
+
+
+def load_settings(path: Path) -> Settings:
+    """Return the settings of a YAML file, the environment applied. Raises `ConfigError` with every fault at once."""
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as fault:
+        raise ConfigError([Fault(str(path), fault.strerror or str(fault))]) from fault
+    except (yaml.YAMLError, UnicodeDecodeError) as fault:
+        raise ConfigError([Fault(str(path), f"not YAML: {' '.join(str(fault).split())}")]) from fault
+    if document is None:
+        document = {}
+    if not isinstance(document, dict) or not all(isinstance(key, str) for key in document):
+        raise ConfigError([Fault(str(path), "the file is to hold one mapping of settings")])
+    try:
+        return _rooted(Settings(**document), path.parent)
+    except ValidationError as fault:
+        raise ConfigError([fault_of(error, Settings) for error in fault.errors(include_url=False)]) from fault
+
+
+def _rooted(settings: Settings, root: Path) -> Settings:
+    """Return the settings with relative paths taken from the directory of the file."""
+    log = settings.payload_log.model_copy(update={"path": root / settings.payload_log.path})
+    models = tuple(model.model_copy(update={"reference": root / model.reference}) for model in settings.models)
+    return settings.model_copy(update={"payload_log": log, "models": models})
+
+
+def _repeated(names: Sequence[str]) -> str | None:
+    return next((name for index, name in enumerate(names) if name in names[:index]), None)
