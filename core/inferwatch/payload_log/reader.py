@@ -29,7 +29,8 @@ SCHEMA = Schema(
     """,
 )
 
-_COLUMNS = "offset, key, arrival_ns, head, data"
+_READ = "SELECT offset, key, arrival_ns, head, data FROM events WHERE offset > ? ORDER BY offset LIMIT ?"
+_GET = "SELECT offset, key, arrival_ns, head, data FROM events WHERE offset = ?"
 END = "SELECT coalesce(max(offset), 0) FROM events"
 
 
@@ -49,10 +50,7 @@ class JournalReader:
         entries: list[Entry] = []
         size_bytes = 0
         with self._lock, translated(self._path):
-            cursor = self._connection.execute(
-                f"SELECT {_COLUMNS} FROM events WHERE offset > ? ORDER BY offset LIMIT ?",
-                (after, limit),  # noqa: S608
-            )
+            cursor = self._connection.execute(_READ, (after, limit))
             for offset, *row in cursor:
                 entries.append(unpack(offset, tuple(row)))
                 size_bytes += len(row[-1])
@@ -64,10 +62,7 @@ class JournalReader:
     def get(self, offset: int) -> Entry | None:
         """Return the entry at an offset; None where there is none."""
         with self._lock, translated(self._path):
-            row = self._connection.execute(
-                f"SELECT {_COLUMNS} FROM events WHERE offset = ?",
-                (offset,),  # noqa: S608
-            ).fetchone()
+            row = self._connection.execute(_GET, (offset,)).fetchone()
         return None if row is None else unpack(row[0], row[1:])
 
     def end(self) -> int:
