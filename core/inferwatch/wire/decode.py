@@ -1,0 +1,133 @@
+"""Bodies to rows. A body is classified by what it holds, never by its content type, which KServe states wrongly.
+
+Gzip is undone up to a bound. JSON is read as RFC 8259 has it, and `NaN`, `Infinity`, `-Infinity` as Python and
+JavaScript tools write them; an integer beyond 64 bits is read as the nearest fraction. A body that is itself a
+CloudEvent, as KServe's V1 endpoint accepts, is read by its data.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from inferwatch.errors import UndecodablePayload
+from inferwatch.events import Role
+from inferwatch.rows import Rows
+from inferwatch.wire import v1, v2
+
+MAX_INFLATED_BYTES: Final = 64 * 1024 * 1024
+"""A compressed body that is larger than this when decompressed is not decoded."""
+
+_GZIP_MAGIC: Final = b"\x1f\x8b"
+_METRICS: Final = (b"# HELP ", b"# TYPE ")
+_HEALTH_FIELDS: Final = frozenset(
+    map(
+        frozenset[str],
+        (
+            {"status"},
+            {"live"},
+            {"ready"},
+            {"name", "ready"},
+            {"name", "load"},
+            {"models"},
+            {"name", "version", "extensions"},
+        ),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What a body holds: `protocol` is v1, v2, health or unknown; `fault` says why a body is unknown."""
+
+    protocol: str
+    rows: Rows | None = None
+    fault: str | None = None
+
+
+_HEALTH: Final = Decoded("health")
+
+
+def decode(data: bytes, role: Role, *, max_inflated_bytes: int = MAX_INFLATED_BYTES) -> Decoded:
+    """Return what the body holds; never raises for any bytes. An empty body is health: it has nothing to judge."""
+    try:
+        if data[:2] == _GZIP_MAGIC:
+            data = inflate(data, max_inflated_bytes)
+        if not data or data.isspace():
+            return _HEALTH
+        return _classify(data, role)
+    except UndecodablePayload as error:
+        return Decoded("unknown", fault=str(error))
+
+
+def inflate(data: bytes, max_bytes: int = MAX_INFLATED_BYTES) -> bytes:
+    """Return the decompressed bytes of a gzip body. Raises `UndecodablePayload` when broken, cut or too large."""
+    parts: list[bytes] = []
+    room = max_bytes
+    while data:
+        stream = zlib.decompressobj(wbits=31)
+        try:
+            part = stream.decompress(data, room + 1)
+        except zlib.error as error:
+            raise UndecodablePayload(f"the gzip body is broken: {error}") from error
+        room -= len(part)
+        if room < 0:
+            raise UndecodablePayload(f"the gzip body is larger than {max_bytes} bytes when decompressed")
+        if not stream.eof:
+            raise UndecodablePayload("the gzip body ends before its end")
+        parts.append(part)
+        data = stream.unused_data
+    return b"".join(parts)
+
+
+def _classify(data: bytes, role: Role) -> Decoded:
+    if data.startswith(_METRICS):
+        return _HEALTH
+    body = _parse(data)
+    if isinstance(body, dict) and "specversion" in body and isinstance(body.get("data"), dict):
+        body = body["data"]
+    if not isinstance(body, dict):
+        raise UndecodablePayload(f"the body is JSON, but {_kind(body)} and no object of a known protocol")
+    if _is_health(body):
+        return _HEALTH
+    if v2.is_v2(body, role):
+        return Decoded("v2", v2.rows(body, role))
+    name = v1.field(body, role)
+    if name is not None:
+        return Decoded("v1", v1.rows(body, name, role))
+    if isinstance(body.get("error"), str):
+        raise UndecodablePayload("the reply is an error")
+    shown = ", ".join(repr(key[:32]) for key in list(body)[:5]) or "none"
+    raise UndecodablePayload(f"the body is a JSON object of no known protocol; its fields: {shown}")
+
+
+def _parse(data: bytes) -> Any:  # noqa: ANN401 - any JSON
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        if b"NaN" in data or b"Infinity" in data:
+            return _parse_leniently(data)
+        raise UndecodablePayload(f"the body is no JSON: {error}") from error
+
+
+def _parse_leniently(data: bytes) -> Any:  # noqa: ANN401 - any JSON
+    try:
+        body = json.loads(data)
+        orjson.dumps(body)  # refuses what could not be shown again: lone surrogates, depth, integers beyond 64 bits
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UndecodablePayload(f"the body is no JSON: {error}") from error
+    return body
+
+
+def _is_health(body: dict[str, Any]) -> bool:
+    if len(body) <= 3 and frozenset(body) in _HEALTH_FIELDS:
+        return True
+    return "platform" in body and {"inputs", "outputs"} <= body.keys()  # a model's V2 metadata
+
+
+def _kind(body: Any) -> str:  # noqa: ANN401 - any JSON
+    return {list: "an array", str: "a string", type(None): "null"}.get(type(body), "a scalar")

@@ -1,0 +1,65 @@
+"""The V1 protocol: `{"instances": [...]}` in, `{"predictions": [...]}` out; TensorFlow Serving's columns as well.
+
+Instances and predictions are scalars, lists or objects. Objects name their columns; the columns of others are called
+`instances[i]` (or `inputs[i]`) in requests, and `prediction`, or `prediction_0`, `prediction_1`, ... in responses.
+Lists of unequal length, and mixed kinds of instances, are one column of whole cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from inferwatch.events import Role
+from inferwatch.rows import Rows
+from inferwatch.wire.columns import joined, positions, records, single, table
+
+_FIELDS = {Role.REQUEST: ("instances", "inputs"), Role.RESPONSE: ("predictions", "outputs")}
+
+
+def field(body: Mapping[str, Any], role: Role) -> str | None:
+    """Return the name of the field that holds the rows; None where the body is not V1."""
+    usual, columnar = _FIELDS[role]
+    if usual in body:
+        return usual
+    return columnar if columnar in body else None
+
+
+def rows(body: Mapping[str, Any], name: str, role: Role) -> Rows:
+    """Return the rows of that field. Raises `UndecodablePayload`."""
+    value = body[name]
+    if isinstance(value, dict) and _columnar(value):
+        return joined(_rows(cells, f"{column}[{{}}]", column) for column, cells in value.items())
+    if not isinstance(value, list):
+        value = [value]
+    if role is Role.RESPONSE:
+        return _rows(value, "prediction_{}", "prediction")
+    found = _rows(value, f"{name}[{{}}]", f"{name}[0]")
+    return found if _all(value, dict) and not _encoded(value) else replace(found, named=False)
+
+
+def _rows(cells: Sequence[Any], pattern: str, whole: str) -> Rows:
+    """The pattern names the columns of lists, `whole` is the name where there is only one."""
+    if not cells:
+        return Rows((), 0)
+    if _all(cells, list):
+        width = len(cells[0])
+        if len(set(map(len, cells))) == 1:
+            return table(cells, positions(pattern, width) if width > 1 else (whole,) * width, whole=whole)
+    elif _all(cells, dict) and not _encoded(cells):
+        return records(cells, whole=whole)
+    return single(cells, whole)
+
+
+def _columnar(value: Mapping[str, Any]) -> bool:
+    return bool(value) and all(isinstance(cells, list) for cells in value.values())
+
+
+def _all(cells: Sequence[Any], kind: type) -> bool:
+    kinds = set(map(type, cells))
+    return len(kinds) == 1 and kind in kinds
+
+
+def _encoded(cells: Sequence[Mapping[str, Any]]) -> bool:
+    return all(cell.keys() == {"b64"} for cell in cells)

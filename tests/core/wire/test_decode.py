@@ -1,0 +1,315 @@
+"""Bodies of V1 and V2 servers, and of everything else that a model server answers, to rows."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from inferwatch.events import Role
+from inferwatch.rows import Rows
+from inferwatch.wire.columns import MAX_COLUMNS
+from inferwatch.wire.decode import Decoded, decode, inflate
+
+REQUEST, RESPONSE = Role.REQUEST, Role.RESPONSE
+
+
+def rows_of(body: Any, role: Role = REQUEST, protocol: str = "v1") -> Rows:
+    decoded = decode(body if isinstance(body, bytes) else json.dumps(body).encode(), role)
+    assert (decoded.protocol, decoded.fault) == (protocol, None)
+    assert decoded.rows is not None
+    return decoded.rows
+
+
+def cells(rows: Rows) -> dict[str, list[Any]]:
+    return {column.name: column.values.tolist() for column in rows.columns}
+
+
+def dtypes(rows: Rows) -> list[str]:
+    return [column.values.dtype.name for column in rows.columns]
+
+
+@pytest.mark.parametrize(
+    ("instances", "columns", "named"),
+    [
+        ([[5.1, 3.5], [4.9, 3.0]], {"instances[0]": [5.1, 4.9], "instances[1]": [3.5, 3.0]}, False),
+        ([1, 2, 3], {"instances[0]": [1, 2, 3]}, False),
+        (["a", "b"], {"instances[0]": ["a", "b"]}, False),
+        ([[39, "Private", None]], {"instances[0]": [39], "instances[1]": ["Private"], "instances[2]": [None]}, False),
+        ([{"age": 39, "work": "x"}, {"work": "y", "age": 4}], {"age": [39, 4], "work": ["x", "y"]}, True),
+        ([{"a": 1}, {"b": True}], {"a": [1, None], "b": [None, True]}, True),
+        ([[[1, 2], [3]], [[4], []]], {"instances[0]": [[1, 2], [4]], "instances[1]": [[3], []]}, False),
+        ([[1, 2], [3]], {"instances[0]": [[1, 2], [3]]}, False),
+        ([{"a": 1}, 5], {"instances[0]": [{"a": 1}, 5]}, False),
+        ([{"b64": "AP8="}], {"instances[0]": [b"\x00\xff"]}, False),
+        ([{"image": {"b64": "AP8="}, "k": [1]}], {"image": [b"\x00\xff"], "k": [[1]]}, True),
+        ([{"b64": "?"}], {"instances[0]": [{"b64": "?"}]}, False),
+        ([], {}, False),
+    ],
+)
+def test_v1_instances(instances: list[Any], columns: dict[str, list[Any]], named: bool) -> None:
+    rows = rows_of({"instances": instances})
+    assert cells(rows) == columns
+    assert (rows.count, rows.named) == (len(instances), named)
+
+
+@pytest.mark.parametrize(
+    ("body", "columns"),
+    [
+        ({"predictions": [0, 1]}, {"prediction": [0, 1]}),
+        ({"predictions": [">50K"]}, {"prediction": [">50K"]}),
+        ({"predictions": [[0.25, 0.75]]}, {"prediction_0": [0.25], "prediction_1": [0.75]}),
+        ({"predictions": [[0.25], [0.5]]}, {"prediction": [0.25, 0.5]}),
+        ({"predictions": [{"label": "a", "score": 0.5}]}, {"label": ["a"], "score": [0.5]}),
+        (
+            {"predictions": {"label": ["a", "b"], "p": [[1, 2], [3, 4]]}},
+            {"label": ["a", "b"], "p[0]": [1, 3], "p[1]": [2, 4]},
+        ),
+        ({"predictions": 0.5}, {"prediction": [0.5]}),
+        ({"predictions": {"label": "a"}}, {"label": ["a"]}),
+        ({"outputs": [[1, 2]]}, {"prediction_0": [1], "prediction_1": [2]}),
+        ({"message": "", "batchId": "x", "predictions": [1]}, {"prediction": [1]}),
+    ],
+)
+def test_v1_predictions(body: dict[str, Any], columns: dict[str, list[Any]]) -> None:
+    rows = rows_of(body, RESPONSE)
+    assert cells(rows) == columns
+    assert rows.named
+
+
+def test_v1_inputs_by_column() -> None:
+    assert cells(rows_of({"inputs": {"a": [1, 2], "b": [[1.5], [2.5]]}})) == {"a": [1, 2], "b": [1.5, 2.5]}
+    assert cells(rows_of({"inputs": [[1, 2]]})) == {"inputs[0]": [1], "inputs[1]": [2]}
+    assert "different numbers of rows (a: 2, b: 1)" in unknown({"inputs": {"a": [1, 2], "b": [1]}})
+
+
+def test_a_body_that_is_itself_a_cloudevent() -> None:
+    assert cells(rows_of({"specversion": "1.0", "id": "a", "data": {"instances": [7]}})) == {"instances[0]": [7]}
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        ([1.5, 2.0], "float64"),
+        ([1, 2.5], "float64"),
+        ([1.5, None, 2], "float64"),
+        ([1, 2], "int64"),
+        ([2**53 + 1, -(2**63)], "int64"),
+        ([2**63, 2**64 - 1], "uint64"),
+        ([2**63, -1], "object"),
+        ([2**53 + 1, 0.5], "object"),
+        ([1, None], "object"),
+        ([True, False], "bool"),
+        ([True, 1], "object"),
+        ([1, "a", 2.5, None], "object"),
+        ([None], "object"),
+    ],
+)
+def test_values_stay_exact(values: list[Any], dtype: str) -> None:
+    rows = rows_of({"instances": [[value] for value in values]})
+    assert dtypes(rows) == [dtype]
+    shown = [None if value != value else value for value in rows.columns[0].values.tolist()]
+    assert shown == values
+    assert [type(value) is bool for value in shown] == [type(value) is bool for value in values]
+
+
+def tensor(data: Any, shape: list[Any], datatype: str = "FP64", **more: Any) -> dict[str, Any]:
+    return {"name": "x", "shape": shape, "datatype": datatype, "data": data} | more
+
+
+@pytest.mark.parametrize(
+    ("item", "columns", "dtype"),
+    [
+        (tensor([1, 2, 3], [3], "FP32"), {"x": [1.0, 2.0, 3.0]}, "float64"),
+        (tensor([1, 2, 3], [3, 1], "INT8"), {"x": [1, 2, 3]}, "int64"),
+        (tensor([1, 2, 3, 4], [2, 2], "UINT16"), {"x[0]": [1, 3], "x[1]": [2, 4]}, "int64"),
+        (tensor([[1.5, 2], [3, 4]], [2, 2], "FP16"), {"x[0]": [1.5, 3], "x[1]": [2, 4]}, "float64"),
+        (tensor([1, 2], [1, 2], "BF16"), {"x[0]": [1.0], "x[1]": [2.0]}, "float64"),
+        (tensor([[[1, 2], [3, 4]]], [1, 2, 2], "INT64"), {f"x[{i}]": [i + 1] for i in range(4)}, "int64"),
+        (tensor([True, False], [2], "BOOL"), {"x": [True, False]}, "bool"),
+        (tensor([2**64 - 1], [1], "UINT64"), {"x": [2**64 - 1]}, "uint64"),
+        (tensor([2**53 + 1, None], [2], "INT64"), {"x": [2**53 + 1, None]}, "object"),
+        (tensor(["a", "b"], [2, 1], "BYTES"), {"x": ["a", "b"]}, "object"),
+        (tensor(["a", None], [1, 2], "BYTES", parameters=None), {"x[0]": ["a"], "x[1]": [None]}, "object"),
+        (tensor(5, [], "INT32"), {"x": [5]}, "int64"),
+        (tensor([], [0, 3], "FP32"), {"x[0]": [], "x[1]": [], "x[2]": []}, "float64"),
+    ],
+)
+def test_v2_tensors(item: dict[str, Any], columns: dict[str, list[Any]], dtype: str) -> None:
+    rows = rows_of({"id": "1", "parameters": None, "inputs": [item]}, protocol="v2")
+    assert cells(rows) == columns
+    assert set(dtypes(rows)) == {dtype}
+
+
+def test_v2_nulls_among_fractions_are_nan() -> None:
+    (column,) = rows_of({"inputs": [tensor([None, 1.5, 2], [3], "FP32")]}, protocol="v2").columns
+    np.testing.assert_array_equal(column.values, [np.nan, 1.5, 2.0])
+
+
+def test_v2_response_of_kserve() -> None:
+    output = {"name": "output-0", "shape": [1], "datatype": "INT64", "parameters": None, "data": [1]}
+    body = {"model_name": "m", "model_version": None, "id": "1", "parameters": None, "outputs": [output]}
+    assert cells(rows_of(body, RESPONSE, "v2")) == {"output-0": [1]}
+
+
+def test_v2_mixed_tensors_become_one_table() -> None:
+    inputs = [tensor([1, 2], [2], "INT64", name="age"), tensor(["a", "b"], [2, 1], "BYTES", name="work")]
+    assert cells(rows_of({"inputs": inputs}, protocol="v2")) == {"age": [1, 2], "work": ["a", "b"]}
+
+
+def unknown(body: Any, role: Role = REQUEST) -> str:
+    decoded = decode(body if isinstance(body, bytes) else json.dumps(body).encode(), role)
+    assert (decoded.protocol, decoded.rows) == ("unknown", None)
+    assert decoded.fault
+    return decoded.fault
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ({"inputs": [tensor([1], [1]), tensor([1, 2], [2], name="y")]}, "different numbers of rows (x: 1, y: 2)"),
+        ({"inputs": [tensor([1], [1]), tensor([1], [1])]}, "two tensors have the same name"),
+        ({"inputs": [tensor([1, 2], [3])]}, "has the shape [3] and 2 values"),
+        ({"inputs": [tensor([1], [-1])]}, "no list of sizes"),
+        ({"inputs": [tensor([1], ["1"])]}, "no list of sizes"),
+        ({"inputs": [tensor([], [10**15, 0])]}, "has the shape"),
+        ({"inputs": [tensor([1], [1], "COMPLEX")]}, "unknown datatype 'COMPLEX'"),
+        (
+            {"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "parameters": {"binary_data_size": 4}}]},
+            "no data",
+        ),
+        ({"prompt": "hello"}, "fields: 'prompt'"),
+        ({"predictions": [1]}, "fields: 'predictions'"),
+        ([1, 2], "an array"),
+        ("text", "a string"),
+        (b"null", "null"),
+        (b"\x00\x00\x00\x00\x05hello", "no JSON"),
+        (b'{"instances": [1', "no JSON"),
+        (b'{"instances": [NaN', "no JSON"),
+        (b'{"instances": [NaN, "\\ud800"]}', "no JSON"),
+        (b"\xff\xfe", "no JSON"),
+        (b"\x1f\x8b\x08broken", "gzip"),
+    ],
+)
+def test_what_is_unknown_says_why(body: Any, reason: str) -> None:
+    assert reason in unknown(body)
+
+
+def test_an_error_reply_is_unknown() -> None:
+    assert unknown({"error": "ValueError : boom"}, RESPONSE) == "the reply is an error"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b" \n",
+        b'{"status":"alive"}',
+        b'{"live":true}',
+        b'{"ready":true}',
+        b'{"models":["m"]}',
+        b'{"name":"m","ready":true}',
+        b'{"name":"m","load":true}',
+        b'{"name":"kserve","version":"0.21.0","extensions":["model_repository_extension"]}',
+        b'{"name":"m","versions":null,"platform":"","inputs":[],"outputs":[]}',
+        b'{"name":"m","platform":"","inputs":[{"name":"x","datatype":"FP32","shape":[-1]}],"outputs":[]}',
+        b"# HELP python_gc_objects_collected_total Objects\n",
+        gzip.compress(b'{"ready":true}'),
+    ],
+)
+@pytest.mark.parametrize("role", [REQUEST, RESPONSE])
+def test_health_and_metadata(body: bytes, role: Role) -> None:
+    assert decode(body, role) == Decoded("health")
+
+
+def test_not_a_number_as_python_writes_it() -> None:
+    (column,) = rows_of(b'{"instances": [NaN, 1.5, -Infinity, Infinity]}').columns
+    np.testing.assert_array_equal(column.values, [np.nan, 1.5, -np.inf, np.inf])
+
+
+def test_gzip_is_undone_up_to_a_bound() -> None:
+    body = gzip.compress(b'{"instances":') + gzip.compress(b"[1]}")
+    assert cells(rows_of(body)) == {"instances[0]": [1]}
+    assert inflate(gzip.compress(bytes(100)), 100) == bytes(100)
+    bomb = decode(gzip.compress(bytes(1_000_000)), REQUEST, max_inflated_bytes=999_999)
+    assert bomb.fault == "the gzip body is larger than 999999 bytes when decompressed"
+    assert "ends before its end" in unknown(gzip.compress(b'{"instances": [1]}')[:-4])
+
+
+@pytest.mark.parametrize("opening", [b"[", b'{"a":'])
+def test_deep_nesting_is_refused(opening: bytes) -> None:
+    closing = b"]" if opening == b"[" else b"}"
+    for depth in (200, 1000, 100_000):
+        unknown(b'{"instances":[' + opening * depth + b"1" + closing * depth + b"]}")
+        unknown(b'{"instances":[NaN,' + opening * depth + b"1" + closing * depth + b"]}")
+
+
+def test_wide_rows_stay_whole() -> None:
+    wide = list(range(MAX_COLUMNS + 1))
+    assert cells(rows_of({"instances": [wide, wide]})) == {"instances[0]": [wide, wide]}
+    assert cells(rows_of({"inputs": [tensor(wide * 2, [2, len(wide)], "INT64")]}, protocol="v2")) == {"x": [wide, wide]}
+    assert rows_of({"inputs": [tensor([], [0, 10**12])]}, protocol="v2").count == 0
+
+
+def test_sparse_objects_stay_whole() -> None:
+    sparse = [{f"key{index}": index} for index in range(2000)]
+    assert cells(rows_of({"instances": sparse})) == {"instances[0]": sparse}
+
+
+def test_a_large_matrix_is_exact() -> None:
+    matrix = np.random.default_rng(0).normal(size=(500, 7))
+    rows = rows_of({"instances": matrix.tolist()})
+    np.testing.assert_array_equal(np.column_stack([column.values for column in rows.columns]), matrix)
+    flat = rows_of({"inputs": [tensor(matrix.ravel().tolist(), [500, 7])]}, protocol="v2")
+    np.testing.assert_array_equal(np.column_stack([column.values for column in flat.columns]), matrix)
+
+
+SCALARS = (
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+)
+JSON = st.recursive(
+    SCALARS | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["a", "b", "b64", "data"]), inner),
+    max_leaves=12,
+)
+TENSORS = st.fixed_dictionaries(
+    {
+        "shape": st.lists(st.integers(-1, 3), max_size=3) | JSON,
+        "datatype": st.sampled_from(["FP32", "INT64", "BYTES", "BOOL"]) | JSON,
+    },
+    optional={"name": st.text(max_size=3) | JSON, "data": JSON},
+)
+FIELDS = ["instances", "inputs", "predictions", "outputs", "model_name", "platform", "specversion", "data", "error"]
+
+
+@settings(max_examples=300)
+@given(
+    st.dictionaries(st.sampled_from(FIELDS), JSON | st.lists(TENSORS, max_size=3), min_size=1),
+    st.sampled_from(list(Role)),
+)
+def test_no_json_raises(body: dict[str, Any], role: Role) -> None:
+    decoded = decode(json.dumps(body).encode(), role)
+    assert (decoded.protocol == "unknown") == (decoded.fault is not None)
+    for column in decoded.rows.columns if decoded.rows else ():
+        assert decoded.rows is not None
+        assert column.values.shape == (decoded.rows.count,)
+        assert column.values.dtype.name in {"float64", "int64", "uint64", "bool", "object"}
+
+
+@given(
+    st.binary(max_size=60), st.sampled_from([b"", b"\x1f\x8b", b'{"instances":', b"NaN"]), st.sampled_from(list(Role))
+)
+def test_no_bytes_raise(data: bytes, prefix: bytes, role: Role) -> None:
+    assert decode(prefix + data, role).protocol in {"v1", "v2", "health", "unknown"}
+
+
+@given(st.lists(st.lists(SCALARS | st.text(max_size=5), min_size=3, max_size=3), min_size=1, max_size=5))
+def test_v1_cells_keep_their_values(instances: list[list[Any]]) -> None:
+    rows = rows_of({"instances": instances})
+    read = [list(row) for row in zip(*(column.values.tolist() for column in rows.columns), strict=True)]
+    assert [[None if cell != cell else cell for cell in row] for row in read] == instances
