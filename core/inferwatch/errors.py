@@ -8,6 +8,7 @@
     ├── UndecodablePayload (ValueError)     a body that no known protocol explains
     ├── InvalidReference (ValueError)       a reference that cannot be read or used
     ├── InvalidRows (ValueError)            rows of the wrong width, type or value
+    ├── InvalidOption (ValueError)          an option of one request that is not allowed
     ├── UnkeepablePromise (ValueError)      a false-alarm promise that the reference is too small to carry
     ├── PayloadLogError (OSError)           the payload log cannot be opened, read or written
     ├── DeliveryError (ConnectionError)     a sink did not take an event; `retryable` says whether to try again
@@ -68,6 +69,10 @@ class InvalidReference(InferwatchError, ValueError):
 
 class InvalidRows(InferwatchError, ValueError):
     """Rows of the wrong width, type or value."""
+
+
+class InvalidOption(InferwatchError, ValueError):
+    """An option of one request, such as a target or a deadline, that is not allowed; the message says what is."""
 
 
 class UnkeepablePromise(InferwatchError, ValueError):

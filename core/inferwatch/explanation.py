@@ -1,0 +1,59 @@
+"""Explanations: what an explainer says about predictions, in the shape that API, events and notebooks share."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from inferwatch.rows import Matrix
+
+Target = int | str | bool | None
+"""What was explained of a prediction: the index of an output, a label, or None for a model's only number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attribution:
+    """How much each feature contributed to each of n predictions, d features, in the unit of the predictor's output.
+
+    `values` (n, d) sum by row to `prediction - base_value` up to `gap` (n,), the completeness residual. `base_value`
+    and `prediction` (n,) are of the output that `target` (n) names. `std_error` (n, d) is the standard error of
+    sampling coalitions and background rows: zero where `exact`, NaN where it cannot be told. `predictor_calls`,
+    `predictor_rows` and `elapsed_s` (seconds) were spent on all n rows together. `deadline_reached` says that more
+    would have been done.
+    """
+
+    method: str
+    features: tuple[str, ...]
+    values: Matrix
+    base_value: Matrix
+    prediction: Matrix
+    target: tuple[Target, ...]
+    gap: Matrix
+    std_error: Matrix
+    exact: bool
+    predictor_calls: int
+    predictor_rows: int
+    elapsed_s: float
+    deadline_reached: bool = False
+
+    def as_dicts(self) -> list[dict[str, Any]]:
+        """Return one JSON-ready object a row, under the names of the public contract; NaN becomes None."""
+        return [self._entry(row) for row in range(len(self.values))]
+
+    def _entry(self, row: int) -> dict[str, Any]:
+        return {
+            "method": self.method,
+            "features": list(self.features),
+            "values": self.values[row].tolist(),
+            "base_value": float(self.base_value[row]),
+            "prediction": float(self.prediction[row]),
+            "target": self.target[row],
+            "gap": float(self.gap[row]),
+            "std_error": [None if math.isnan(error) else error for error in self.std_error[row].tolist()],
+            "exact": self.exact,
+            "predictor_calls": self.predictor_calls,
+            "predictor_rows": self.predictor_rows,
+            "elapsed_s": self.elapsed_s,
+            "deadline_reached": self.deadline_reached,
+        }

@@ -1,0 +1,258 @@
+"""The `:explain` service: explanations of a model's predictions over HTTP, as routes for any FastAPI application."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import orjson
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CollectorRegistry
+
+from inferwatch.errors import InvalidOption, InvalidRows, PredictorError, PredictorTimeout
+from inferwatch.explanation import Attribution
+from inferwatch.rows import Matrix
+from inferwatch_explainers.background import Reference, background_rows
+from inferwatch_explainers.metrics import ExplainMetrics
+from inferwatch_explainers.predictor import RemotePredictor
+from inferwatch_explainers.registry import explainer_factory
+from inferwatch_explainers.request import DEADLINE_HEADER, ExplainRequest, read_request
+from inferwatch_explainers.turnstile import TurnedAway, Turnstile
+
+logger = logging.getLogger(__name__)
+
+AT_WORK = 2
+"""Explanations that are worked on at a time; most of their time they wait for the predictor."""
+
+_FORWARDED = ("authorization", "traceparent", "x-request-id")
+_FORWARDED_PREFIX = "x-b3-"
+_UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainerSpec:
+    """One way to explain a model: the method, where its predictor is, and what a request may leave out."""
+
+    method: str
+    predictor_url: str
+    protocol: Literal["auto", "v1", "v2"] = "auto"
+    deadline_s: float = 5.0
+    samples: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedModel:
+    """A model to explain; the first of its explainers is the default."""
+
+    namespace: str
+    name: str
+    reference: Reference
+    explainers: Sequence[ExplainerSpec]
+
+
+class _Refusal(Exception):
+    def __init__(self, status: int, outcome: str, sentence: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.outcome = outcome
+        self.headers = headers
+
+
+class _Served:
+    """A model with its background drawn and one predictor an address."""
+
+    def __init__(self, model: ExplainedModel) -> None:
+        for spec in model.explainers:
+            explainer_factory(spec.method)
+        self.model = model
+        self.background: Matrix = background_rows(model.reference)
+        self.predictors = {
+            (spec.predictor_url, spec.protocol): RemotePredictor(
+                spec.predictor_url, model.name, model.reference.schema, protocol=spec.protocol
+            )
+            for spec in model.explainers
+        }
+
+    def spec(self, method: str | None) -> ExplainerSpec:
+        """Return the explainer of this method, else the default one with the method in its place."""
+        default = self.model.explainers[0]
+        if method is None:
+            return default
+        named = next((spec for spec in self.model.explainers if spec.method == method), None)
+        return named or replace(default, method=method, samples=None)
+
+
+def explain_router(
+    models: Sequence[ExplainedModel],
+    *,
+    registry: CollectorRegistry,
+    max_queue: int = 64,
+    max_instances: int = 100,
+    max_body_bytes: int = 33_554_432,
+) -> APIRouter:
+    """Return the routes `POST /v1/models/{name}:explain` and `POST /v2/models/{name}/explain` for these models.
+
+    Connections to predictors open with the application and close with it. Raises `InvalidOption` for a method that
+    does not exist and `InvalidReference` for a reference that cannot be a background.
+    """
+    service = _Service(models, ExplainMetrics(registry), max_queue, max_instances, max_body_bytes)
+    router = APIRouter(tags=["explanations"], lifespan=service.lifespan)
+    said: dict[int | str, dict[str, Any]] = {
+        200: {"description": "One explanation an instance, in order."},
+        **{
+            status: {"description": reason, "content": {"application/json": {"example": {"error": "one sentence"}}}}
+            for status, reason in _REASONS.items()
+        },
+    }
+    body = {
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"example": {"instances": [[39, "Private"]], "parameters": {}}}},
+        }
+    }
+    for path in ("/v1/models/{name}:explain", "/v2/models/{name}/explain"):
+        router.post(path, responses=said, openapi_extra=body, operation_id=f"explain{path[:3]}")(service.explain)
+    return router
+
+
+_REASONS = {
+    400: "The rows or an option are wrong.",
+    404: "No such model.",
+    409: "The name is configured in several namespaces.",
+    413: "Too many instances, or too large a body.",
+    429: "Too many requests wait.",
+    502: "The predictor is down, or answers what cannot be used.",
+    504: "The predictor was too slow for even a coarse answer.",
+}
+
+
+class _Service:
+    def __init__(
+        self,
+        models: Sequence[ExplainedModel],
+        metrics: ExplainMetrics,
+        max_queue: int,
+        max_instances: int,
+        max_body_bytes: int,
+    ) -> None:
+        self._served = [_Served(model) for model in models if model.explainers]
+        self._metrics = metrics
+        self._max_instances = max_instances
+        self._max_body_bytes = max_body_bytes
+        self._turnstile = Turnstile(AT_WORK, max_queue, inflight=metrics.inflight, queue_depth=metrics.queue_depth)
+
+    @asynccontextmanager
+    async def lifespan(self, _: object) -> AsyncIterator[None]:
+        predictors = [predictor for served in self._served for predictor in served.predictors.values()]
+        for predictor in predictors:
+            await predictor.__aenter__()
+        try:
+            yield
+        finally:
+            for predictor in predictors:
+                await predictor.__aexit__()
+
+    async def explain(self, name: str, request: Request, namespace: str | None = None) -> Response:
+        """Explain every instance of a V1 or V2 predict body.
+
+        `parameters` may hold `method`, `target`, `deadline_s` and `samples`; the header `X-Inferwatch-Deadline` wins.
+        """
+        started = time.monotonic()
+        labels = {"model_namespace": _UNKNOWN, "model_name": _UNKNOWN, "method": _UNKNOWN}
+        try:
+            served = self._find(name, namespace)
+            labels |= {"model_namespace": served.model.namespace, "model_name": name}
+            asked = read_request(
+                await self._body(request), served.model.reference.schema, request.headers.get(DEADLINE_HEADER)
+            )
+            self._check_count(asked)
+            explainer_factory(asked.options.method or served.model.explainers[0].method)
+            spec = served.spec(asked.options.method)
+            labels["method"] = spec.method
+            attribution = await self._attribution(served, spec, asked, _forwarded(request), started)
+        except (_Refusal, InvalidRows, InvalidOption, PredictorError) as fault:
+            refusal = fault if isinstance(fault, _Refusal) else _refusal(fault)
+            self._metrics.explanations.labels(**labels, outcome=refusal.outcome).inc()
+            logger.debug("explanation of %s refused: %s", name, refusal.outcome)
+            return _json({"error": str(refusal)}, refusal.status, refusal.headers)
+        self._metrics.seconds.labels(name).observe(time.monotonic() - started)
+        outcome = "deadline" if attribution.deadline_reached else "ok"
+        self._metrics.explanations.labels(**labels, outcome=outcome).inc()
+        self._metrics.predictor_calls.labels(spec.method).observe(attribution.predictor_calls)
+        return _json({"explanations": attribution.as_dicts(), "model_name": name})
+
+    def _find(self, name: str, namespace: str | None) -> _Served:
+        named = [served for served in self._served if served.model.name == name]
+        found = [served for served in named if namespace in (None, served.model.namespace)]
+        if not found:
+            where = f" in namespace {namespace[:64]!r}" if namespace is not None and named else ""
+            raise _Refusal(404, "unknown_model", f"no model named {name[:64]!r}{where} has an explainer")
+        if len(found) > 1:
+            places = " and ".join(served.model.namespace for served in found)
+            raise _Refusal(409, "ambiguous_model", f"{name} is configured in {places}; say which with ?namespace=")
+        return found[0]
+
+    async def _body(self, request: Request) -> bytes:
+        body = bytearray()
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > self._max_body_bytes:
+                raise _Refusal(413, "too_large", f"the body is larger than {self._max_body_bytes} bytes")
+        return bytes(body)
+
+    def _check_count(self, asked: ExplainRequest) -> None:
+        count = len(asked.values)
+        if count > self._max_instances:
+            raise _Refusal(413, "too_large", f"{count} instances are too many; at most {self._max_instances} are taken")
+
+    async def _attribution(
+        self, served: _Served, spec: ExplainerSpec, asked: ExplainRequest, headers: dict[str, str], started: float
+    ) -> Attribution:
+        ends = started + (asked.options.deadline_s or spec.deadline_s)
+        try:
+            async with self._turnstile.place(ends - time.monotonic()):
+                return await asyncio.to_thread(_explain, served, spec, asked, headers, ends)
+        except TurnedAway:
+            sentence = "too many explanations are under way; try again in a second"
+            raise _Refusal(429, "busy", sentence, {"Retry-After": "1"}) from None
+
+
+def _explain(
+    served: _Served, spec: ExplainerSpec, asked: ExplainRequest, headers: dict[str, str], ends: float
+) -> Attribution:
+    """Explain in a worker's thread; the time spent waiting for a place counts against the deadline."""
+    predict = served.predictors[spec.predictor_url, spec.protocol].bind(asked.form, headers=headers, ends=ends)
+    explainer = explainer_factory(spec.method)(
+        predict,
+        served.background,
+        schema=served.model.reference.schema,
+        samples=asked.options.samples or spec.samples,
+        deadline_s=max(ends - time.monotonic(), 1e-3),
+    )
+    attribution = explainer.explain(asked.values, target=asked.options.target)
+    return replace(attribution, predictor_calls=predict.calls)
+
+
+def _json(content: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(content), status, headers, media_type="application/json")
+
+
+def _forwarded(request: Request) -> dict[str, str]:
+    return {
+        name: value
+        for name, value in request.headers.items()
+        if name in _FORWARDED or name.startswith(_FORWARDED_PREFIX)
+    }
+
+
+def _refusal(fault: InvalidRows | InvalidOption | PredictorError) -> _Refusal:
+    if isinstance(fault, PredictorTimeout):
+        return _Refusal(504, "timeout", str(fault))
+    if isinstance(fault, PredictorError):
+        return _Refusal(502, "predictor_error", str(fault))
+    return _Refusal(400, "invalid", str(fault))
