@@ -1,0 +1,1 @@
+"""The demo: a real model server, real rows through it, and what inferwatch finds in them."""

@@ -1,0 +1,130 @@
+"""The `inferwatch` command. Results go to standard output; faults, one a line, to standard error.
+
+Exit codes: 0 done, 1 failed at run time, 2 wrong usage or configuration.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from inferwatch._version import __version__
+from inferwatch.errors import ConfigError, InferwatchError
+
+app = typer.Typer(
+    name="inferwatch",
+    help="Monitoring and explanation of served machine-learning models.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+reference_app = typer.Typer(help="References: what live traffic is compared with.", no_args_is_help=True)
+dashboards_app = typer.Typer(help="Grafana dashboards.", no_args_is_help=True)
+app.add_typer(reference_app, name="reference")
+app.add_typer(dashboards_app, name="dashboards")
+
+ConfigOption = Annotated[Path, typer.Option("--config", help="The configuration, a YAML file.")]
+
+
+def main() -> None:
+    """Run the command and exit with its code."""
+    try:
+        app()
+    except ConfigError as fault:
+        _complain(*map(str, fault.faults))
+        sys.exit(2)
+    except InferwatchError as fault:
+        _complain(str(fault))
+        sys.exit(1)
+
+
+def _complain(*lines: str) -> None:
+    for line in lines:
+        typer.echo(f"inferwatch: {line}", err=True)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"inferwatch {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _global(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def up(
+    config: ConfigOption,
+    data: Annotated[
+        Path | None, typer.Option(help="Directory of the payload log; overrides the configuration.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8080,
+) -> None:
+    """Run everything in one process: ingest, payload log, detectors, explainers, API, metrics and console."""
+    from inferwatch_cli.serving import serve
+
+    serve(config, data, host, port)
+
+
+@app.command()
+def check(config: ConfigOption) -> None:
+    """Report every fault of a configuration at once; nothing is started or changed."""
+    from inferwatch_cli.checks import checked
+
+    models = checked(config).models
+    detectors = sum(len(model.settings.detectors) for model in models)
+    typer.echo(f"{config}: good, {len(models)} models with {detectors} detectors")
+
+
+@app.command()
+def demo(
+    drift: Annotated[bool, typer.Option("--drift/--no-drift", help="Whether the population really changes.")] = True,
+    directory: Annotated[Path, typer.Option(help="Where the demo keeps its files; emptied first.")] = Path(
+        "build/demo"
+    ),
+    server_python: Annotated[
+        Path, typer.Option(help="The Python of the model server's environment; `make setup-demo` makes it.")
+    ] = Path(".venvs/demo/bin/python"),
+) -> None:
+    """Show a true drift alarm, flagged rows and an explanation on real traffic to a real model server."""
+    from inferwatch_cli.demo.story import tell
+
+    if not tell(directory, server_python, drift=drift):
+        raise typer.Exit(1)
+
+
+@reference_app.command("build")
+def reference_build(
+    source: Annotated[Path, typer.Option("--input", help="CSV, Parquet, npy or npz.")],
+    out: Annotated[Path, typer.Option(help="The file to write.")],
+    rows: Annotated[int, typer.Option(min=2, help="Rows to keep for exact tests and explanations.")] = 5_000,
+) -> None:
+    """Make a reference: a profile of all rows and a sample of them, in one file."""
+    from inferwatch.clock import SystemClock
+    from inferwatch.reference import read_reference
+
+    reference = read_reference(source, sample_rows=rows, created_ns=SystemClock().now_ns())
+    reference.save(out)
+    typer.echo(f"{out}: {reference.count} rows, {len(reference.schema.features)} features, id {reference.id}")
+
+
+@dashboards_app.command("build")
+def dashboards_build(
+    out: Annotated[Path, typer.Option(help="Directory to write to; made where absent.")],
+) -> None:
+    """Write the Grafana dashboards as JSON, one file each."""
+    from inferwatch_dashboards import build
+
+    for path in build(out):
+        typer.echo(path)
