@@ -21,11 +21,11 @@ from inferwatch.pipeline import Item
 from inferwatch.protocols import Detector
 from inferwatch.reference import Reference
 from inferwatch.rows import Batch, Rows
-from inferwatch.settings import DriftSettings, ModelSettings, OutlierSettings
+from inferwatch.settings import DriftSettings, FalseAlarmSettings, ModelSettings, OutlierSettings
 from inferwatch.status import DetectorStatus
 from inferwatch_detectors.burn_in import BurnIn
 from inferwatch_detectors.dependence import Dependence
-from inferwatch_detectors.registry import detector_entry
+from inferwatch_detectors.registry import DETECTORS
 from inferwatch_detectors.window import RowWindow
 
 logger = logging.getLogger(__name__)
@@ -155,22 +155,11 @@ class StreamJudge:
         for post in self._posts:
             if post.detector is None and (post.window is None or self._burn_in.dependence is not None):
                 try:
-                    post.detector = self._built(post.settings)
+                    post.detector = built_detector(
+                        post.settings, self._model.false_alarms, self._reference, self._burn_in.dependence
+                    )
                 except UnkeepablePromise as fault:
                     post.status = replace(post.status, state="waiting", notes=(str(fault),))
-
-    def _built(self, settings: DriftSettings | OutlierSettings) -> Detector:
-        drift = settings if isinstance(settings, DriftSettings) else None
-        outlier = settings if isinstance(settings, OutlierSettings) else None
-        return detector_entry(settings.kind, settings.method).build(
-            self._reference,
-            window_rows=drift.window.rows if drift else 0,
-            promise=self._model.false_alarms.promise(),
-            smallest_effect=self._model.false_alarms.smallest_effect,
-            dependence=self._burn_in.dependence,
-            false_alarm_rate=outlier.false_alarm_rate if outlier else 0.0,
-            report_all=outlier is not None and outlier.report == "all",
-        )
 
     def _matched(self, items: Sequence[Item]) -> Batch | None:
         parts = [item.decoded.rows for item in items if item.decoded.rows is not None]
@@ -237,6 +226,26 @@ class StreamJudge:
     def _status(self, post: _Post) -> DetectorStatus:
         needs = None if post.window is None else self._burn_in.needs_rows + post.window.needs_rows
         return replace(post.status, needs_rows=needs, notes=(*post.status.notes, *self._notes))
+
+
+def built_detector(
+    settings: DriftSettings | OutlierSettings,
+    false_alarms: FalseAlarmSettings,
+    reference: Reference,
+    dependence: Dependence | None,
+) -> Detector:
+    """Return the detector that the settings ask for. Raises `UnkeepablePromise`."""
+    drift = settings if isinstance(settings, DriftSettings) else None
+    outlier = settings if isinstance(settings, OutlierSettings) else None
+    return DETECTORS[settings.kind, settings.method].build(
+        reference,
+        window_rows=drift.window.rows if drift else 0,
+        promise=false_alarms.promise(),
+        smallest_effect=false_alarms.smallest_effect,
+        dependence=dependence,
+        false_alarm_rate=outlier.false_alarm_rate if outlier else 0.0,
+        report_all=outlier is not None and outlier.report == "all",
+    )
 
 
 def _alike(items: Sequence[Item]) -> Iterator[list[Item]]:
