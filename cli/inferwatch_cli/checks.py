@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from inferwatch.clock import Clock, SystemClock
 from inferwatch.errors import ConfigError, Fault, InvalidReference, UnkeepablePromise
 from inferwatch.reference import Reference, read_reference
 from inferwatch.settings import ModelSettings, Settings, load_settings
@@ -14,7 +13,7 @@ from inferwatch_detectors.dependence import Dependence
 from inferwatch_detectors.registry import DETECTORS
 from inferwatch_detectors.stream_judge import built_detector
 from inferwatch_detectors.worker import MonitoredModel
-from inferwatch_explainers import METHODS as EXPLAINERS
+from inferwatch_explainers.registry import EXPLAINERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,17 +24,16 @@ class Checked:
     models: Sequence[MonitoredModel]
 
 
-def checked(path: Path, clock: Clock | None = None) -> Checked:
+def checked(path: Path) -> Checked:
     """Return a configuration with its references. Raises `ConfigError` with every fault at once."""
     settings = load_settings(path)
-    created_ns = (clock or SystemClock()).now_ns()
     faults: list[Fault] = []
     models: list[MonitoredModel] = []
     for number, model in enumerate(settings.models):
         where = f"models[{number}]"
         faults.extend(_unknown_methods(model, where))
         try:
-            reference = _read(model, created_ns)
+            reference = _read(model)
         except InvalidReference as fault:
             faults.append(Fault(f"{where}.reference", str(fault)))
             continue
@@ -46,7 +44,8 @@ def checked(path: Path, clock: Clock | None = None) -> Checked:
     return Checked(settings, models)
 
 
-def _read(model: ModelSettings, created_ns: int) -> Reference:
+def _read(model: ModelSettings) -> Reference:
+    created_ns = model.reference.stat().st_mtime_ns if model.reference.exists() else 0
     features = [feature.feature() for feature in model.features]
     return read_reference(model.reference, features=features, sample_rows=model.reference_rows, created_ns=created_ns)
 

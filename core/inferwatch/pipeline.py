@@ -35,6 +35,7 @@ BATCH_EVENTS = 2_000
 BATCH_BYTES = 32 * 1024 * 1024
 COMMIT_INTERVAL_S = 0.25
 RETRY_S = 1.0
+JOIN_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,7 @@ class Pipeline:
         self._watcher = watcher
         self._thread = threading.Thread(target=self._run, name="inferwatch-pipeline", daemon=True)
         self._stopping = threading.Event()
+        self._stop_at_s = float("inf")
         self._committed = threading.Condition()
         self._committed_offset = state.position()
         if self._committed_offset > journal.end():
@@ -112,10 +114,11 @@ class Pipeline:
         """Begin to follow the journal."""
         self._thread.start()
 
-    def stop(self, timeout_s: float = 10.0) -> None:
-        """Finish what the journal holds by now, commit, and end the thread."""
+    def stop(self, patience_s: float = 5.0) -> None:
+        """Derive what the journal holds by now, as far as the patience goes, commit, and end the thread."""
+        self._stop_at_s = time.monotonic() + patience_s
         self._stopping.set()
-        self._thread.join(timeout_s)
+        self._thread.join(patience_s + JOIN_S)
 
     def wait_for(self, offset: int, timeout_s: float) -> bool:
         """Return whether everything up to the journal offset is derived, waiting for it at most so long."""
@@ -140,12 +143,15 @@ class Pipeline:
             if entries:
                 step.take(entries)
             pause_s = max(COMMIT_INTERVAL_S, 10 * commit_cost_s)
-            if step.dirty and (not entries or time.monotonic() - last_commit_s >= pause_s):
+            late = time.monotonic() >= self._stop_at_s
+            if step.dirty and (not entries or late or time.monotonic() - last_commit_s >= pause_s):
                 started_s = time.monotonic()
                 step.commit()
                 last_commit_s = time.monotonic()
                 commit_cost_s = last_commit_s - started_s
                 self._announce(step.position)
+                if late:
+                    return
             elif not entries:
                 if stopping:
                     return

@@ -11,6 +11,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from inferwatch.payload_log.database import Schema, connect, open_database, translated
 
@@ -94,12 +96,20 @@ class State:
         with self.read() as connection:
             return int(connection.execute("SELECT log_offset FROM position").fetchone()[0])
 
-    def bytes(self) -> int:
-        """Return the size of the file with its write-ahead log."""
-        files = (self._path, self._path.with_name(self._path.name + "-wal"))
-        return sum(file.stat().st_size for file in files if file.exists())
+    def rows(self) -> int:
+        """Return the number of rows that requests have brought."""
+        with self.read() as connection:
+            return int(connection.execute("SELECT coalesce(sum(rows), 0) FROM streams").fetchone()[0])
 
     def close(self) -> None:
         """Close every connection."""
         for connection in (*self._readers, self._writer):
             connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,136 @@
+"""Composes the parts of one process: journal, pipeline with its detectors, API, console, explainers and metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.exposition import choose_encoder
+
+from inferwatch.clock import SystemClock, format_time
+from inferwatch.metrics import FlowMetrics, ReferenceInfo, SnapshotCollector
+from inferwatch.payload_log.dead_letter import DeadLetter
+from inferwatch.payload_log.journal import Journal
+from inferwatch.payload_log.state import State
+from inferwatch.pipeline import Pipeline
+from inferwatch_cli.checks import Checked
+from inferwatch_detectors.worker import MonitoredModel, Worker
+from inferwatch_explainers.service import ExplainedModel, ExplainerSpec, explain_router
+from inferwatch_logger.api import api_app
+from inferwatch_logger.ingest import Ingest
+from inferwatch_logger.monitor import ConfiguredModel, Monitor
+from inferwatch_logger.replies import ReferenceItem
+
+Application = Callable[[MutableMapping[str, Any], Any, Any], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Up:
+    """What is served, and where its payload log lies."""
+
+    application: Application
+    directory: Path
+
+
+@contextmanager
+def open_up(configuration: Checked, data: Path | None = None) -> Iterator[Up]:
+    """Yield everything in one process, at work until the end. Raises `PayloadLogError` where the log cannot be used."""
+    settings = configuration.settings
+    clock = SystemClock()
+    directory = data or settings.payload_log.path
+    registry = CollectorRegistry()
+    flow = FlowMetrics(registry, clock)
+    worker = Worker(configuration.models, flow)
+    with (
+        Journal.open(
+            directory,
+            settings.payload_log.durability,
+            max_inflight_bytes=settings.ingest.max_inflight_bytes,
+            clock=clock,
+        ) as journal,
+        State.open(directory) as state,
+    ):
+        timeout_s = settings.ingest.pair_timeout_s
+        pipeline = Pipeline(journal, state, worker, pair_timeout_s=timeout_s, clock=clock, watcher=flow)
+        monitor = Monitor(journal, state, _configured(configuration.models), pair_timeout_s=timeout_s)
+        registry.register(_snapshot(configuration.models, journal, state, worker))
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=registry)
+        app = api_app(monitor, journal, pipeline)
+        app.include_router(
+            explain_router(_explained(configuration.models), registry=registry, max_queue=settings.explain.max_queue)
+        )
+        _serve_metrics(app, registry)
+        ingest = Ingest(journal, DeadLetter(directory, clock=clock), max_body_bytes=settings.ingest.max_body_bytes)
+        pipeline.start()
+        try:
+            yield Up(_gateway(ingest, app), directory)
+        finally:
+            pipeline.stop()
+
+
+def _gateway(ingest: Ingest, app: FastAPI) -> Application:
+    """Return the application that gives events to the ingest and everything else to the rest."""
+
+    async def gateway(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:  # noqa: ANN401 - ASGI
+        if ingest.handles(scope):
+            await ingest(scope, receive, send)
+        else:
+            await app(scope, receive, send)
+
+    return gateway
+
+
+def _serve_metrics(app: FastAPI, registry: CollectorRegistry) -> None:
+    @app.get("/metrics", include_in_schema=False)
+    def metrics(request: Request) -> Response:
+        """Answer what Prometheus scrapes, as OpenMetrics where the client asks for it."""
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(registry), headers={"Content-Type": content_type})
+
+
+def _snapshot(models: Sequence[MonitoredModel], journal: Journal, state: State, worker: Worker) -> SnapshotCollector:
+    return SnapshotCollector(
+        component="up",
+        ledger=journal.ledger,
+        store=lambda: (state.rows(), sum(file.stat().st_size for file in journal.directory.glob("*.db*"))),
+        statuses=worker.statuses,
+        references=[ReferenceInfo(model.service, model.reference.id, model.reference.created_ns) for model in models],
+    )
+
+
+def _configured(models: Sequence[MonitoredModel]) -> list[ConfiguredModel]:
+    return [
+        ConfiguredModel(
+            model.settings,
+            model.reference.schema,
+            ReferenceItem(
+                id=model.reference.id,
+                rows=model.reference.count,
+                created=format_time(model.reference.created_ns),
+                autocorrelation=model.reference.autocorrelation,
+            ),
+        )
+        for model in models
+    ]
+
+
+def _explained(models: Sequence[MonitoredModel]) -> list[ExplainedModel]:
+    return [
+        ExplainedModel(
+            model.settings.namespace,
+            model.settings.name,
+            model.reference,
+            [
+                ExplainerSpec(spec.method, spec.predictor, spec.protocol, spec.deadline_s, spec.samples)
+                for spec in model.settings.explainers
+            ],
+        )
+        for model in models
+        if model.settings.explainers
+    ]
