@@ -22,9 +22,9 @@ class ExactShapley(KernelShap):
     `exact` false and its standard errors. Raises `InvalidOption` above 16 features. Cost: 2^d m rows an explained row.
 
     >>> import numpy as np
-    >>> product = ExactShapley(lambda rows: rows[:, 0] * rows[:, 1], np.zeros((1, 3)))
-    >>> product.explain(np.array([[2.0, 3.0, 5.0]])).values.round(9).tolist()
-    [[3.0, 3.0, 0.0]]
+    >>> game = ExactShapley(lambda rows: rows[:, 0] * rows[:, 1] + rows[:, 2], np.zeros((1, 3)))
+    >>> game.explain(np.array([[2.0, 3.0, 5.0]])).values.round(9).tolist()
+    [[3.0, 3.0, 5.0]]
     """
 
     method = "exact_shapley"
