@@ -46,8 +46,8 @@ def fleet() -> Sequence[Panel]:
         ),
         number(
             "Oldest verdict",
-            "Age of the oldest last success of a detector. Far above the time that its window takes to fill: the model "
-            "gets no traffic, or the detector fails; see its runs in the row Pipeline.",
+            "How long ago the newest row happened that the slowest detector judged. Far above the time that its window "
+            "takes to fill: the model gets no traffic, or the detector fails; see its runs in the row Pipeline.",
             Query(f"max(time() - inferwatch_detector_last_success_timestamp_seconds{{{MODEL}}})"),
             unit="s",
         ),

@@ -57,7 +57,7 @@ def pipeline() -> Sequence[Panel]:
         ),
         _rates(
             "Detector runs by outcome",
-            "error: the log of the service says why. insufficient_data: the window is not full yet.",
+            "Windows judged, and batches of rows judged one by one. error: the log of the service says why.",
             Query(
                 f"sum by (outcome) (rate(inferwatch_detector_runs_total{{{MODEL}}}[$__rate_interval]))", "{{outcome}}"
             ),
@@ -77,7 +77,7 @@ def pipeline() -> Sequence[Panel]:
         ),
         graph(
             "Age of the last verdict",
-            "Time since each detector last succeeded. A rising line is a detector that is silent or fails.",
+            "How long ago the newest row happened that each detector judged. A rising line: no traffic, or failures.",
             [
                 Query(
                     f"max {BY_DETECTOR} (time() - inferwatch_detector_last_success_timestamp_seconds{{{MODEL}}})",
