@@ -1,0 +1,200 @@
+"""Outliers: rows that are unlikely under the reference's mean, covariance and category shares."""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inferwatch.errors import InvalidRows, MissingExtra
+from inferwatch.finding import Finding
+from inferwatch.reference import Reference
+from inferwatch.rows import Batch, Feature, Matrix, Schema
+from inferwatch_detectors.conformal import Conformal, split
+
+_FLOOR = 1e-6
+_NAMED = 2
+
+
+class RowDistance:
+    """-2 log-likelihood of rows, up to a constant: squared Mahalanobis distance plus surprisal of categories.
+
+    Numbers, standardised, have the mean and the Ledoit-Wolf covariance (Journal of Multivariate Analysis 88 (2004),
+    365-411) of the rows that it is fitted on; with numbers alone the score *is* the squared Mahalanobis distance. Each
+    category adds -2 log of its share, with half a row for unlisted ones and missing values. A missing number is
+    marginalised out: the distance is that of the present ones, under their own covariance. One inverse a pattern of
+    missing values, kept for the patterns seen last. A feature without any number in the reference is left out; one
+    without variance has unit scale and a variance of 1e-6.
+    """
+
+    def __init__(self, rows: Matrix, schema: Schema) -> None:
+        kinds = np.array([feature.kind == "numeric" for feature in schema.features])
+        self._features = schema.features
+        seen = ~np.isnan(rows).all(axis=0)
+        self._numeric = np.flatnonzero(kinds & seen)
+        self._categorical = np.flatnonzero(~kinds)
+        numbers = rows[:, self._numeric]
+        self.mean = np.nanmean(numbers, axis=0) if len(self._numeric) else np.empty(0)
+        sd = np.nanstd(numbers, axis=0) if len(self._numeric) else np.empty(0)
+        self.sd = np.where(sd > 1e-12 * np.maximum(1.0, np.abs(self.mean)), sd, 1.0)
+        self.covariance = _ledoit_wolf(np.nan_to_num((numbers - self.mean) / self.sd))
+        self._surprisals = [_surprisal(rows[:, index], self._features[index]) for index in self._categorical]
+        self._precisions: dict[bytes, Matrix] = {}
+
+    def contributions(self, rows: Matrix) -> Matrix:
+        """Return what each feature (n, d) adds to the squared distance; the parts of a row sum to it.
+
+        A number's part is its deviation times the sum of its precisions with all deviations, so correlated features
+        share; it can be negative.
+        """
+        parts = np.zeros(rows.shape)
+        with np.errstate(over="ignore"):
+            deviations = np.clip((rows[:, self._numeric] - self.mean) / self.sd, -1e100, 1e100)
+        parts[:, self._numeric] = self._numeric_parts(deviations)
+        for index, surprisal in zip(self._categorical, self._surprisals, strict=True):
+            codes = np.where(np.isnan(rows[:, index]), len(surprisal) - 1, rows[:, index]).astype(np.intp)
+            parts[:, index] = surprisal[codes]
+        return parts
+
+    def squared(self, rows: Matrix) -> Matrix:
+        """Return the squared distance (n,) of each row."""
+        return np.asarray(self.contributions(rows).sum(axis=1), dtype=np.float64)
+
+    def describe(self, row: Matrix) -> str:
+        """Return what is unlikely about a row (d,), the features that contribute most first."""
+        parts = self.contributions(row[np.newaxis])[0]
+        order = np.argsort(-parts, kind="stable")
+        named = [index for index in order[:_NAMED] if parts[index] >= 0.5 * parts[order[0]]]
+        return " and ".join(self._said(int(index), float(row[index])) for index in named)
+
+    def _said(self, index: int, value: float) -> str:
+        feature = self._features[index]
+        if feature.kind == "numeric":
+            place = int(np.searchsorted(self._numeric, index))
+            away = (value - float(self.mean[place])) / float(self.sd[place])
+            return f"{feature.name} is {abs(away):.2g} sd {'above' if away > 0 else 'below'} the reference's mean"
+        if math.isnan(value):
+            return f"{feature.name} is missing"
+        code = int(value)
+        if code == len(feature.categories):
+            return f"{feature.name} has a category that the reference does not list"
+        share = math.exp(-0.5 * float(self._surprisals[int(np.searchsorted(self._categorical, index))][code]))
+        return f"{feature.name} is {feature.categories[code]!r}, as {100 * share:.2g} % of the reference"
+
+    def _numeric_parts(self, deviations: Matrix) -> Matrix:
+        absent = np.isnan(deviations)
+        if not absent.any():
+            everything = np.zeros(deviations.shape[1], dtype=bool)
+            return np.asarray(deviations * (deviations @ self._precision(everything)))
+        parts = np.zeros_like(deviations)
+        patterns, members = np.unique(absent, axis=0, return_inverse=True)
+        for number, pattern in enumerate(patterns):
+            rows = np.flatnonzero(members.ravel() == number)
+            present = np.where(pattern, 0.0, deviations[rows])
+            parts[rows] = present * (present @ self._precision(pattern))
+        return parts
+
+    def _precision(self, absent: NDArray[np.bool_]) -> Matrix:
+        """The inverse covariance of the present features, 0 elsewhere."""
+        key = absent.tobytes()
+        if key not in self._precisions:
+            if len(self._precisions) >= 1024:
+                self._precisions.clear()
+            precision = np.zeros_like(self.covariance)
+            inside = np.ix_(~absent, ~absent)
+            precision[inside] = np.linalg.inv(self.covariance[inside])
+            self._precisions[key] = precision
+        return self._precisions[key]
+
+
+class MahalanobisOutlier:
+    """Flags rows whose distance from the reference is rarer than the false-alarm rate.
+
+    The distance is fitted on one part of the reference's row sample and calibrated on another, which `seed` draws, so
+    that p-values are conformal: over references, a row like theirs is flagged with the stated probability. `score` is
+    -log10 of the p-value, which ends at log10(n + 1) for n calibration rows; `statistic` is the squared distance and
+    goes on. One finding a flagged row, or with `report_all` a row. Cost: O(d^2) a row.
+
+    Raises `UnkeepablePromise` for a rate that the reference is too small to carry.
+
+    >>> from inferwatch.rows import Column, Rows
+    >>> random = np.random.default_rng(7)
+    >>> people = Rows((Column("age", random.normal(40, 10, 5000)), Column("hours", random.normal(38, 8, 5000))), 5000)
+    >>> detector = MahalanobisOutlier(Reference.build(people, created_ns=0))
+    >>> [finding] = detector.observe(Batch.of(np.array([[41.0, 40.0], [350.0, 40.0]])))
+    >>> finding.payload_id, finding.why
+    ('row-1', "age is 32 sd above the reference's mean")
+    """
+
+    def __init__(
+        self, reference: Reference, *, false_alarm_rate: float = 0.001, report_all: bool = False, seed: int = 0
+    ) -> None:
+        rows, schema = reference.rows, reference.schema
+        self._width = len(schema.features)
+        self._report_all = report_all
+        fitted, calibrating = split(len(rows), self._width, false_alarm_rate, seed)
+        self.distance = RowDistance(rows[fitted], schema)
+        self.conformal = Conformal(np.sort(self.distance.squared(rows[calibrating])), false_alarm_rate)
+
+    def observe(self, batch: Batch, /) -> list[Finding]:
+        """Return a finding for each row that is flagged, or for every row, in the order of the rows.
+
+        Raises `InvalidRows` for another width than the reference's.
+        """
+        if batch.values.ndim != 2 or batch.values.shape[1] != self._width:
+            raise InvalidRows(f"rows have shape {batch.values.shape}, the reference has {self._width} columns")
+        squared = self.distance.squared(batch.values)
+        p_values = self.conformal.p_values(squared)
+        scores = -np.log10(p_values)
+        reported = np.arange(len(batch)) if self._report_all else np.flatnonzero(scores > self.conformal.threshold)
+        return [
+            Finding(
+                kind="outlier",
+                method="mahalanobis",
+                score=float(scores[row]),
+                threshold=self.conformal.threshold,
+                time_ns=int(batch.times_ns[row]),
+                p_value=float(p_values[row]),
+                statistic=float(squared[row]),
+                payload_id=str(batch.payload_ids[row]),
+                key=str(batch.keys[row]),
+                row=int(batch.index[row]),
+                assumption=self._assumption,
+                why=self.distance.describe(batch.values[row]),
+            )
+            for row in reported
+        ]
+
+    @cached_property
+    def _assumption(self) -> str:
+        low, high = self.conformal.achieved
+        count = len(self.conformal.calibration)
+        return (
+            f"rows like the reference's: calibrated on {count:,} held-out rows, "
+            f"the rate achieved lies in [{low:.2g}, {high:.2g}] (95 %)"
+        )
+
+
+def _surprisal(column: Matrix, feature: Feature) -> Matrix:
+    """-2 log of the share of each category, of unlisted ones, and of missing values: (k + 2,)."""
+    cells = len(feature.categories) + 2
+    codes = np.where(np.isnan(column), cells - 1, column).astype(np.intp)
+    counts = np.bincount(codes, minlength=cells).astype(np.float64)
+    counts[counts == 0] = 0.5
+    return np.asarray(-2 * np.log(counts / counts.sum()))
+
+
+def _ledoit_wolf(standardised: Matrix) -> Matrix:
+    """The shrunk covariance (k, k) of centred columns, missing values at their mean, no variance below the floor."""
+    if not standardised.shape[1]:
+        return np.empty((0, 0))
+    try:
+        from sklearn.covariance import ledoit_wolf
+    except ImportError as error:
+        raise MissingExtra("the mahalanobis detector", "detect") from error
+    covariance = np.asarray(ledoit_wolf(standardised, assume_centered=True)[0], dtype=np.float64)
+    flat = np.diag(covariance) < _FLOOR
+    covariance[np.diag(flat)] = _FLOOR
+    return covariance

@@ -1,0 +1,120 @@
+"""The least statistic over all references that are shifted no further than the smallest effect that matters.
+
+A reference is a sample, and no population stands still: "equal to the reference" is never true. So a window is
+compared with every population within the smallest effect of the reference, and the nearest counts. Whichever of them is
+the true one, the least statistic is at most the one against it, which behaves much as the statistic does where nothing
+changed; so the same null distribution serves. A smallest effect of 0 leaves the reference alone.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from inferwatch.profile import Counts, NumericProfile
+from inferwatch.rows import Matrix
+from inferwatch_detectors.cell_test import CellTest
+
+_STEPS = 10
+TOTAL_VARIATION_PER_SD = 0.2
+"""A smallest effect of 0.1 sd of a number corresponds to 0.02 in total variation of a category."""
+
+
+class Tolerance(Protocol):
+    """What of a deviation remains once the tolerated part is taken off."""
+
+    def least(self, counts: Counts) -> float:
+        """Return the least statistic of a window with these counts (k,)."""
+        ...
+
+
+class Exact:
+    """No tolerance: the statistic itself."""
+
+    def __init__(self, test: CellTest) -> None:
+        self._test = test
+
+    def least(self, counts: Counts) -> float:
+        """Return the statistic of a window with these counts (k,)."""
+        return float(self._test.statistic(counts))
+
+
+class Shifts:
+    """Shifts of a number's distribution by up to `reach` reference standard deviations, in 21 steps.
+
+    `sample` (m,) are reference values, from which the shifted shares are read; tied values are spread halfway to their
+    neighbours, so that a tenth of a step of an integer moves a tenth of its rows. Each shifted reference has the
+    weights of its own shares, since mass may lie there where the reference has none.
+    """
+
+    def __init__(self, test: CellTest, profile: NumericProfile, sample: Matrix, reach: float) -> None:
+        steps = np.linspace(-reach, reach, 2 * _STEPS + 1) * (profile.sd if profile.sd > 0 else 0.0)
+        present = 1 - test.shares[-1]
+        shifted = _cumulated(sample, profile.edges - steps[:, np.newaxis]) - _cumulated(sample, profile.edges)
+        centre = np.maximum.accumulate(np.clip(test.centre[:-1] + present * shifted, 0, present), axis=1)
+        shares = np.diff(centre, axis=1, prepend=0.0, append=present)
+        least = np.minimum(test.shares[:-1].min(), 0.5 / test.total)
+        shares = np.maximum(shares, least)
+        shares *= present / shares.sum(axis=1, keepdims=True)
+        self._alpha = np.column_stack([shares, np.full(len(steps), test.shares[-1])]) * test.total
+        self._alpha[_STEPS] = test.alpha
+        self._tests = [CellTest(alpha, ordered=True) for alpha in self._alpha]
+        self._centres = np.array([entry.centre for entry in self._tests])
+        self._weights: dict[int, Matrix] = {}
+
+    def least(self, counts: Counts) -> float:
+        """Return the least statistic over the shifts, of a window with these counts (k,)."""
+        rows = int(counts.sum())
+        weights = self._weights.get(rows)
+        if weights is None:
+            self._weights.clear()  # windows of one size follow each other
+            weights = self._weights[rows] = np.array([entry.weights(rows) for entry in self._tests])
+        found = np.cumsum(counts)[:-1] / rows
+        return float((weights * (found - self._centres) ** 2).sum(axis=1).min() * rows)
+
+
+class Ball:
+    """Distributions of categories within a total variation distance of `radius` of the reference."""
+
+    def __init__(self, test: CellTest, radius: float) -> None:
+        self._test = test
+        self._radius = radius
+
+    def least(self, counts: Counts) -> float:
+        """Return the least statistic over the ball, of a window with these counts (k,).
+
+        What the categories gained and what they lost are reduced by `radius` each, most where it costs most: the
+        weighted deviations are cut at the level that leaves the right sum (projection in a weighted norm).
+        """
+        rows = int(counts.sum())
+        deviations, weights = self._test.deviations(counts), self._test.weights(rows)
+        total = 0.0
+        for part in (np.maximum(deviations, 0), np.maximum(-deviations, 0)):
+            cut = _cut(part, weights, self._radius)
+            total += float((weights * cut**2).sum())
+        return rows * total
+
+
+def _cut(part: Matrix, weights: Matrix, amount: float) -> Matrix:
+    """What remains of `part` once `amount` is taken off so that sum(weights x^2) is least: min(part, level / w)."""
+    if part.sum() <= amount:
+        return np.zeros_like(part)
+    order = np.argsort(-part * weights)
+    sorted_part, inverse = part[order], 1 / weights[order]
+    # with the first m entries cut at a level, sum(part[:m]) - level * sum(1/w[:m]) is what they lose
+    levels = (np.cumsum(sorted_part) - amount) / np.cumsum(inverse)
+    following = np.append((sorted_part / inverse)[1:], 0.0)
+    level = levels[np.argmax(levels >= following)]
+    return np.asarray(np.minimum(part, level / weights))
+
+
+def _cumulated(sample: Matrix, points: Matrix) -> Matrix:
+    """The share of sample values below each point, ties spread evenly halfway to their neighbours."""
+    values, counts = np.unique(sample[~np.isnan(sample)], return_counts=True)
+    if len(values) < 2:
+        return np.zeros_like(points)
+    middles = (values[:-1] + values[1:]) / 2
+    ends = np.array([2 * values[0] - middles[0], 2 * values[-1] - middles[-1]])
+    knots = np.concatenate([ends[:1], middles, ends[1:]])
+    return np.asarray(np.interp(points, knots, np.append(0, np.cumsum(counts)) / counts.sum()))
