@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from inferwatch.settings import load_settings
+from inferwatch_cli.checks import checked
 from tests.components import ROOT
 from tests.deploy.conftest import DEPLOY
 
@@ -19,9 +20,9 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 @pytest.mark.parametrize("configuration", sorted(DEPLOY.glob("*/inferwatch.yaml")), ids=lambda path: path.parent.name)
 def test_every_configuration_is_valid(configuration: Path) -> None:
-    settings = load_settings(configuration)
-    assert str(settings.payload_log.path) == "/data/payloads"
-    assert all(model.reference.is_file() for model in settings.models)
+    found = checked(configuration)
+    assert str(found.settings.payload_log.path) == "/data/payloads"
+    assert len(found.models) == len(found.settings.models)
 
 
 def test_the_sample_judges_and_explains() -> None:
