@@ -1,8 +1,8 @@
 """Conformal p-values: scores of rows that a detector was not fitted on turn any score into a false-alarm rate.
 
 With n calibration scores, p = (1 + number of scores at least as large) / (n + 1) is at most t with probability at most
-t for a row like the reference's (V. Vovk, A. Gammerman and G. Shafer, Algorithmic Learning in a Random World, 2005). Over
-references that is exact where (n + 1) t is whole and scores have no ties. For one reference the rate achieved is
+t for a row like the reference's (V. Vovk, A. Gammerman and G. Shafer, Algorithmic Learning in a Random World, 2005).
+Over references that is exact where (n + 1) t is whole and scores have no ties. For one reference the rate achieved is
 Beta(k, n + 1 - k) distributed with k = (n + 1) t.
 """
 

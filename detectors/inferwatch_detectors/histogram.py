@@ -16,7 +16,7 @@ from inferwatch.rows import Batch, Feature, Matrix
 from inferwatch_detectors.cell_test import CellTest
 from inferwatch_detectors.dependence import Dependence
 from inferwatch_detectors.effect import Effect, mean_shift, total_variation
-from inferwatch_detectors.null_distribution import NullDistribution, null_distributions
+from inferwatch_detectors.null_distribution import CELL_DRAWS, NullDistribution, null_distributions
 from inferwatch_detectors.tolerance import TOTAL_VARIATION_PER_SD, Ball, Exact, Shifts, Tolerance
 
 _LN10 = math.log(10)
@@ -36,8 +36,8 @@ class HistogramDrift:
 
     A finding's and a feature's `score` is -log10 of the p-value after both corrections, at most 300; the threshold is
     -log10 of the alarm probability that the promise grants the window. A feature's `statistic` and `p_value` are plain:
-    against the reference itself, for this feature alone. Preparing costs up to a second, once for a window size; a
-    window costs about a quarter of a microsecond a value.
+    against the reference itself, for this feature alone. Preparing costs up to a second, once for a window size, in
+    proportion to `cell_draws`; a window costs about a quarter of a microsecond a value.
 
     >>> from inferwatch.rows import Column, Rows
     >>> random = np.random.default_rng(7)
@@ -57,6 +57,7 @@ class HistogramDrift:
         promise: Promise,
         smallest_effect: float = 0.1,
         dependence: Dependence | None = None,
+        cell_draws: int = CELL_DRAWS,
     ) -> None:
         if window_rows < 1 or not 0 <= smallest_effect < 5:
             raise ValueError(f"window_rows {window_rows} is at least 1, smallest_effect {smallest_effect} in [0, 5)")
@@ -73,6 +74,7 @@ class HistogramDrift:
             for feature, profile, sample, effective in columns
         )
         self._window_rows = window_rows
+        self._cell_draws = cell_draws
         self._nulls: dict[int, list[NullDistribution]] = {}
         self._null(window_rows)
 
@@ -125,7 +127,7 @@ class HistogramDrift:
 
     def _null(self, size: int) -> list[NullDistribution]:
         if size not in self._nulls:
-            self._nulls[size] = null_distributions([column.test for column in self._columns], size)
+            self._nulls[size] = null_distributions([column.test for column in self._columns], size, self._cell_draws)
         return self._nulls[size]
 
 

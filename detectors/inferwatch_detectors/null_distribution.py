@@ -26,7 +26,7 @@ from inferwatch_detectors.quadratic_form import tail_curve
 _TAIL = 0.025
 _REST = (1.0, 0.5, 0.2, 0.05)
 _CHUNK = 8192
-_CELL_DRAWS = 4_000_000
+CELL_DRAWS = 4_000_000
 """How many cells are drawn for all tests of one detector together: about half a second."""
 
 
@@ -56,13 +56,13 @@ class NullDistribution:
         return cls(np.concatenate([[np.nextafter(points[0], -1)], points, tail_points]), np.minimum.accumulate(log_p))
 
 
-def null_distributions(tests: Sequence[CellTest], rows: int) -> list[NullDistribution]:
+def null_distributions(tests: Sequence[CellTest], rows: int, cell_draws: int = CELL_DRAWS) -> list[NullDistribution]:
     """Return the distribution of each test. Tests with equal references share one, across all detectors of a process.
 
-    The effort is bounded: the more different references, the fewer draws for each.
+    The effort is bounded by `cell_draws`: the more different references, the fewer draws for each, 4,000 at least.
     """
     distinct = {test.key: len(test.alpha) for test in tests}
-    draws = min(200_000, max(4_000, _CELL_DRAWS // max(1, sum(distinct.values()))))
+    draws = min(200_000, max(4_000, cell_draws // max(1, sum(distinct.values()))))
     return [_cached(*test.key, rows, 1 << (draws.bit_length() - 1)) for test in tests]
 
 

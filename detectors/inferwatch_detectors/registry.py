@@ -1,4 +1,4 @@
-"""Which detectors there are: one row a detector, read by the service, the configuration checks and the contract tests."""
+"""Which detectors there are: one row each, read by the service, the configuration checks and the contract tests."""
 
 from __future__ import annotations
 
