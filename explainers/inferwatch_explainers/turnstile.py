@@ -18,31 +18,30 @@ class Turnstile:
 
     def __init__(self, at_work: int, waiting: int, *, inflight: Gauge, queue_depth: Gauge) -> None:
         self._places = asyncio.Semaphore(at_work)
-        self._waiting_limit = waiting
-        self._waiting = 0
+        self._room = at_work + waiting
         self._inflight = inflight
         self._queue_depth = queue_depth
 
     @asynccontextmanager
     async def place(self, timeout_s: float) -> AsyncIterator[None]:
         """Hold a place for the length of the block. Raises `TurnedAway` where none is to be had within the time."""
-        await self._enter(timeout_s)
-        self._inflight.inc()
+        if self._room == 0:
+            raise TurnedAway
+        self._room -= 1
         try:
-            yield
+            await self._enter(timeout_s)
+            with self._inflight.track_inprogress():
+                try:
+                    yield
+                finally:
+                    self._places.release()
         finally:
-            self._inflight.dec()
-            self._places.release()
+            self._room += 1
 
     async def _enter(self, timeout_s: float) -> None:
-        if self._places.locked() and self._waiting >= self._waiting_limit:
-            raise TurnedAway
-        self._waiting += 1
-        self._queue_depth.set(self._waiting)
         try:
-            await asyncio.wait_for(self._places.acquire(), timeout_s)
+            with self._queue_depth.track_inprogress():
+                async with asyncio.timeout(timeout_s):
+                    await self._places.acquire()
         except TimeoutError:
             raise TurnedAway from None
-        finally:
-            self._waiting -= 1
-            self._queue_depth.set(self._waiting)

@@ -9,11 +9,13 @@ from inferwatch.errors import InvalidReference
 from inferwatch.rows import Feature, Matrix, Schema
 from inferwatch_explainers import background_rows
 
+SCHEMA = Schema((Feature("a", "numeric"), Feature("b", "numeric")))
+
 
 @dataclass(frozen=True)
 class Sample:
     rows: Matrix
-    schema: Schema = Schema((Feature("a", "numeric"), Feature("b", "numeric")))
+    schema: Schema = SCHEMA
 
 
 def test_a_small_reference_is_the_background_as_it_is() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from inferwatch.errors import InvalidOption, PredictorError
 from inferwatch.explanation import Target
+from inferwatch.protocols import Predict
 from inferwatch.rows import Matrix
 from inferwatch_explainers import KernelShap
 from inferwatch_explainers.readout import checked_outputs
@@ -19,7 +21,7 @@ def positive(rows: Matrix) -> Any:
     return rows.sum(axis=1) > 0
 
 
-LABELS = {
+LABELS: dict[str, tuple[Predict, tuple[Target, Target]]] = {
     "integers": (lambda rows: positive(rows).astype(np.int64), (1, 0)),
     "booleans": (positive, (True, False)),
     "texts": (lambda rows: np.where(positive(rows), "yes", "no").astype(object), ("yes", "no")),
@@ -54,6 +56,10 @@ def probabilities(rows: Matrix) -> Matrix:
     return np.asarray(odds / odds.sum(axis=1, keepdims=True))
 
 
+def _column(rows: Matrix, index: int) -> Matrix:
+    return np.asarray(probabilities(rows)[:, index])
+
+
 def test_of_several_outputs_each_row_is_explained_for_its_largest() -> None:
     attribution = KernelShap(probabilities, BACKGROUND).explain(ROWS)
     largest = probabilities(ROWS).argmax(axis=1)
@@ -61,7 +67,7 @@ def test_of_several_outputs_each_row_is_explained_for_its_largest() -> None:
     assert len(set(attribution.target)) == 2
     np.testing.assert_allclose(attribution.prediction, probabilities(ROWS).max(axis=1))
     for row, index in enumerate(largest):
-        alone = KernelShap(lambda rows, index=index: probabilities(rows)[:, index], BACKGROUND).explain(ROWS)
+        alone = KernelShap(partial(_column, index=int(index)), BACKGROUND).explain(ROWS)
         np.testing.assert_allclose(attribution.values[row], alone.values[row], atol=1e-12)
 
 
