@@ -1,0 +1,481 @@
+"""The capture middleware in small ASGI applications: what it sends, and that it changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, MutableMapping
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from inferwatch.clock import parse_time
+from inferwatch.delivery.memory import MemorySink
+from inferwatch.errors import ConfigError, DeliveryError
+from inferwatch.events import REQUEST_TYPE, RESPONSE_TYPE, CloudEvent, Stream
+from inferwatch.wire.cloudevents import from_http, to_http
+from inferwatch_logger import CaptureMiddleware
+from tests.core.delivery.scripted_sink import scripted_sink
+
+Message = dict[str, Any]
+App = Callable[..., Awaitable[None]]
+BODY = b'{"instances": [[1, 2]]}'
+JSON = ("content-type", "application/json")
+
+
+async def call(
+    app: App,
+    path: str = "/v1/models/income:predict",
+    *,
+    method: str = "POST",
+    headers: Iterable[tuple[str, str]] = (JSON,),
+    parts: Iterable[bytes] = (BODY,),
+    leaves: bool = False,
+) -> list[Message]:
+    """Return what the application sends to one request; with `leaves` the client goes before the body's end."""
+    given = list(parts)
+    length = [] if leaves else [(b"content-length", str(sum(map(len, given))).encode())]
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"token=s3cret",
+        "root_path": "",
+        "headers": [*length, *((name.encode(), value.encode()) for name, value in headers)],
+    }
+    messages: list[Message] = [{"type": "http.request", "body": part, "more_body": True} for part in given]
+    messages[-1]["more_body"] = leaves
+    waiting = iter(messages)
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        message = next(waiting, None)
+        if message is None and not leaves:
+            await asyncio.Event().wait()
+        return message or {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await app(scope, receive, send)
+    return sent
+
+
+async def predict(request: Request) -> Response:
+    body = await request.json()
+    return JSONResponse({"predictions": [sum(row) for row in body["instances"]]}, headers={"x-a": "b"})
+
+
+PLAIN = Starlette(routes=[Route("/{path:path}", predict, methods=["GET", "POST"])])
+
+
+def captured(test: Callable[[Callable[..., CaptureMiddleware]], Coroutine[Any, Any, Any]]) -> list[CloudEvent]:
+    """Run a test with a factory of middlewares and return what reached the sink."""
+    sink = MemorySink()
+    made: list[CaptureMiddleware] = []
+
+    def wrap(app: App = PLAIN, **options: Any) -> CaptureMiddleware:
+        given: dict[str, Any] = {"sink": sink, "name": "income", "namespace": "prod"} | options
+        made.append(CaptureMiddleware(app, **given))
+        return made[-1]
+
+    async def whole() -> None:
+        await asyncio.wait_for(test(wrap), 20)
+        for middleware in made:
+            await middleware.emitter.aclose()
+            assert middleware.errors == 0
+
+    asyncio.run(whole())
+    return sink.events
+
+
+def one_call(*, app: App = PLAIN, options: dict[str, Any] | None = None, **request: Any) -> list[CloudEvent]:
+    return captured(lambda wrap: call(wrap(app, **(options or {})), **request))
+
+
+def test_a_request_and_its_response_under_one_id() -> None:
+    request, response = one_call()
+    assert request.id == response.id
+    assert len(request.id) == 36
+    assert (request.type, response.type) == (REQUEST_TYPE, RESPONSE_TYPE)
+    assert (request.data, response.data) == (BODY, b'{"predictions":[3]}')
+    assert request.stream == response.stream == Stream("prod", "income", "predictor", "default")
+    shared = {"inferenceservicename": "income", "namespace": "prod", "component": "predictor", "endpoint": "default"}
+    shared |= {"path": "/v1/models/income:predict", "method": "POST", "metadata": "{}"}
+    assert request.extensions == shared | {"recordedtime": request.extensions["recordedtime"]}
+    own = {name: response.extensions[name] for name in ("recordedtime", "latencyms")}
+    assert response.extensions == shared | own | {"statuscode": "200"}
+    assert request.time_ns is not None
+    assert response.time_ns is not None
+    assert response.time_ns - request.time_ns == pytest.approx(float(own["latencyms"]) * 1e6, abs=1e3)
+    assert parse_time(request.extensions["recordedtime"]) >= request.time_ns
+    for event in (request, response):
+        headers, body = to_http(event)
+        assert from_http([(name.encode(), value.encode()) for name, value in headers], body) == [event]
+
+
+def test_the_application_and_the_client_see_what_they_would_without() -> None:
+    async def test(wrap: Callable[..., CaptureMiddleware]) -> None:
+        assert await call(wrap()) == await call(PLAIN)
+
+    captured(test)
+
+
+def test_the_callers_id_is_taken() -> None:
+    assert {event.id for event in one_call(headers=[("ce-id", "naïve 1")])} == {"naïve 1"}
+    assert all(len(event.id) == 36 for event in one_call(headers=[("ce-id", "")]))
+    assert all(len(event.id) == 36 for event in one_call(headers=[("ce-id", "a\tb")]))
+
+
+def test_metadata_headers_in_any_case_and_never_credentials() -> None:
+    secrets = ["authorization", "Cookie", "proxy-authorization", "X-API-Key"]
+    options = {"metadata_headers": ["x-request-id", "X-Tenant", "x-absent", *secrets]}
+    headers = [("X-Request-ID", "a"), ("x-request-id", "b"), ("x-tenant", "é"), ("x-other", "o")]
+    headers += [(name, "s3cret") for name in secrets]
+    request, response = one_call(options=options, headers=[(name.lower(), value) for name, value in headers])
+    assert request.extensions["metadata"] == '{"X-Request-Id":["a","b"],"X-Tenant":["é"]}'
+    assert response.extensions["metadata"] == request.extensions["metadata"]
+    assert "s3cret" not in repr([request, response])
+
+
+def test_the_mark_of_an_explainer_is_always_carried() -> None:
+    for event in one_call(headers=[("x-inferwatch-origin", "explain")]):
+        assert json.loads(event.extensions["metadata"]) == {"X-Inferwatch-Origin": ["explain"]}
+
+
+def test_traceparent_and_model_version() -> None:
+    trace = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
+    for event in one_call(path="/v2/models/m/versions/3/infer", headers=[("traceparent", trace)]):
+        assert (event.extensions["traceparent"], event.extensions["modelversion"]) == (trace, "3")
+    for event in one_call(path="/v1/models/m/versions/12:predict"):
+        assert event.extensions["modelversion"] == "12"
+
+
+def test_each_event_has_its_own_content_type() -> None:
+    request, response = one_call(headers=[("content-type", "text/csv"), ("content-type", "again")])
+    assert (request.content_type, response.content_type) == ("text/csv", "application/json")
+    assert one_call(headers=[])[0].content_type is None
+
+
+@pytest.mark.parametrize(
+    ("mode", "types"),
+    [("all", [REQUEST_TYPE, RESPONSE_TYPE]), ("request", [REQUEST_TYPE]), ("response", [RESPONSE_TYPE])],
+)
+def test_mode(mode: str, types: list[str]) -> None:
+    assert [event.type for event in one_call(options={"mode": mode})] == types
+
+
+@pytest.mark.parametrize(
+    ("request_", "events"),
+    [
+        ({}, 2),
+        ({"method": "GET", "path": "/v2/health/ready", "parts": [b""]}, 2),
+        ({"method": "GET", "path": "/metrics", "parts": [b""]}, 0),
+        ({"method": "OPTIONS"}, 0),
+        ({"headers": [("user-agent", "kube-probe/1.32")]}, 0),
+        ({"headers": [("k-network-probe", "probe")]}, 0),
+        ({"headers": [("user-agent", "python-requests/2")]}, 2),
+    ],
+)
+def test_what_is_captured(request_: dict[str, Any], events: int) -> None:
+    assert len(one_call(app=echo, **request_)) == events
+
+
+@pytest.mark.parametrize(
+    ("paths", "events"),
+    [(["/v1/models/*:predict"], 2), (["/v2/*", "/v1/models/income:*"], 2), (["/v2/*"], 0), (["predict"], 0), ([], 0)],
+)
+def test_paths(paths: list[str], events: int) -> None:
+    assert len(one_call(options={"paths": paths})) == events
+
+
+async def echo(
+    scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
+) -> None:
+    """Answer with the body, part for part."""
+    assert scope["type"] == "http"
+    await send({"type": "http.response.start", "status": 201, "headers": [(b"Content-Type", b"a/b")]})
+    more = True
+    while more:
+        message = await receive()
+        more = message.get("more_body", False)
+        await send({"type": "http.response.body", "body": message.get("body", b""), "more_body": more})
+
+
+def test_streams_are_passed_on_part_by_part_and_kept_whole() -> None:
+    async def test(wrap: Callable[..., CaptureMiddleware]) -> None:
+        sent = await call(wrap(echo), parts=[b"a", b"", b"bc"])
+        assert [message.get("body") for message in sent] == [None, b"a", b"", b"bc"]
+
+    request, response = captured(test)
+    assert (request.data, response.data, response.extensions["statuscode"]) == (b"abc", b"abc", "201")
+    assert response.content_type == "a/b"
+    assert not request.truncated
+    assert not response.truncated
+
+
+def test_a_part_is_sent_before_the_next_is_made() -> None:
+    seen: list[str] = []
+
+    async def streaming(_scope: Message, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for number in range(3):
+            seen.append(f"made {number}")
+            await send({"type": "http.response.body", "body": b"x", "more_body": number < 2})
+
+    async def test(wrap: Callable[..., CaptureMiddleware]) -> None:
+        async def send(message: MutableMapping[str, Any]) -> None:
+            seen.append(message["type"])
+
+        async def receive() -> Message:
+            return {"type": "http.request"}
+
+        scope = {"type": "http", "method": "POST", "path": "/", "headers": []}
+        await wrap(streaming)(scope, receive, send)
+
+    assert [event.data for event in captured(test)] == [b"", b"xxx"]
+    body = "http.response.body"
+    assert seen == ["http.response.start", "made 0", body, "made 1", body, "made 2", body]
+
+
+@pytest.mark.parametrize("parts", [[b"x" * 11], [b"x" * 4] * 5, [b"x" * 10, b"y"]])
+def test_long_bodies_are_cut_and_marked(parts: list[bytes]) -> None:
+    async def test(wrap: Callable[..., CaptureMiddleware]) -> None:
+        sent = await call(wrap(echo, max_body_bytes=10), parts=parts)
+        assert b"".join(message.get("body", b"") for message in sent) == b"".join(parts)
+
+    for event in captured(test):
+        assert event.data == b"x" * 10
+        assert event.truncated
+        assert event.extensions["truncated"] == "true"
+
+
+def test_a_body_of_exactly_the_limit_is_whole() -> None:
+    for event in one_call(app=echo, options={"max_body_bytes": 10}, parts=[b"x" * 10]):
+        assert (len(event.data), event.truncated, "truncated" in event.extensions) == (10, False, False)
+
+
+def test_errors_of_the_application_are_raised_unchanged() -> None:
+    problem = ValueError("boom")
+
+    async def failing(_scope: Message, receive: Any, _send: Any) -> None:
+        await receive()
+        raise problem
+
+    async def test(wrap: Callable[..., CaptureMiddleware]) -> None:
+        with pytest.raises(ValueError, match="boom") as raised:
+            await call(wrap(failing))
+        assert raised.value is problem
+
+    request, response = captured(test)
+    assert request.data == BODY
+    assert (response.extensions["statuscode"], response.data, response.truncated) == ("500", b"", False)
+
+
+@pytest.mark.parametrize("status", [204, 400, 404, 422, 503])
+def test_replies_of_every_status_are_events(status: int) -> None:
+    async def refusing(scope: Message, receive: Any, send: Any) -> None:
+        await Response(b"" if status == 204 else b'{"error":"x"}', status)(scope, receive, send)
+
+    request, response = one_call(app=refusing)
+    assert response.extensions["statuscode"] == str(status)
+    assert (request.data, request.truncated) == (b"", True)  # the application never read it
+
+
+def test_an_answer_that_breaks_off_is_marked() -> None:
+    async def breaking(_scope: Message, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"part", "more_body": True})
+        raise ConnectionError("gone")
+
+    async def test(wrap: Callable[..., CaptureMiddleware]) -> None:
+        with pytest.raises(ConnectionError):
+            await call(wrap(breaking))
+
+    _, response = captured(test)
+    assert (response.data, response.truncated, response.extensions["statuscode"]) == (b"part", True, "200")
+
+
+def test_a_client_that_leaves_midway() -> None:
+    async def patient(_scope: Message, receive: Any, _send: Any) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    (request,) = one_call(app=patient, leaves=True, parts=[b"half"], headers=[("transfer-encoding", "chunked")])
+    assert (request.data, request.truncated) == (b"half", True)
+
+
+def test_a_cancelled_request_is_cancelled_and_leaves_no_answer() -> None:
+    async def endless(_scope: Message, receive: Any, _send: Any) -> None:
+        await receive()
+        await asyncio.Event().wait()
+
+    async def test(wrap: Callable[..., CaptureMiddleware]) -> None:
+        task = asyncio.ensure_future(call(wrap(endless)))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    assert [event.type for event in captured(test)] == [REQUEST_TYPE]
+
+
+def test_a_starlette_stream_and_a_fastapi_application() -> None:
+    app = FastAPI()
+
+    @app.post("/v1/models/income:predict")
+    async def handle(request: Request) -> StreamingResponse:
+        whole = await request.body()
+        return StreamingResponse(iter([b"data: 1\n\n", whole]), media_type="text/event-stream")
+
+    sink = MemorySink()
+    app.add_middleware(CaptureMiddleware, sink=sink, name="income")
+
+    async def test() -> None:
+        sent = await call(app)
+        assert sent[0]["status"] == 200
+        await lifespan(app)
+
+    asyncio.run(test())
+    request, response = sink.events
+    assert (request.data, response.data) == (BODY, b"data: 1\n\n" + BODY)
+    assert response.content_type == "text/event-stream; charset=utf-8"
+    assert sink.closed
+
+
+async def lifespan(app: App) -> list[str]:
+    messages = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
+    sent: list[str] = []
+
+    async def receive() -> Message:
+        return next(messages)
+
+    async def send(message: Message) -> None:
+        sent.append(message["type"])
+
+    await app({"type": "lifespan", "asgi": {"version": "3.0"}}, receive, send)
+    return sent
+
+
+def test_shutdown_delivers_what_is_queued() -> None:
+    sink = MemorySink()
+    middleware = CaptureMiddleware(PLAIN, sink=sink, name="m")
+
+    async def test() -> None:
+        await call(middleware)
+        assert sink.events == []
+        assert await lifespan(middleware) == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+    asyncio.run(test())
+    assert len(sink.events) == 2
+    assert sink.closed
+
+
+def test_other_connections_are_not_touched() -> None:
+    seen: list[tuple[Any, ...]] = []
+
+    async def app(*arguments: Any) -> None:
+        seen.append(arguments)
+
+    async def test(wrap: Callable[..., CaptureMiddleware]) -> None:
+        scope, receive, send = {"type": "websocket", "path": "/"}, object(), object()
+        await wrap(app)(scope, receive, send)  # type: ignore[arg-type]
+        assert seen == [(scope, receive, send)]
+        assert all(given is passed for given, passed in zip(seen[0], (scope, receive, send), strict=True))
+
+    assert captured(test) == []
+
+
+@pytest.mark.parametrize("fate", ["dead", "refusing", "hanging", "failing", "throttling"])
+def test_whatever_the_sink_does_the_answers_are_the_same(fate: str) -> None:
+    replies: dict[str, bytes | None] = {
+        "refusing": b"HTTP/1.1 400 Bad\r\ncontent-length: 0\r\n\r\n",
+        "hanging": b"",
+        "failing": b"HTTP/1.1 500 Bad\r\ncontent-length: 0\r\n\r\n",
+        "throttling": b"HTTP/1.1 429 Slow\r\nretry-after: 60\r\ncontent-length: 0\r\n\r\n",
+        "dead": None,
+    }
+
+    async def test() -> None:
+        async with scripted_sink(lambda _: replies[fate]) as server:
+            url = server.url
+            if fate == "dead":
+                url = url.replace(str(server.port), "9")
+            middleware = CaptureMiddleware(PLAIN, sink=url, name="m", queue_bytes=50_000)
+            plain = await call(PLAIN)
+            for _ in range(200):
+                assert await call(middleware) == plain
+                await asyncio.sleep(0)
+            account = middleware.emitter.account()
+            assert account.captured == 400
+            assert account.queued <= 25
+            await middleware.emitter.aclose(timeout_s=0.05)
+            account = middleware.emitter.account()
+            assert account.captured == sum(account.dropped.values()) == 400
+            assert middleware.errors == 0
+
+    asyncio.run(asyncio.wait_for(test(), 20))
+
+
+class Trap:
+    """A sink that refuses everything and cannot even be closed."""
+
+    async def send(self, events: Any, /) -> None:
+        raise DeliveryError(f"no to {len(events)}", retryable=False)
+
+    async def aclose(self) -> None:
+        raise RuntimeError("cannot close")
+
+
+def test_faults_of_capture_itself_stay_inside(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: object) -> None:
+        raise RuntimeError("capture is broken")
+
+    async def test() -> None:
+        plain = await call(PLAIN)
+        middleware = CaptureMiddleware(PLAIN, sink=Trap(), name="m")
+        monkeypatch.setattr(middleware.emitter, "emit", broken)
+        assert await call(middleware) == plain
+        assert middleware.errors == 2
+        assert await lifespan(middleware) == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+        assert middleware.errors == 3
+        odd = {"type": "http", "method": "POST", "headers": []}  # no path: capture cannot even begin
+        seen: list[Any] = []
+
+        async def app(*arguments: Any) -> None:
+            seen.append(arguments)
+
+        await CaptureMiddleware(app, sink=Trap(), name="m")(odd, None, None)  # type: ignore[arg-type]
+        assert seen == [(odd, None, None)]
+
+    asyncio.run(test())
+    assert [record.exc_text is not None for record in caplog.records] == [
+        True,
+        True,
+    ]  # one a middleware
+
+
+def test_every_fault_of_the_settings_is_named() -> None:
+    with pytest.raises(ConfigError) as raised:
+        CaptureMiddleware(PLAIN, sink="http://a", name="", mode="some", max_body_bytes=-1, queue_bytes=0)  # type: ignore[arg-type]
+    assert [fault.path for fault in raised.value.faults] == ["name", "mode", "max_body_bytes", "queue_bytes"]
+
+
+def test_importing_capture_loads_nothing_heavy() -> None:
+    heavy = ["numpy", "pydantic", "fastapi", "starlette", "cloudevents", "aiohttp", "uvicorn", "yaml"]
+    program = f"import sys, inferwatch_logger; print([name for name in {heavy} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
