@@ -69,5 +69,5 @@ def parse_time(text: str) -> int:
 def format_time(instant_ns: int) -> str:
     """Return the instant as RFC 3339 in UTC, fraction digits only as far as they are not zero."""
     seconds, fraction = divmod(instant_ns, NS_PER_S)
-    text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    text = datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()  # strftime does not pad years
     return f"{text}.{f'{fraction:09d}'.rstrip('0')}Z" if fraction else f"{text}Z"
