@@ -23,7 +23,7 @@ from inferwatch.finding import Finding
 from inferwatch.payload_log.entry import Entry
 from inferwatch.payload_log.findings import save_findings, save_statuses
 from inferwatch.payload_log.index import PayloadWriter, open_payloads, recently_open
-from inferwatch.payload_log.joiner import MOST_OPEN, Joiner, Payload
+from inferwatch.payload_log.joiner import MOST_OPEN, Joiner, Payload, Sought
 from inferwatch.payload_log.journal import Journal
 from inferwatch.payload_log.state import State
 from inferwatch.status import DetectorStatus
@@ -129,9 +129,8 @@ class Pipeline:
         while True:
             try:
                 self._follow(_Step(self._journal, self._state, self._judge, self._pair_timeout_s, self._watcher))
-            except PayloadLogError as fault:
-                self.fault = str(fault)
-                logger.error("the pipeline cannot go on, next try in %g s: %s", RETRY_S, fault)
+            except Exception as fault:  # noqa: BLE001 - a thread that ended would leave everything unjudged, unseen
+                self._failed(fault)
             if self._stopping.wait(RETRY_S if self.fault else 0):
                 return
 
@@ -153,9 +152,17 @@ class Pipeline:
                 if late:
                     return
             elif not entries:
+                self.fault = None
                 if stopping:
                     return
                 self._journal.wait(step.position, 0.2)
+
+    def _failed(self, fault: Exception) -> None:
+        expected = isinstance(fault, PayloadLogError)
+        text = str(fault) if expected else f"{type(fault).__name__}: {fault}"
+        if text != self.fault:
+            logger.error("the pipeline cannot go on, tries each %g s: %s", RETRY_S, text, exc_info=not expected)
+        self.fault = text
 
     def _announce(self, offset: int) -> None:
         self.fault = None
@@ -177,6 +184,7 @@ class _Step:
         self.position = state.position()
         self.dirty = False
         self._payloads: dict[str, Payload] = {}
+        self._fresh: dict[tuple[Stream, str], dict[str, Payload]] = {}
         self._findings: list[Finding] = []
         self._counts: dict[Stream, tuple[int, int, int]] = {}
         with state.read() as connection:
@@ -185,8 +193,9 @@ class _Step:
             judge.load(dict(connection.execute("SELECT name, state FROM judges").fetchall()))
         with state.transaction() as connection:
             self._writer = PayloadWriter(connection)
+            save_statuses(connection, judge.statuses())
         self._joiner = Joiner(pair_timeout_s, self._find_open)
-        self._joiner.restore(still_open)
+        self._joiner.restore(still_open, latest)
 
     def take(self, entries: Sequence[Entry]) -> None:
         """Decode, join and judge the entries."""
@@ -197,6 +206,7 @@ class _Step:
                 continue
             payload = self._joiner.join(_half(entry, item))
             self._payloads[payload.key] = payload
+            self._fresh.setdefault((payload.stream, payload.id), {})[payload.key] = payload
             self._count(item)
             items.append(
                 Item(item.event, item.stream, item.role, item.time_ns, item.decoded, payload.key, payload.excluded)
@@ -217,6 +227,7 @@ class _Step:
             _save_states(connection, self._judge.dump())
             connection.execute("UPDATE position SET log_offset = ?", (self.position,))
         self._payloads.clear()
+        self._fresh.clear()
         self._findings.clear()
         self._counts.clear()
         self.dirty = False
@@ -226,14 +237,12 @@ class _Step:
         brought = item.decoded.rows.count if item.decoded.rows is not None and item.role is Role.REQUEST else 0
         self._counts[item.stream] = (events + 1, rows + brought, max(latest, item.time_ns))
 
-    def _find_open(self, stream: Stream, payload_id: str) -> Sequence[Payload]:
+    def _find_open(self, sought: Sought) -> Sequence[Payload]:
+        """Return the open payloads of the index, as they are by now, and those that are not yet in it."""
         with self._state.read() as connection:
-            kept = open_payloads(connection, stream, payload_id)
-        fresh = [
-            payload for payload in self._payloads.values() if payload.stream == stream and payload.id == payload_id
-        ]
-        known = {payload.key for payload in fresh}
-        return [*fresh, *(payload for payload in kept if payload.key not in known)]
+            kept = open_payloads(connection, sought)
+        fresh = self._fresh.get((sought.stream, sought.id), {})
+        return [*fresh.values(), *(payload for payload in kept if payload.key not in fresh)]
 
 
 def _save_states(connection: sqlite3.Connection, states: Mapping[str, bytes | None]) -> None:

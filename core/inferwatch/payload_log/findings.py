@@ -81,10 +81,10 @@ def list_findings(
 
 
 def save_statuses(connection: sqlite3.Connection, statuses: Iterable[DetectorStatus]) -> None:
-    """Keep the newest status of each detector."""
+    """Keep the newest status of each detector, and forget those of detectors that are no more."""
+    connection.execute("DELETE FROM statuses")
     connection.executemany(
-        "INSERT OR REPLACE INTO statuses (namespace, name, endpoint, component, detector, document)"
-        " VALUES (?,?,?,?,?,?)",
+        "INSERT INTO statuses (namespace, name, endpoint, component, detector, document) VALUES (?,?,?,?,?,?)",
         [(s.namespace, s.name, s.endpoint, s.component, s.detector, status_document(s)) for s in statuses],
     )
 

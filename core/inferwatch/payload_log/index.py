@@ -7,14 +7,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from inferwatch.events import Service, Stream
-from inferwatch.payload_log.joiner import Payload
+import numpy as np
+
+from inferwatch.events import Role, Service, Stream
+from inferwatch.payload_log.joiner import Payload, Sought
 
 _COLUMNS = (
     "payloads.key, payloads.id, namespace, name, component, endpoint, protocol, payloads.rows, request_offset,"
     " response_offset, request_ns, response_ns, status, truncated, excluded, fault"
 )
 _FROM = "FROM payloads JOIN streams ON streams.number = payloads.stream"
+_INT64 = np.iinfo(np.int64)
 _OUTCOMES = {
     "paired": "request_offset IS NOT NULL AND response_offset IS NOT NULL",
     "request_only": "response_offset IS NULL",
@@ -136,13 +139,15 @@ def list_payloads(
     return [(int(row[0]), _payload(row[1:])) for row in connection.execute(query, (*values, limit))]
 
 
-def open_payloads(connection: sqlite3.Connection, stream: Stream, payload_id: str) -> list[Payload]:
-    """Return the payloads of a stream and id that lack a half."""
+def open_payloads(connection: sqlite3.Connection, sought: Sought) -> list[Payload]:
+    """Return the payloads that a half may complete."""
+    lacking = "request_offset" if sought.lacking is Role.REQUEST else "response_offset"
     query = (
-        f"SELECT {_COLUMNS} {_FROM} WHERE payloads.id = ? AND (request_offset IS NULL OR response_offset IS NULL)"
+        f"SELECT {_COLUMNS} {_FROM} WHERE payloads.id = ? AND time_ns BETWEEN ? AND ? AND {lacking} IS NULL"
         " AND namespace = ? AND name = ? AND component = ? AND endpoint = ? ORDER BY payloads.number"
     )
-    return [_payload(row) for row in connection.execute(query, (payload_id, *stream))]
+    bounds = max(sought.from_ns, _INT64.min), min(sought.to_ns, _INT64.max)
+    return [_payload(row) for row in connection.execute(query, (sought.id, *bounds, *sought.stream))]
 
 
 def recently_open(connection: sqlite3.Connection, since_ns: int, limit: int) -> list[Payload]:

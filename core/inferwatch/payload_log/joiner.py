@@ -1,17 +1,23 @@
 """Joins the request and the response of an inference into one payload.
 
 Both halves carry the same id, and a client may use an id again, so a response belongs to the request of its stream and
-id whose event time is nearest, at most `timeout_s` away; and the other way round, since either may come first. That
-makes the join a function of the log alone: a backlog or a replay joins what live traffic joined.
+id that came before it and whose event time is nearest, at most `timeout_s` away; where there is none, to the nearest
+after it, since senders before KServe 0.18 state when they sent and not when it happened. Either half may come first.
+The join is a function of the log alone: a backlog or a replay joins what live traffic joined.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from inferwatch.clock import NS_PER_S
 from inferwatch.events import Role, Stream
+
+_Place = tuple[Stream, str, Role]
+"""A stream, an id, and the half that is missing there."""
 
 MOST_OPEN = 200_000
 """Unpaired halves kept in memory; those beyond are looked up in the index."""
@@ -65,17 +71,32 @@ class Payload:
         self.response_offset, self.response_time_ns = response.response_offset, response.response_time_ns
 
 
+class Sought(NamedTuple):
+    """The payloads that a half may complete: those that lack its role, with times between two, both included."""
+
+    stream: Stream
+    id: str
+    lacking: Role
+    from_ns: int
+    to_ns: int
+
+    def fits(self, payload: Payload) -> bool:
+        """Return whether a payload of the stream and id is one of them."""
+        return payload.lacks(self.lacking) and self.from_ns <= payload.time_ns <= self.to_ns
+
+
 class Joiner:
-    """Holds the open halves. `find_open(stream, id)` reads those that memory has let go of from the index."""
+    """Holds the open halves. `find_open` reads those that memory has let go of from the index."""
 
     def __init__(
-        self, timeout_s: float, find_open: Callable[[Stream, str], Sequence[Payload]], *, most_open: int = MOST_OPEN
+        self, timeout_s: float, find_open: Callable[[Sought], Sequence[Payload]], *, most_open: int = MOST_OPEN
     ) -> None:
         self._timeout_ns = round(timeout_s * NS_PER_S)
         self._find_open = find_open
         self._most_open = most_open
-        self._open: dict[tuple[Stream, str], list[Payload]] = {}
-        self._order: dict[str, tuple[Stream, str]] = {}
+        self._open: dict[_Place, dict[str, Payload]] = {}
+        # An OrderedDict finds its first entry at once; a dict first walks over every entry deleted before it.
+        self._order: OrderedDict[str, _Place] = OrderedDict()
         self._latest_ns = 0
         self._forgotten_until_ns = 0
 
@@ -84,12 +105,12 @@ class Joiner:
         """Halves that may still find their other half."""
         return len(self._order)
 
-    def restore(self, payloads: Sequence[Payload]) -> None:
-        """Continue with the open halves that the index holds; older ones are looked up when they matter."""
+    def restore(self, payloads: Sequence[Payload], latest_ns: int) -> None:
+        """Continue at the latest event time with the newest open halves; others are looked up when they matter."""
+        self._latest_ns = latest_ns
+        self._forgotten_until_ns = latest_ns if len(payloads) >= self._most_open else latest_ns - self._timeout_ns
         for payload in payloads[-self._most_open :]:
             self._hold(payload)
-            self._latest_ns = max(self._latest_ns, payload.time_ns)
-        self._forgotten_until_ns = self._latest_ns - self._timeout_ns
 
     def join(self, half: Payload) -> Payload:
         """Return the payload that the half belongs to: an open one that now has both, or the half itself."""
@@ -107,21 +128,22 @@ class Joiner:
         return partner
 
     def _partner(self, half: Payload, role: Role) -> Payload | None:
-        place = (half.stream, half.id)
-        candidates: Sequence[Payload] = self._open.get(place, ())
-        if half.time_ns - self._timeout_ns <= self._forgotten_until_ns:
-            held = {payload.key for payload in candidates}
-            candidates = [*candidates, *(p for p in self._find_open(*place) if p.key not in held)]
-        fitting = [
-            payload
-            for payload in candidates
-            if payload.lacks(role) and abs(payload.time_ns - half.time_ns) <= self._timeout_ns
-        ]
-        return min(fitting, key=lambda payload: abs(payload.time_ns - half.time_ns), default=None)
+        sought = Sought(half.stream, half.id, role, half.time_ns - self._timeout_ns, half.time_ns + self._timeout_ns)
+        candidates = self._open.get((half.stream, half.id, role), {})
+        if sought.from_ns <= self._forgotten_until_ns:
+            candidates = {payload.key: payload for payload in self._find_open(sought)} | candidates
+        later = 1 if role is Role.REQUEST else -1  # the sign of (partner - half) where the request comes first
+
+        def distance(payload: Payload) -> tuple[bool, int]:
+            apart = (payload.time_ns - half.time_ns) * later
+            return apart < 0, abs(apart)
+
+        return min(filter(sought.fits, candidates.values()), key=distance, default=None)
 
     def _hold(self, payload: Payload) -> None:
-        place = (payload.stream, payload.id)
-        self._open.setdefault(place, []).append(payload)
+        lacking = Role.REQUEST if payload.lacks(Role.REQUEST) else Role.RESPONSE
+        place = (payload.stream, payload.id, lacking)
+        self._open.setdefault(place, {})[payload.key] = payload
         self._order[payload.key] = place
         if len(self._order) > self._most_open:
             self._forget_one()
@@ -131,7 +153,7 @@ class Joiner:
         if place is None:
             return
         held = self._open[place]
-        held.remove(payload)
+        del held[payload.key]
         if not held:
             del self._open[place]
 
@@ -148,4 +170,4 @@ class Joiner:
 
     def _oldest(self) -> Payload:
         key, place = next(iter(self._order.items()))
-        return next(payload for payload in self._open[place] if payload.key == key)
+        return self._open[place][key]

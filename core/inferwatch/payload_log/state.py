@@ -34,7 +34,7 @@ CREATE TABLE payloads (
     protocol TEXT NOT NULL, rows INTEGER NOT NULL, request_offset INTEGER, response_offset INTEGER,
     request_ns INTEGER, response_ns INTEGER, time_ns INTEGER NOT NULL, status INTEGER, truncated INTEGER NOT NULL,
     excluded TEXT, fault TEXT);
-CREATE INDEX payloads_by_id ON payloads (id);
+CREATE INDEX payloads_by_id ON payloads (id, time_ns);
 CREATE INDEX payloads_by_stream ON payloads (stream, number);
 CREATE INDEX payloads_open ON payloads (stream, time_ns) WHERE request_offset IS NULL OR response_offset IS NULL;
 CREATE INDEX payloads_excluded ON payloads (excluded, number) WHERE excluded IS NOT NULL;
@@ -76,10 +76,10 @@ class State:
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 yield self._writer
+                self._writer.commit()
             except BaseException:
                 self._writer.rollback()
                 raise
-            self._writer.commit()
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
