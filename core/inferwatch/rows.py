@@ -7,7 +7,7 @@ index of its category, an unseen category as the number of categories, and a mis
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -54,7 +54,7 @@ class Rows:
             return parts[0]
         columns = zip(*(part.columns for part in parts), strict=True)
         return cls(
-            tuple(Column(same[0].name, np.concatenate([column.values for column in same])) for same in columns),
+            tuple(Column(same[0].name, _joined([column.values for column in same])) for same in columns),
             sum(part.count for part in parts),
             parts[0].named,
         )
@@ -171,6 +171,12 @@ class Batch:
         )
 
 
+def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Arrays of one type stay what they are; of several, each cell keeps its own, so that no value changes."""
+    alike = len({part.dtype for part in parts}) == 1
+    return np.concatenate(parts if alike else [part.astype(object) for part in parts])
+
+
 def category(value: Any) -> str | None:  # noqa: ANN401 - any cell of any table
     """Return the one text that stands for a cell as a category: 16, 16.0 and "16" are the same; None if missing.
 
@@ -211,7 +217,7 @@ def _encoder(feature: Feature) -> Callable[[NDArray[Any]], Matrix]:
         try:
             coded = [codes.get(cell, unseen) for cell in cells]
         except TypeError:  # a cell that cannot be hashed is a nested list: no category at all
-            coded = [codes.get(category(cell), unseen) for cell in cells]
+            coded = [codes.get(cell, unseen) if isinstance(cell, Hashable) else unseen for cell in cells]
         result = np.array(coded, dtype=np.float64)
         if unseen in coded:
             for index in np.flatnonzero(result == unseen):
