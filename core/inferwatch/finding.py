@@ -77,13 +77,14 @@ class Finding:
         """Whether the score is above the threshold."""
         return self.score > self.threshold
 
-    def at(self, stream: Stream, detector: str, rule: str) -> Finding:
+    def at(self, stream: Stream, detector: str, rule: str, last_row: tuple[str, int] = ("", 0)) -> Finding:
         """Return the finding of a stream's detector, with an id that the same rows under the same rule always give.
 
-        `rule` is a text that changes whenever the detector would judge differently.
+        `rule` is a text that changes whenever the detector would judge differently. `last_row` is the key and the index
+        of the window's last row: where many rows have one time, the times alone do not tell windows apart.
         """
         window = self.window
-        place = (window.from_ns, window.to_ns, window.rows) if window else (self.key, self.row)
+        place = (window.from_ns, window.to_ns, window.rows, *last_row) if window else (self.key, self.row)
         text = "\x00".join(map(str, (*stream, detector, rule, self.segment, self.time_ns, *place)))
         return replace(
             self,

@@ -191,7 +191,8 @@ class StreamJudge:
             return []
         if self._observer is not None:
             self._observer.ran(post.status.method, time.perf_counter() - started_s)
-        findings = [finding.at(self._stream, post.status.detector, post.rule) for finding in found]
+        last_row = (rows.keys[-1], int(rows.index[-1]))
+        findings = [finding.at(self._stream, post.status.detector, post.rule, last_row) for finding in found]
         self._note(post, rows, findings)
         return findings
 

@@ -10,7 +10,7 @@ import numpy as np
 from inferwatch.errors import InvalidRows
 from inferwatch.rows import Batch, Matrix
 
-_HEADER = struct.Struct("<IIq")
+_HEADER = struct.Struct("<IIq?7x")
 
 
 class RowWindow:
@@ -44,18 +44,18 @@ class RowWindow:
 
     def dump(self) -> bytes:
         """Return the rows held and the end of the window before."""
-        since_ns = -1 if self._since_ns is None else self._since_ns
+        since = (self._since_ns or 0, self._since_ns is not None)
         if not self._parts:
-            return _HEADER.pack(0, 0, since_ns)
+            return _HEADER.pack(0, 0, *since)
         held = Batch.concat(self._parts)
         width = held.values.shape[1]
-        return _HEADER.pack(len(held), width, since_ns) + held.values.tobytes() + held.times_ns.tobytes()
+        return _HEADER.pack(len(held), width, *since) + held.values.tobytes() + held.times_ns.tobytes()
 
     def load(self, data: bytes, width: int) -> None:
         """Continue with the rows of a dump. Raises `InvalidRows` where they have another width than the reference."""
-        count, columns, since_ns = _HEADER.unpack_from(data)
+        count, columns, since_ns, is_known = _HEADER.unpack_from(data)
         self._parts, self._held = [], 0
-        self._since_ns = None if since_ns < 0 else since_ns
+        self._since_ns = since_ns if is_known else None
         if count == 0:
             return
         if columns != width or count >= self.rows:

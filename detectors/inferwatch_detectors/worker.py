@@ -53,13 +53,13 @@ class Worker:
         findings: list[Finding] = []
         for stream, group in streams.items():
             judge = self._judge_of(stream)
-            if judge is not None and (batches := judge.batches(group)):
+            if judge is not None:
                 self._dirty.add(stream)
-                findings.extend(finding for batch in batches for finding in judge.judge(batch))
+                findings.extend(finding for batch in judge.batches(group) for finding in judge.judge(batch))
         return findings
 
     def dump(self) -> dict[str, bytes | None]:
-        """Return the states of the streams that saw rows since the last dump."""
+        """Return the states of the streams that saw traffic since the last dump."""
         states: dict[str, bytes | None] = {}
         for stream in self._dirty:
             states.update({_name(stream, part): data for part, data in self._judges[stream].dump().items()})
