@@ -6,19 +6,19 @@ what is allowed. Relative paths are relative to the file.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from inferwatch.errors import ConfigError, Fault
 from inferwatch.promise import Promise
 from inferwatch.rows import Feature, Kind
-from inferwatch.settings_faults import ENVIRONMENT_PREFIX, fault_of
+from inferwatch.settings_faults import ENVIRONMENT_PREFIX, fault_of, unknown_key, unparsed_variable
 
 
 class _Section(BaseModel):
@@ -46,7 +46,7 @@ class IngestSettings(_Section):
 
     max_body_bytes: int = Field(33_554_432, ge=1024)
     """Larger bodies are stored cut, bytes; default 32 MiB."""
-    pair_timeout_s: float = Field(60.0, gt=0)
+    pair_timeout_s: float = Field(60.0, gt=0, le=86_400)
     """A response belongs to a request of its id whose event time is at most so many seconds away."""
     max_inflight_bytes: int = Field(268_435_456, ge=1_048_576)
     """Bytes that may wait for the log; beyond, events are refused and counted. Default 256 MiB."""
@@ -73,6 +73,8 @@ class FeatureSettings(_Section):
             raise PydanticCustomError(
                 "categories", "categories are for categorical features; {name} is numeric", {"name": self.name}
             )
+        if twice := _repeated(self.categories):
+            raise PydanticCustomError("repeated", "category {name} is listed twice", {"name": repr(twice)})
         return self
 
     def feature(self) -> Feature:
@@ -83,13 +85,13 @@ class FeatureSettings(_Section):
 class FalseAlarmSettings(_Section):
     """The false alarms of a model that its users tolerate, over all features of a detector."""
 
-    expected_run_length_days: float | None = Field(None, gt=0)
+    expected_run_length_days: float | None = Field(None, gt=0, allow_inf_nan=False)
     """Days between two false alarms of a detector, on average."""
-    expected_run_length_windows: float | None = Field(None, gt=1)
+    expected_run_length_windows: float | None = Field(None, gt=1, allow_inf_nan=False)
     """The same in windows."""
-    expected_run_length_rows: float | None = Field(None, gt=1)
+    expected_run_length_rows: float | None = Field(None, gt=1, allow_inf_nan=False)
     """The same in rows."""
-    smallest_effect: float = Field(0.1, ge=0, le=10)
+    smallest_effect: float = Field(0.1, ge=0, lt=5)
     """The smallest shift that matters: reference standard deviations of a number, five times the total variation of
     a category. 0: any shift."""
 
@@ -249,10 +251,20 @@ class Settings(BaseSettings):
         return env_settings, init_settings
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses a key that stands twice in one mapping, where YAML libraries silently take the second."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        if twice := _repeated(keys):
+            raise yaml.constructor.ConstructorError(None, None, f"key {twice!r} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def load_settings(path: Path) -> Settings:
     """Return the settings of a YAML file, the environment applied. Raises `ConfigError` with every fault at once."""
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)  # noqa: S506 - a SafeLoader
     except OSError as fault:
         raise ConfigError([Fault(str(path), fault.strerror or str(fault))]) from fault
     except (yaml.YAMLError, UnicodeDecodeError) as fault:
@@ -261,10 +273,21 @@ def load_settings(path: Path) -> Settings:
         document = {}
     if not isinstance(document, dict) or not all(isinstance(key, str) for key in document):
         raise ConfigError([Fault(str(path), "the file is to hold one mapping of settings")])
+    private = [key for key in document if key.startswith("_")]  # pydantic-settings takes some of these for its own
     try:
-        return _rooted(Settings(**document), path.parent)
+        settings = Settings(**{key: value for key, value in document.items() if key not in private})
     except ValidationError as fault:
-        raise ConfigError([fault_of(error, Settings) for error in fault.errors(include_url=False)]) from fault
+        faults = [fault_of(error, Settings) for error in fault.errors(include_url=False)]
+        raise ConfigError([*_unknown(private), *faults]) from fault
+    except SettingsError as fault:
+        raise ConfigError([*_unknown(private), unparsed_variable(fault)]) from fault
+    if private:
+        raise ConfigError(_unknown(private))
+    return _rooted(settings, path.parent)
+
+
+def _unknown(keys: Sequence[str]) -> list[Fault]:
+    return [unknown_key(key, Settings) for key in keys]
 
 
 def _rooted(settings: Settings, root: Path) -> Settings:

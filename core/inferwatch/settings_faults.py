@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import UnionType
@@ -10,26 +11,65 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
+from pydantic_settings import SettingsError
 
 from inferwatch.errors import Fault
 
 ENVIRONMENT_PREFIX = "INFERWATCH_"
+_QUOTED = re.compile(r'field "(\w+)"')
+_TAG_FAULTS = ("union_tag_invalid", "union_tag_not_found")
+_WORDS = {
+    "model_type": "input should be a mapping",
+    "model_attributes_type": "input should be a mapping",
+    "tuple_type": "input should be a list",
+    "path_type": "input should be a path",
+}
 
 
 def fault_of(error: ErrorDetails, root: type[BaseModel]) -> Fault:
     """Return one validation error of the settings `root` as a fault."""
     location = error["loc"]
     path, section = _walk(location, root)
+    source = _source(location)
     if error["type"] == "extra_forbidden":
-        return Fault(path, f"unknown key; allowed here: {', '.join(section.model_fields)}")
+        return Fault(path, f"{unknown_key(path, section).message}{source}")
     if error["type"] == "missing":
         return Fault(path, "is required and absent")
-    message = error["msg"][0].lower() + error["msg"][1:]
+    if error["type"] in _TAG_FAULTS:
+        return _tag_fault(path, error)
+    message = _WORDS.get(error["type"]) or error["msg"][0].lower() + error["msg"][1:]
     value = error["input"]
     shown = "" if isinstance(value, (Mapping, list, tuple, BaseModel)) else f"{_clipped(value)}: "
-    variable = ENVIRONMENT_PREFIX + "__".join(map(str, location)).upper()
-    source = f" (from the environment, {variable})" if variable in os.environ else ""
     return Fault(path, f"{shown}{message}{source}")
+
+
+def unknown_key(path: str, section: type[BaseModel]) -> Fault:
+    """Return the fault of a key that the section does not have."""
+    return Fault(path, f"unknown key; allowed here: {', '.join(section.model_fields)}")
+
+
+def unparsed_variable(error: SettingsError) -> Fault:
+    """Return the fault of a variable that stands for a whole section and is no JSON; the error names it in words."""
+    quoted = _QUOTED.search(str(error))
+    field = quoted[1] if quoted else ""
+    variable = ENVIRONMENT_PREFIX + field.upper()
+    return Fault(
+        field, f"{_clipped(os.environ.get(variable))}: input should be JSON (from the environment, {variable})"
+    )
+
+
+def _tag_fault(path: str, error: ErrorDetails) -> Fault:
+    """Return the fault of a section whose `kind`, which says what else it may hold, is absent or unknown."""
+    if error["type"] == "union_tag_not_found":
+        return Fault(f"{path}.kind", "is required and absent")
+    context = error["ctx"]
+    return Fault(f"{path}.kind", f"{_clipped(context['tag'])}: input should be one of {context['expected_tags']}")
+
+
+def _source(location: Sequence[int | str]) -> str:
+    """Return the environment variable that a value came from, in words; nothing where it came from the file."""
+    names = [ENVIRONMENT_PREFIX + "__".join(map(str, location[:end])).upper() for end in range(len(location), 0, -1)]
+    return next((f" (from the environment, {name})" for name in names if name in os.environ), "")
 
 
 def _walk(location: Sequence[int | str], root: type[BaseModel]) -> tuple[str, type[BaseModel]]:
