@@ -5,12 +5,16 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+DAMAGES = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+"""What reading a damaged zip raises, beside `KeyError` and `ValueError`: flags and methods that it seems to ask for."""
 
 
 def pack(name: str, header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> bytes:
@@ -34,7 +38,7 @@ def _member(name: str) -> zipfile.ZipInfo:
 def unpack(name: str, data: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Return the header under `name` and the arrays by key.
 
-    Raises `KeyError`, `ValueError` or `zipfile.BadZipFile` for bytes that are no such archive.
+    Raises `KeyError`, `ValueError` or one of `DAMAGES` for bytes that are no such archive.
     """
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         header = json.loads(archive.read(name))

@@ -7,8 +7,6 @@ same bytes for the same content, and read without unpickling anything.
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inferwatch.archive import holds, pack, unpack
+from inferwatch.archive import DAMAGES, holds, pack, unpack
 from inferwatch.errors import InvalidReference
 from inferwatch.learning import learn_feature
 from inferwatch.profile import LARGEST, CategoricalProfile, FeatureProfile, NumericProfile, Profile
@@ -137,7 +135,7 @@ class Reference:
             return cls(Schema(features), rows, count, created_ns, ordered, profile, header["autocorrelation"])
         except InvalidReference:
             raise
-        except (KeyError, ValueError, TypeError, IndexError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        except (*DAMAGES, KeyError, ValueError, TypeError, IndexError) as error:
             raise InvalidReference(f"a damaged saved reference: {error}") from error
 
     def save(self, path: str | Path) -> None:

@@ -57,14 +57,15 @@ def _read_parquet(path: Path) -> Rows:
 
 
 def _read_npy(path: Path) -> Rows:
-    array = np.load(path, allow_pickle=False)
+    with path.open("rb") as file:
+        array = np.load(file, allow_pickle=False)
     if not isinstance(array, np.ndarray):
         raise InvalidReference(f"{path} holds no array")
     return _of_array(array, path)
 
 
 def _read_npz(path: Path) -> Rows:
-    with np.load(path, allow_pickle=False) as archive:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         names = list(archive.files)
         if "X" not in names and len(names) != 1:
             raise InvalidReference(
@@ -108,13 +109,18 @@ def _of_arrow(table: Any) -> Rows:  # noqa: ANN401 - pyarrow has no types
         for index, name in enumerate(names)
         if not name.startswith("__index_level_") and not (index == 0 and name == "" and len(names) > 1)
     ]
-    return Rows(tuple(Column(names[index], _arrow_values(table.column(index))) for index in kept), table.num_rows)
+    about = (table.schema.pandas_metadata or {}).get("columns", ())
+    categorical = {entry["field_name"] for entry in about if entry["pandas_type"] == "categorical"}
+    columns = (Column(names[i], _arrow_values(table.column(i), names[i] in categorical)) for i in kept)
+    return Rows(tuple(columns), table.num_rows)
 
 
-def _arrow_values(column: Any) -> NDArray[Any]:  # noqa: ANN401 - pyarrow has no types
+def _arrow_values(column: Any, categorical: bool) -> NDArray[Any]:  # noqa: ANN401 - pyarrow has no types
     from pyarrow import types
 
     kind = column.type
+    if categorical or types.is_dictionary(kind):
+        return _objects([category(cell) for cell in column.to_pylist()])
     if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
         return np.asarray(column.cast("float64").to_numpy(zero_copy_only=False), dtype=np.float64)
     cells = column.to_pylist()
@@ -122,8 +128,6 @@ def _arrow_values(column: Any) -> NDArray[Any]:  # noqa: ANN401 - pyarrow has no
         return np.full(len(cells), np.nan)
     if types.is_boolean(kind):
         return _objects(cells) if column.null_count else np.array(cells, dtype=bool)
-    if types.is_dictionary(kind):
-        return _objects([category(cell) for cell in cells])
     return _objects([cell.isoformat() if isinstance(cell, (datetime, date, time)) else cell for cell in cells])
 
 
