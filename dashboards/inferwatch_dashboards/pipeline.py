@@ -32,7 +32,7 @@ def pipeline() -> Sequence[Panel]:
         ),
         _rates(
             "Requests joined with responses",
-            "Many request_only: the model fails, a batcher eats the responses, or events get lost.",
+            "paired follows request_only where all is well. Far behind: the model fails, or responses are not logged.",
             Query(f"sum by (outcome) (rate(inferwatch_pairs_total{{{JOB}}}[$__rate_interval]))", "{{outcome}}"),
         ),
         graph(
