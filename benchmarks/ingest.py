@@ -1,0 +1,159 @@
+"""Ingest, wire to stored: ours beside a FastAPI and cloudevents-SDK sink with the same storage, in one run.
+
+Both keep events in our journal with the same group commit and answer after it; only what parses HTTP and CloudEvents
+differs. Rounds alternate between the sinks, and medians are shown. The processor time is the server process's own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+CONNECTIONS = 16
+SIZES = (1024, 10240)
+ROUNDS = 3
+SECONDS = 3.0
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A server to load. `done(port, events)` says whether all that was sent has been dealt with; the reply by default.
+
+    A server that does more after its reply (joins, scores) is measured until `done`.
+    """
+
+    name: str
+    command: Callable[[int, Path], Sequence[str]]
+    done: Callable[[int, int], bool] = lambda port, events: True  # noqa: ARG005 - named for whoever writes another
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One round against one server: events a second, processor microseconds an event, latency."""
+
+    rate: float
+    cpu_us: float
+    p50_ms: float
+    p99_ms: float
+
+
+def sink(kind: str) -> Callable[[int, Path], Sequence[str]]:
+    """Return the command of one of `benchmarks.sinks`."""
+    return lambda port, directory: [sys.executable, "-m", "benchmarks.sinks", kind, str(port), str(directory)]
+
+
+TARGETS = (
+    Target("inferwatch (raw ASGI)", sink("ours")),
+    Target("FastAPI + cloudevents SDK", sink("sdk")),
+)
+
+
+def measure(target: Target, body_bytes: int, *, seconds: float = SECONDS, connections: int = CONNECTIONS) -> Sample:
+    """Start the server on an empty directory, load it, and end it. The first half second is not counted."""
+    with tempfile.TemporaryDirectory() as directory:
+        port = _free_port()
+        with subprocess.Popen(target.command(port, Path(directory))) as server:
+            try:
+                _wait_for(port, server)
+                warm = _load(port, body_bytes, connections, 0.5)
+                before = _cpu_s(server.pid)
+                result = _load(port, body_bytes, connections, seconds)
+                answered = time.perf_counter()
+                while not target.done(port, int(warm["events"] + result["events"])):
+                    time.sleep(0.02)
+                elapsed = result["seconds"] + time.perf_counter() - answered
+                cpu_us = 1e6 * (_cpu_s(server.pid) - before) / result["events"]
+            finally:
+                server.terminate()
+    return Sample(result["events"] / elapsed, cpu_us, result["p50_ms"], result["p99_ms"])
+
+
+def compare(targets: Sequence[Target], body_bytes: int, rounds: int = ROUNDS) -> dict[str, list[Sample]]:
+    """Return the samples of each target, taken in turns."""
+    samples: dict[str, list[Sample]] = {target.name: [] for target in targets}
+    for _ in range(rounds):
+        for target in targets:
+            samples[target.name].append(measure(target, body_bytes))
+    return samples
+
+
+def table(samples: dict[str, list[Sample]], body_bytes: int) -> list[str]:
+    """Return Markdown rows of medians; the last target is the peer that ratios are to."""
+    peer = _median([sample.rate for sample in list(samples.values())[-1]])
+    peer_cpu = _median([sample.cpu_us for sample in list(samples.values())[-1]])
+    rows = []
+    for name, taken in samples.items():
+        rates = [sample.rate for sample in taken]
+        cpu = _median([sample.cpu_us for sample in taken])
+        p50, p99 = (_median([getattr(sample, field) for sample in taken]) for field in ("p50_ms", "p99_ms"))
+        rows.append(
+            f"| {body_bytes / 1024:g} KiB | {name} | {_median(rates):,.0f} ({min(rates):,.0f} to {max(rates):,.0f}) "
+            f"| {_median(rates) / peer:.1f} | {cpu:.0f} | {peer_cpu / cpu:.1f} | {p50:.1f} / {p99:.1f} |"
+        )
+    return rows
+
+
+def main(targets: Sequence[Target] = TARGETS, sizes: Sequence[int] = SIZES) -> None:
+    """Print the table."""
+    print(f"Ingest, wire to stored: {CONNECTIONS} keep-alive connections, {ROUNDS} rounds of {SECONDS:g} s in turns.")
+    print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {_versions()}\n")
+    print("| body | sink | events/s (lowest to highest) | ratio | CPU µs/event | ratio | p50 / p99 ms |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for size in sizes:
+        print("\n".join(table(compare(targets, size), size)), flush=True)
+
+
+def _versions() -> str:
+    names = ("uvicorn", "uvloop", "httptools", "fastapi", "cloudevents")
+    return ", ".join([f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in names)])
+
+
+def _median(values: Sequence[float]) -> float:
+    return statistics.median(values)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def _wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 20
+    while server.poll() is None and time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except ConnectionRefusedError:
+            time.sleep(0.05)
+        else:
+            return
+    raise RuntimeError(f"{server.args!r} does not listen")
+
+
+def _load(port: int, body_bytes: int, connections: int, seconds: float) -> dict[str, float]:
+    arguments = [str(argument) for argument in (port, body_bytes, connections, seconds)]
+    command = [sys.executable, "-m", "benchmarks.load", *arguments]
+    result: dict[str, float] = json.loads(
+        subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=60).stdout
+    )
+    return result
+
+
+def _cpu_s(process: int) -> float:
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+
+
+if __name__ == "__main__":
+    main()
