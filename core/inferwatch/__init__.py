@@ -1,1 +1,6 @@
-"""The shared vocabulary of inferwatch."""
+"""The shared vocabulary of inferwatch; and its payload log as DataFrames."""
+
+from inferwatch._version import __version__
+from inferwatch.frames import findings, payloads
+
+__all__ = ["__version__", "findings", "payloads"]

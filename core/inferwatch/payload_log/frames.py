@@ -1,0 +1,161 @@
+"""The payload log as DataFrames. `inferwatch.frames` is the door to it that needs no pandas to be imported."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from inferwatch.payload_log.findings import FindingFilter, list_findings
+from inferwatch.payload_log.index import PayloadFilter, list_payloads
+from inferwatch.payload_log.joiner import Payload
+from inferwatch.payload_log.reader import JournalReader
+from inferwatch.payload_log.views import Events, StateReader, column_names, halves, rows_of
+from inferwatch.rows import Column, Rows
+
+FINDING_COLUMNS = (
+    *("id", "time", "namespace", "name", "endpoint", "version", "component", "segment", "detector", "kind", "method"),
+    *("fired", "score", "threshold", "p_value", "statistic", "features", "window", "payload_id", "key", "row"),
+    *("assumption", "why"),
+)
+PAYLOAD_COLUMNS = (
+    *("id", "key", "row", "request_time", "response_time", "component", "endpoint", "outcome", "status", "excluded"),
+)
+
+_PAGE = 1000
+_EXACT = 2**53
+_NO_TIME = -(2**63)
+_NOTHING = Rows((), 0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Instances:
+    """The rows of one payload: both halves have as many."""
+
+    position: int
+    payload: Payload
+    request: Rows
+    response: Rows
+
+
+def payload_frame(directory: Path, wanted: PayloadFilter, features: Sequence[str] = ()) -> pd.DataFrame:
+    """Return one row an instance of the wanted payloads, in the order of the log, as `inferwatch.payloads` documents.
+
+    Raises `PayloadLogError`. Memory is linear in the rows.
+    """
+    with StateReader(directory) as state, state.read() as connection:
+        found = list(_all(connection, wanted))[::-1]
+    groups: dict[tuple[tuple[str, ...], ...], list[_Instances]] = {}
+    with JournalReader(directory) as events:
+        for position, payload in enumerate(found):
+            instances = _instances(events, position, payload, features)
+            if instances.request.count:
+                groups.setdefault((instances.request.names, instances.response.names), []).append(instances)
+    if not groups:
+        return pd.DataFrame(columns=list(PAYLOAD_COLUMNS))
+    frame = pd.concat([_frame(group) for group in groups.values()])
+    return frame.sort_index(kind="stable").reset_index(drop=True).infer_objects()
+
+
+def finding_frame(directory: Path, wanted: FindingFilter) -> pd.DataFrame:
+    """Return one row a wanted finding, oldest first, as `inferwatch.findings` documents. Raises `PayloadLogError`."""
+    with StateReader(directory) as state, state.read() as connection:
+        found = [finding for _, finding in list_findings(connection, wanted, limit=-1)][::-1]
+    for finding in found:
+        if (window := finding["window"]) is not None:
+            window.update({end: pd.Timestamp(window[end]) for end in ("from", "to")})
+    frame = pd.DataFrame(found, columns=list(FINDING_COLUMNS))
+    frame["time"] = pd.to_datetime(frame["time"], utc=True, format="ISO8601")
+    return frame
+
+
+def _all(connection: sqlite3.Connection, wanted: PayloadFilter) -> Iterator[Payload]:
+    before: int | None = None
+    while page := list_payloads(connection, wanted, before=before, limit=_PAGE):
+        yield from (payload for _, payload in page)
+        before = page[-1][0]
+
+
+def _instances(events: Events, position: int, payload: Payload, features: Sequence[str]) -> _Instances:
+    asked, answered = (rows_of(entry) for entry in halves(events, payload))
+    if asked is not None and features:
+        named = zip(column_names(asked, features), asked.columns, strict=True)
+        asked = replace(asked, columns=tuple(Column(name, column.values) for name, column in named))
+    asked, answered = _exact(asked or _NOTHING), _exact(answered or _NOTHING)
+    count = max(asked.count, answered.count)
+    return _Instances(position, payload, _padded(asked, count), _padded(answered, count))
+
+
+def _exact(rows: Rows) -> Rows:
+    """Return the rows with integers that a float cannot hold as objects, so that no missing value rounds them."""
+    wide = [_is_wide(column.values) for column in rows.columns]
+    if not any(wide):
+        return rows
+    columns = [
+        Column(column.name, column.values.astype(object)) if is_wide else column
+        for column, is_wide in zip(rows.columns, wide, strict=True)
+    ]
+    return replace(rows, columns=tuple(columns))
+
+
+def _is_wide(values: NDArray[Any]) -> bool:
+    return values.dtype.kind in "iu" and bool(np.any((values > _EXACT) | (values < -_EXACT)))
+
+
+def _padded(rows: Rows, count: int) -> Rows:
+    """Return the rows with missing values at the end, up to `count`."""
+    if rows.count == count:
+        return rows
+    blank = np.full(count - rows.count, None, dtype=object)
+    padded = tuple(Column(column.name, np.concatenate([column.values, blank])) for column in rows.columns)
+    return Rows(padded, count, rows.named)
+
+
+def _frame(group: Sequence[_Instances]) -> pd.DataFrame:
+    """Return the rows of payloads whose halves have the same columns; the index says which payload each is of."""
+    counts = np.array([instances.request.count for instances in group])
+    columns = _about([instances.payload for instances in group], counts)
+    for half in ("request", "response"):
+        for column in Rows.concat([getattr(instances, half) for instances in group]).columns:
+            columns[_free(column.name, half, columns)] = column.values
+    return pd.DataFrame(columns, index=np.repeat([instances.position for instances in group], counts))
+
+
+def _about(payloads: Sequence[Payload], counts: NDArray[np.int64]) -> dict[str, Any]:
+    """Return `PAYLOAD_COLUMNS`, each payload's values once a row of it."""
+
+    def repeated(values: Sequence[Any], dtype: Any = object) -> Any:  # noqa: ANN401 - any array that pandas takes
+        return pd.array(np.array(values, dtype=object), dtype=dtype).repeat(counts)
+
+    def times(instants: Sequence[int | None]) -> pd.DatetimeIndex:
+        known = np.array([_NO_TIME if instant is None else instant for instant in instants], dtype=np.int64)
+        return pd.DatetimeIndex(np.repeat(known, counts).view("datetime64[ns]")).tz_localize("UTC")
+
+    ends = np.cumsum(counts)
+    return {
+        "id": repeated([payload.id for payload in payloads]),
+        "key": repeated([payload.key for payload in payloads]),
+        "row": np.arange(ends[-1]) - np.repeat(ends - counts, counts),
+        "request_time": times([payload.request_time_ns for payload in payloads]),
+        "response_time": times([payload.response_time_ns for payload in payloads]),
+        "component": repeated([payload.stream.component for payload in payloads]),
+        "endpoint": repeated([payload.stream.endpoint for payload in payloads]),
+        "outcome": repeated([payload.outcome for payload in payloads]),
+        "status": repeated([payload.status for payload in payloads], "Int64"),
+        "excluded": repeated([payload.excluded for payload in payloads]),
+    }
+
+
+def _free(name: str, half: str, taken: dict[str, Any]) -> str:
+    """Return the name, or where a column has it already, one that says which half it is of."""
+    chosen, number = name, 1
+    while chosen in taken:
+        chosen = f"{half}.{name}" if number == 1 else f"{half}.{name}.{number}"
+        number += 1
+    return chosen

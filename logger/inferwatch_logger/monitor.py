@@ -1,0 +1,249 @@
+"""Everything that API and console show, read from the payload log and the configuration.
+
+Nothing here needs a server: it reads a running process's own log as well as one from outside (`open_monitor`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from inferwatch.clock import NS_PER_S, format_time
+from inferwatch.events import Service
+from inferwatch.payload_log.findings import FindingFilter, list_findings, list_statuses
+from inferwatch.payload_log.index import PayloadFilter, list_payloads
+from inferwatch.payload_log.joiner import Payload
+from inferwatch.payload_log.ledger import Ledger
+from inferwatch.payload_log.reader import JournalReader
+from inferwatch.payload_log.views import (
+    Derived,
+    Events,
+    ServiceCounts,
+    StateReader,
+    Traffic,
+    count_services,
+    count_unpaired,
+    detector_states,
+    halves,
+    recent_traffic,
+)
+from inferwatch.rows import Schema
+from inferwatch.settings import ModelSettings
+from inferwatch.status import DetectorStatus
+from inferwatch_logger.payload_view import PayloadView, decoded_table
+from inferwatch_logger.replies import (
+    DetectorItem,
+    FeatureItem,
+    ModelDetail,
+    ModelItem,
+    ModelState,
+    ReferenceItem,
+    Unpaired,
+)
+
+FEW_REQUESTS = 20
+"""So many requests without any response are worth a note, before the first of them has waited too long."""
+
+_FINDINGS_OF_A_PAYLOAD = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class ConfiguredModel:
+    """A model of the configuration, with what is known of its reference."""
+
+    settings: ModelSettings
+    schema: Schema | None = None
+    reference: ReferenceItem | None = None
+
+    @property
+    def service(self) -> Service:
+        """The served model."""
+        return Service(self.settings.namespace, self.settings.name)
+
+    def detectors(self) -> list[DetectorStatus]:
+        """Return every configured detector as it stands before any traffic."""
+        return [
+            DetectorStatus(
+                *self.service,
+                component=settings.component,
+                endpoint="default",
+                detector=name,
+                kind=settings.kind,
+                method=settings.method,
+                window_rows=settings.window.rows if settings.kind == "drift" else None,
+                needs_rows=settings.window.rows if settings.kind == "drift" else None,
+            )
+            for name, settings in self.settings.named_detectors()
+        ]
+
+
+class Monitor:
+    """Reads models, findings and payloads. Thread-safe; raises `PayloadLogError`."""
+
+    def __init__(
+        self, events: Events, derived: Derived, models: Sequence[ConfiguredModel] = (), *, pair_timeout_s: float = 60.0
+    ) -> None:
+        self._events = events
+        self._derived = derived
+        self._models = {model.service: model for model in models}
+        self._pair_timeout_ns = round(pair_timeout_s * NS_PER_S)
+
+    def fleet(self) -> list[ModelItem]:
+        """Return every configured model, and every service that sent events, by name."""
+        with self._derived.read() as connection:
+            counts = {seen.service: seen for seen in count_services(connection)}
+            kept = detector_states(connection)
+        watched = {
+            (service, rule.component, rule.detector)
+            for service, model in self._models.items()
+            for rule in model.detectors()
+        }
+        states: dict[Service, list[str]] = {}
+        for detector in kept:
+            if (detector.service, detector.component, detector.detector) in watched:
+                states.setdefault(detector.service, []).append(detector.state)
+        services = sorted({*self._models, *counts})
+        return [_item(service, counts.get(service), states.get(service, ())) for service in services]
+
+    def model(self, service: Service) -> ModelDetail | None:
+        """Return everything about one model; None where it is neither configured nor ever sent an event."""
+        with self._derived.read() as connection:
+            counts = next((seen for seen in count_services(connection) if seen.service == service), None)
+            unpaired = count_unpaired(connection, service, self._pair_timeout_ns)
+            traffic = recent_traffic(connection, service)
+        model = self._models.get(service)
+        if model is None and counts is None:
+            return None
+        statuses = self.statuses(service)
+        item = _item(service, counts, [status.state for status in statuses])
+        return ModelDetail(
+            **item.model_dump(),
+            features=_features(model.schema if model else None),
+            reference=model.reference if model else None,
+            detectors=[_detector(status) for status in statuses],
+            unpaired=Unpaired(requests=unpaired[0], responses=unpaired[1]),
+            notes=_notes(model is not None, traffic, unpaired, statuses),
+        )
+
+    def statuses(self, service: Service) -> list[DetectorStatus]:
+        """Return where each configured detector of a model stands, stream by stream; those without traffic wait."""
+        model = self._models.get(service)
+        rules = model.detectors() if model else []
+        with self._derived.read() as connection:
+            kept = list_statuses(connection, service)
+        known = {(rule.detector, rule.component, rule.method) for rule in rules}
+        running = [status for status in kept if (status.detector, status.component, status.method) in known]
+        seen = {(status.detector, status.component) for status in running}
+        return [*running, *(rule for rule in rules if (rule.detector, rule.component) not in seen)]
+
+    def features(self, service: Service) -> Mapping[str, FeatureItem]:
+        """Return the features of a model by name; empty where no reference is known."""
+        model = self._models.get(service)
+        return {feature.name: feature for feature in _features(model.schema if model else None)}
+
+    def findings(
+        self, wanted: FindingFilter, *, before: int | None = None, limit: int = 100
+    ) -> list[tuple[int, dict[str, Any]]]:
+        """Return (number, finding as the public contract has it), newest first, below number `before`."""
+        with self._derived.read() as connection:
+            return list_findings(connection, wanted, before=before, limit=limit)
+
+    def payloads(
+        self, wanted: PayloadFilter, *, before: int | None = None, limit: int = 100
+    ) -> list[tuple[int, Payload]]:
+        """Return (number, payload), newest first, below number `before`."""
+        with self._derived.read() as connection:
+            return list_payloads(connection, wanted, before=before, limit=limit)
+
+    def payload(self, key: str) -> PayloadView | None:
+        """Return one payload with its bodies, rows and findings; None where there is none of that key."""
+        found = self.payloads(PayloadFilter(key=key), limit=1)
+        if not found:
+            return None
+        payload = found[0][1]
+        request, response = halves(self._events, payload)
+        model = self._models.get(payload.stream.service)
+        findings = self.findings(FindingFilter(payload_key=key), limit=_FINDINGS_OF_A_PAYLOAD)
+        return PayloadView(
+            payload,
+            request,
+            response,
+            decoded_table(request, response, model.schema if model else None),
+            [finding for _, finding in findings],
+        )
+
+    def ledger(self) -> Ledger:
+        """Return the account of every event received."""
+        return self._events.ledger()
+
+
+@contextmanager
+def open_monitor(
+    directory: Path, models: Sequence[ConfiguredModel] = (), *, pair_timeout_s: float = 60.0
+) -> Iterator[Monitor]:
+    """Yield a monitor of a payload log that another process may be writing. Raises `PayloadLogError`."""
+    with JournalReader(directory) as events, StateReader(directory) as derived:
+        yield Monitor(events, derived, models, pair_timeout_s=pair_timeout_s)
+
+
+def _item(service: Service, counts: ServiceCounts | None, states: Sequence[str]) -> ModelItem:
+    return ModelItem(
+        **service._asdict(),
+        state=_state(states),
+        events=counts.events if counts else 0,
+        rows=counts.rows if counts else 0,
+        last_event_time=format_time(counts.last_event_ns) if counts else None,
+        alarms=sum(state == "alarm" for state in states),
+    )
+
+
+def _state(states: Sequence[str]) -> ModelState:
+    if "alarm" in states:
+        return "alarm"
+    return "ok" if "ok" in states else "waiting"
+
+
+def _features(schema: Schema | None) -> list[FeatureItem]:
+    return [
+        FeatureItem(name=feature.name, kind=feature.kind, categories=list(feature.categories))
+        for feature in (schema.features if schema else ())
+    ]
+
+
+def _detector(status: DetectorStatus) -> DetectorItem:
+    return DetectorItem(
+        name=status.detector,
+        kind=status.kind,
+        method=status.method,
+        endpoint=status.endpoint,
+        component=status.component,
+        state=_state([status.state]),
+        window_rows=status.window_rows,
+        needs_rows=status.needs_rows,
+        last_run=None if status.last_run_ns is None else format_time(status.last_run_ns),
+        score=status.score,
+        threshold=status.threshold,
+        windows=status.windows,
+        scored=status.scored,
+        flagged=status.flagged,
+        failures=status.failures,
+        notes=list(status.notes),
+    )
+
+
+def _notes(
+    configured: bool, traffic: Traffic, unpaired: tuple[int, int], statuses: Sequence[DetectorStatus]
+) -> list[str]:
+    notes = [] if configured else ["not configured: its payloads are stored and nothing judges them"]
+    alone_requests, alone_responses = unpaired
+    if not traffic.responses and (alone_requests or traffic.requests >= FEW_REQUESTS):
+        notes.append("no responses logged: batcher enabled, or logger mode `request`?")
+    if not traffic.requests and (alone_responses or traffic.responses >= FEW_REQUESTS):
+        notes.append("no requests logged: logger mode `response`?")
+    if traffic.faults:
+        share = f"{traffic.faults} of the newest {traffic.payloads} payloads cannot be decoded"
+        notes.append(f"{share}; the last: {traffic.fault}")
+    return list(dict.fromkeys([*notes, *(note for status in statuses for note in status.notes)]))
