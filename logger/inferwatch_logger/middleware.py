@@ -151,7 +151,8 @@ class CaptureMiddleware:
                     await self.emitter.aclose(_FLUSH_S)
                 except Exception:  # noqa: BLE001 - fail open
                     self._complain()
-                logger.info("capture ends: %s", self.emitter.account())
+                account = self.emitter.account()
+                logger.log(logging.WARNING if account.dropped else logging.INFO, "capture ends: %s", account)
             await send(message)
 
         return flushed
@@ -200,10 +201,11 @@ class _Capture:
         self._emitter = emitter
         self._time_ns = time_ns()
         self._start_ns = perf_counter_ns()
-        self._headers: list[tuple[bytes, bytes]] = list(scope["headers"])
+        self._raw_headers: list[tuple[bytes, bytes]] = list(scope["headers"])
+        self._headers = dict(reversed(self._raw_headers))  # of several of one name, the first
         self._method: str = scope["method"]
         self._path: str = scope["path"]
-        self._id = _id(_header(self._headers, b"ce-id"))
+        self._id = _id(self._header(b"ce-id"))
         self._request: _Body | None = _Body(settings.max_body_bytes)
         self._response: _Body | None = None
         self._status = 0
@@ -222,7 +224,7 @@ class _Capture:
         kind = message["type"]
         if kind == "http.response.start":
             self._status = message["status"]
-            self._content_type = _header(message.get("headers", ()), b"content-type")
+            self._content_type = _content_type(message.get("headers", ()))
             self._response = _Body(self._settings.max_body_bytes)
         elif kind == "http.response.body" and self._response is not None:
             self._response.add(message.get("body", b""))
@@ -245,6 +247,10 @@ class _Capture:
             self._response.cut = True
             self._end_response()
 
+    def _header(self, name: bytes) -> str | None:
+        value = self._headers.get(name)
+        return None if value is None else _text(value)
+
     def _leave_request(self) -> None:
         if self._request is not None:
             self._request.cut |= self._request.seen < self._announced()
@@ -252,15 +258,15 @@ class _Capture:
 
     def _announced(self) -> float:
         """How long the request body is to be."""
-        if _header(self._headers, b"transfer-encoding") is not None:
+        if self._header(b"transfer-encoding") is not None:
             return math.inf
-        length = _header(self._headers, b"content-length") or "0"
+        length = self._header(b"content-length") or "0"
         return int(length) if length.isdecimal() else math.inf
 
     def _end_request(self) -> None:
         body, self._request = self._request, None
         if body is not None and self._settings.requests:
-            self._emit(REQUEST_TYPE, self._time_ns, _header(self._headers, b"content-type"), body, {})
+            self._emit(REQUEST_TYPE, self._time_ns, self._header(b"content-type"), body, {})
 
     def _end_response(self) -> None:
         self._leave_request()
@@ -284,9 +290,9 @@ class _Capture:
 
     def _attributes(self) -> dict[str, str]:
         """What the request's and the response's event have in common."""
-        attributes = {**self._settings.attributes, "metadata": _metadata(self._headers, self._settings.metadata)}
+        attributes = {**self._settings.attributes, "metadata": _metadata(self._raw_headers, self._settings.metadata)}
         attributes |= {"path": self._path, "method": self._method}
-        traceparent = _header(self._headers, b"traceparent")
+        traceparent = self._header(b"traceparent")
         if traceparent:
             attributes["traceparent"] = traceparent
         version = _VERSION.search(self._path)
@@ -330,9 +336,9 @@ def _is_captured(scope: Scope, settings: _Settings) -> bool:
     )
 
 
-def _header(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> str | None:
-    """The first header of that name, given in lower case. ASGI asks it of applications too, not all heed it."""
-    return next((_text(value) for name, value in headers if name == wanted or name.lower() == wanted), None)
+def _content_type(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """ASGI asks for names in lower case, which not every application heeds in its answers."""
+    return next((_text(value) for name, value in headers if name.lower() == b"content-type"), None)
 
 
 def _text(value: bytes) -> str:
