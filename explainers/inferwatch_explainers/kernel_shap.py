@@ -26,13 +26,18 @@ _COARSE_CELLS = 1_024
 _GROWTH = 8
 """A round asks at most so many times the rows of the one before, so that no guess of the speed is far off."""
 
+_TOLERANCE = 0.01
+"""Where it is left to the explainer, more coalitions are asked until the standard errors are so small a part of the
+values, root mean square by row: every row asked costs the predictor, and the log that keeps its traffic."""
+
 
 class KernelShap:
     """Explains predictions by their interventional Shapley values, estimated by regression over coalitions.
 
     `predict` takes rows (r, d) and returns (r,) or (r, k). `background` (m, d) is what absent features are filled from,
-    all of it. At most `samples` coalitions are asked (default 2 d + 2048), all 2^d of them when they fit, and then the
-    values are exact; else pairs of them, stratified by size, without replacement (`inferwatch_explainers.coalitions`).
+    all of it. At most `samples` coalitions are asked, all 2^d of them when they fit, and then the values are exact;
+    else pairs of them, stratified by size, without replacement (`inferwatch_explainers.coalitions`). Without `samples`
+    they are at most 2 d + 2048, and where that is not all, about as many as standard errors of 1 % of the values need.
     With a deadline (seconds, for all rows together), the first call asks for just enough for a coarse answer, later
     ones for what the time left allows; what came back by then is the answer.
 
@@ -70,6 +75,7 @@ class KernelShap:
         width = background.shape[1]
         self._features = schema.names if schema is not None else tuple(f"x{index}" for index in range(width))
         self._design = design(width, _pairs(width, samples), seed)
+        self._tolerance = _TOLERANCE if samples is None and len(self._design) < self._design.total else 0.0
         self._deadline_s = deadline_s
         self._clock = clock
 
@@ -84,10 +90,11 @@ class KernelShap:
         rows = _checked_rows(rows, self._background.shape[1])
         game = Game(self._predict, self._background, rows, target=target)
         pace = _Pace(self._clock, started, self._deadline_s)
-        estimate = _Estimate.begin(game, self._design, len(self._background), len(rows), pace)
+        coarse = pace.hurried or self._tolerance > 0
+        estimate = _Estimate.begin(game, self._design, len(self._background), len(rows), pace, coarse)
         out_of_time = False
-        while not estimate.complete and not out_of_time:
-            out_of_time = not estimate.grow(game, pace)
+        while not (out_of_time or estimate.complete or (excess := estimate.excess(self._tolerance)) <= 1.0):
+            out_of_time = not estimate.grow(game, pace, excess)
         values, std_error = estimate.shapley_values()
         return Attribution(
             method=self.method,
@@ -126,11 +133,11 @@ class _Pace:
         now = self._clock()
         spent, self._round_started = now - self._round_started, now
         self._fastest_s = min(self._fastest_s, spent)
-        if self._end is None:
-            return
-        left = self._end - now
-        in_time = 0.7 * left / spent * rows if spent > 0 else math.inf
-        self._allowed = 0 if left < self._fastest_s else int(min(in_time, _GROWTH * rows, ROUND_ROWS))
+        self._allowed = min(_GROWTH * rows, ROUND_ROWS)
+        if self._end is not None:
+            left = self._end - now
+            in_time = 0.7 * left / spent * rows if spent > 0 else math.inf
+            self._allowed = 0 if left < self._fastest_s else int(min(in_time, self._allowed))
 
     def units(self, rows_each: int) -> int:
         """Return how many units of so many rows the next round may ask: at least one where there is no deadline."""
@@ -153,10 +160,12 @@ class _Estimate:
     asked_rows: int
 
     @classmethod
-    def begin(cls, game: Game, design: Design, background_rows: int, count: int, pace: _Pace) -> _Estimate:
+    def begin(
+        cls, game: Game, design: Design, background_rows: int, count: int, pace: _Pace, coarse: bool
+    ) -> _Estimate:
         """Return the estimate of the first call: predictions, base values, and pairs over some of the background."""
         d = design.masks.shape[1]
-        if pace.hurried:
+        if coarse:
             pairs = min(len(design), 2 * d)
             depth = min(background_rows, 4, max(2, _COARSE_CELLS // (2 * pairs * count))) if pairs else background_rows
         else:
@@ -186,14 +195,29 @@ class _Estimate:
         """Whether every coalition that exists was asked over the whole background."""
         return self.complete and len(self.design) == self.design.total
 
-    def grow(self, game: Game, pace: _Pace) -> bool:
-        """Ask for one more round and return True, or return False because time is up."""
+    def excess(self, tolerance: float) -> float:
+        """Return how many times too large the standard errors of the worst row are; infinite where that is unknown."""
+        if tolerance == 0.0:
+            return math.inf
+        values, errors = self.shapley_values()
+        allowed = tolerance * np.linalg.norm(values, axis=1)
+        found = np.linalg.norm(errors, axis=1)
+        ratios = np.divide(found, allowed, out=np.where(found > 0, np.inf, 0.0), where=allowed > 0)
+        return math.inf if np.isnan(ratios).any() else float(ratios.max())
+
+    def grow(self, game: Game, pace: _Pace, excess: float) -> bool:
+        """Ask for one more round and return True, or return False because time is up.
+
+        An error falls with the root of the pairs at least, which says how many more an excess calls for.
+        """
         count, pairs, _ = self.worth.shape
         whole = self.asked_rows == self.background_rows
         each = count * 2 * (self.background_rows if whole else pairs)
         step = min(pace.units(each), len(self.design) - pairs if whole else self.background_rows - self.asked_rows)
         if step < 1:
             return False
+        if whole and math.isfinite(excess):
+            step = min(step, math.ceil(pairs * (excess**2 - 1.0)))
         masks = self.design.masks[pairs : pairs + step] if whole else self.design.masks[:pairs]
         part = slice(None) if whole else slice(self.asked_rows, self.asked_rows + step)
         try:

@@ -163,3 +163,19 @@ def test_the_standard_error_of_a_coarse_answer_covers_the_truth(background: Matr
         attribution = explainer.explain(rows)
         inside.append(np.abs(attribution.values - exact) <= 1.96 * attribution.std_error)
     assert np.mean(inside) > 0.90
+
+
+def test_without_samples_no_more_is_asked_than_one_percent_needs() -> None:
+    generator = np.random.default_rng(3)
+    background, row = generator.normal(size=(20, 14)), generator.normal(size=(1, 14))
+
+    def nearly_additive(rows: Matrix) -> Matrix:
+        return np.asarray(np.sin(rows).sum(axis=1) + 0.1 * rows[:, 0] * rows[:, 1] * rows[:, 2])
+
+    left_to_it = KernelShap(nearly_additive, background).explain(row)
+    asked_for = KernelShap(nearly_additive, background, samples=2 * 14 + 2048).explain(row)
+    assert left_to_it.predictor_rows < asked_for.predictor_rows / 5
+    assert not left_to_it.deadline_reached
+    assert np.linalg.norm(left_to_it.std_error) <= 0.01 * np.linalg.norm(left_to_it.values)
+    exact = ExactShapley(nearly_additive, background).explain(row).values
+    assert np.linalg.norm(left_to_it.values - exact) < 0.02 * np.linalg.norm(exact)
