@@ -174,7 +174,7 @@ def test_without_samples_no_more_is_asked_than_one_percent_needs() -> None:
 
     left_to_it = KernelShap(nearly_additive, background).explain(row)
     asked_for = KernelShap(nearly_additive, background, samples=2 * 14 + 2048).explain(row)
-    assert left_to_it.predictor_rows < asked_for.predictor_rows / 5
+    assert left_to_it.predictor_rows < asked_for.predictor_rows / 3
     assert not left_to_it.deadline_reached
     assert np.linalg.norm(left_to_it.std_error) <= 0.01 * np.linalg.norm(left_to_it.values)
     exact = ExactShapley(nearly_additive, background).explain(row).values

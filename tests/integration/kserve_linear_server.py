@@ -1,0 +1,42 @@
+"""KServe's own model server with two scikit-learn models of known Shapley values; runs in its own environment."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+from uuid import uuid4
+
+import kserve
+import numpy as np
+from sklearn.linear_model import LinearRegression
+from sklearn.tree import DecisionTreeClassifier
+
+
+class Served(kserve.Model):  # type: ignore[misc]  # kserve is in another environment
+    """Answers what a scikit-learn model predicts, in V1 and in V2 with one tensor of all features."""
+
+    def __init__(self, name: str, model: Any) -> None:
+        super().__init__(name)
+        self._model = model
+        self.ready = True
+
+    def predict(self, payload: Any, headers: Any = None, response_headers: Any = None) -> Any:  # noqa: ARG002
+        if isinstance(payload, kserve.InferRequest):
+            outputs = self._model.predict(payload.inputs[0].as_numpy())
+            datatype = "INT64" if outputs.dtype.kind == "i" else "FP64"
+            output = kserve.InferOutput("output-0", list(outputs.shape), datatype)
+            output.set_data_from_numpy(outputs, binary_data=False)
+            return kserve.InferResponse(payload.id or str(uuid4()), self.name, [output])
+        return {"predictions": self._model.predict(np.array(payload["instances"])).tolist()}
+
+
+def main() -> None:
+    rows = np.random.default_rng(0).normal(size=(200, 4))
+    price = LinearRegression().fit(rows, rows @ np.array([3.0, -2.0, 0.5, 0.0]) + 1.0)
+    sign = DecisionTreeClassifier(random_state=0).fit(rows, (rows[:, 0] > 0).astype(int))
+    server = kserve.ModelServer(http_port=int(sys.argv[1]), enable_grpc=False, workers=1, access_log_format=None)
+    server.start([Served("price", price), Served("sign", sign)])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""Explanations of models that KServe's own server serves, over V1 and V2."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from inferwatch.rows import Feature, Matrix, Schema
+from inferwatch_cli.demo.processes import answering, free_port, running
+from inferwatch_explainers import ExactShapley, background_rows
+from inferwatch_explainers.predictor import RemotePredictor
+from inferwatch_explainers.service import ExplainedModel, ExplainerSpec, explain_router
+from tests.components import demo_python
+from tests.explainers.servers import serving
+
+pytestmark = pytest.mark.integration
+
+SCHEMA = Schema(tuple(Feature(name, "numeric") for name in ("rooms", "noise", "garden", "colour")))
+WEIGHTS = np.array([3.0, -2.0, 0.5, 0.0])
+ROWS = [[1.0, 0.5, -1.0, 2.0], [-0.7, 1.5, 0.0, -1.0]]
+
+
+@dataclass(frozen=True)
+class Sample:
+    rows: Matrix
+    schema: Schema = SCHEMA
+
+
+SAMPLE = Sample(np.random.default_rng(5).normal(size=(150, 4)))
+
+
+@pytest.fixture(scope="module")
+def kserve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Start KServe's model server and give its address."""
+    python, port = demo_python(), free_port()
+    log = tmp_path_factory.mktemp("kserve") / "server.log"
+    with running([python, Path(__file__).with_name("kserve_linear_server.py"), str(port)], log) as process:
+        url = f"http://127.0.0.1:{port}"
+        asyncio.run(answering(f"{url}/v2/health/ready", process, log))
+        yield url
+
+
+@pytest.fixture(scope="module")
+def service(kserve: str) -> Iterator[str]:
+    """Serve explanations of both models and give the address."""
+    app = FastAPI()
+    methods = [ExplainerSpec(method, kserve, deadline_s=20.0) for method in ("kernel_shap", "exact_shapley")]
+    models = [ExplainedModel("default", name, SAMPLE, methods) for name in ("price", "sign", "gone")]
+    app.include_router(explain_router(models, registry=CollectorRegistry()))
+    with serving(app) as url:
+        yield url
+
+
+def post(url: str, body: object) -> Any:
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as reply:
+        return json.loads(reply.read())["explanations"]
+
+
+@pytest.mark.parametrize("method", ["kernel_shap", "exact_shapley"])
+@pytest.mark.parametrize("protocol", ["v1", "v2"])
+def test_a_linear_model_has_its_closed_form(service: str, method: str, protocol: str) -> None:
+    parameters = {"method": method}
+    if protocol == "v1":
+        entries = post(f"{service}/v1/models/price:explain", {"instances": ROWS, "parameters": parameters})
+    else:
+        tensor = {"name": "input-0", "shape": [2, 4], "datatype": "FP64", "data": ROWS}
+        entries = post(f"{service}/v2/models/price/explain", {"inputs": [tensor], "parameters": parameters})
+    background = background_rows(SAMPLE)
+    assert len(background) == 100
+    for entry, row in zip(entries, ROWS, strict=True):
+        np.testing.assert_allclose(entry["values"], WEIGHTS * (row - background.mean(axis=0)), atol=1e-9)
+        assert entry["prediction"] == pytest.approx(np.array(row) @ WEIGHTS + 1.0)
+        assert entry["target"] is None
+        assert abs(entry["gap"]) < 1e-9
+        assert entry["exact"] is True
+
+
+@pytest.mark.parametrize("protocol", ["v1", "v2"])
+def test_a_classifier_that_answers_labels_is_explained_by_its_label(service: str, protocol: str) -> None:
+    if protocol == "v1":
+        entries = post(f"{service}/v1/models/sign:explain", {"instances": ROWS})
+    else:
+        tensor = {"name": "input-0", "shape": [2, 4], "datatype": "FP64", "data": ROWS}
+        entries = post(f"{service}/v2/models/sign/explain", {"inputs": [tensor]})
+    positive = (background_rows(SAMPLE)[:, 0] > 0).mean()
+    for entry, label, share in zip(entries, (1, 0), (positive, 1 - positive), strict=True):
+        assert entry["target"] == label
+        assert entry["prediction"] == 1.0
+        assert entry["base_value"] == pytest.approx(share, abs=0.05)  # the tree's own threshold is near 0
+        np.testing.assert_allclose(entry["values"], [1 - entry["base_value"], 0, 0, 0], atol=1e-9)
+
+
+def test_a_model_that_the_server_lacks_is_502(service: str) -> None:
+    request = urllib.request.Request(f"{service}/v1/models/gone:explain", json.dumps({"instances": ROWS}).encode())
+    with pytest.raises(urllib.error.HTTPError) as fault, urllib.request.urlopen(request, timeout=60):
+        pass
+    with fault.value as reply:
+        assert reply.code == 502
+        assert "404" in json.loads(reply.read())["error"]
+
+
+@pytest.mark.parametrize("protocol", ["v1", "v2"])
+def test_in_a_notebook_the_served_model_is_a_function(kserve: str, protocol: Any) -> None:
+    with RemotePredictor(kserve, "price", SCHEMA, protocol=protocol, max_rows=1000) as predict:
+        attribution = ExactShapley(predict, SAMPLE.rows, schema=SCHEMA).explain(np.array(ROWS))
+    assert predict.calls > 1
+    np.testing.assert_allclose(attribution.values, WEIGHTS * (ROWS - SAMPLE.rows.mean(axis=0)), atol=1e-9)
