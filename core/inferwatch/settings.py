@@ -6,15 +6,15 @@ what is allowed. Relative paths are relative to the file.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
+from inferwatch.documents import read_document
 from inferwatch.errors import ConfigError, Fault
 from inferwatch.promise import Promise
 from inferwatch.rows import Feature, Kind
@@ -251,28 +251,9 @@ class Settings(BaseSettings):
         return env_settings, init_settings
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """Refuses a key that stands twice in one mapping, where YAML libraries silently take the second."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-        if twice := _repeated(keys):
-            raise yaml.constructor.ConstructorError(None, None, f"key {twice!r} stands twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
 def load_settings(path: Path) -> Settings:
     """Return the settings of a YAML file, the environment applied. Raises `ConfigError` with every fault at once."""
-    try:
-        document = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)  # noqa: S506 - a SafeLoader
-    except OSError as fault:
-        raise ConfigError([Fault(str(path), fault.strerror or str(fault))]) from fault
-    except (yaml.YAMLError, UnicodeDecodeError) as fault:
-        raise ConfigError([Fault(str(path), f"not YAML: {' '.join(str(fault).split())}")]) from fault
-    if document is None:
-        document = {}
-    if not isinstance(document, dict) or not all(isinstance(key, str) for key in document):
-        raise ConfigError([Fault(str(path), "the file is to hold one mapping of settings")])
+    document = read_document(path)
     private = [key for key in document if key.startswith("_")]  # pydantic-settings takes some of these for its own
     try:
         settings = Settings(**{key: value for key, value in document.items() if key not in private})
