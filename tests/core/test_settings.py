@@ -1,0 +1,292 @@
+"""A configuration is read whole or refused whole, with every fault, its place, the value, and what is allowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from inferwatch.errors import ConfigError
+from inferwatch.promise import Promise
+from inferwatch.rows import Feature
+from inferwatch.settings import ModelSettings, Settings, load_settings
+
+MODEL = "models: [{name: income, reference: ref.csv, %s}]"
+
+
+@pytest.fixture(autouse=True)
+def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    for name in [name for name in os.environ if name.upper().startswith("INFERWATCH_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "inferwatch.yaml"
+
+
+def read(file: Path, text: str) -> Settings:
+    file.write_text(text, encoding="utf-8")
+    return load_settings(file)
+
+
+def faults(file: Path, text: str) -> list[str]:
+    with pytest.raises(ConfigError) as refused:
+        read(file, text)
+    return [str(fault) for fault in refused.value.faults]
+
+
+def model(file: Path, text: str) -> ModelSettings:
+    return read(file, MODEL % text).models[0]
+
+
+def test_an_empty_file_is_all_defaults(file: Path) -> None:
+    settings = read(file, "")
+    assert settings.transport.kind == "embedded"
+    assert settings.ingest.max_body_bytes == 32 * 1024 * 1024
+    assert settings.ingest.pair_timeout_s == 60
+    assert settings.models == ()
+
+
+def test_paths_are_relative_to_the_file(file: Path) -> None:
+    settings = read(file, "payload_log: {path: log}\nmodels: [{name: a, reference: refs/a.csv}]")
+    assert settings.payload_log.path == file.parent / "log"
+    assert settings.models[0].reference == file.parent / "refs" / "a.csv"
+    settings = read(file, "payload_log: {path: /var/log}\nmodels: [{name: a, reference: /refs/a.csv}]")
+    assert settings.payload_log.path == Path("/var/log")
+    assert settings.models[0].reference == Path("/refs/a.csv")
+    assert read(file, "").payload_log.path == file.parent / "data" / "payloads"
+
+
+def test_every_fault_is_told_at_once(file: Path) -> None:
+    text = """
+transport: {kind: kafka}
+ingest: {max_body_bytes: 10, pair_timeout_s: soon}
+colour: red
+models:
+  - reference: 5
+    detectors:
+      - {kind: drift, method: histogram, window: {rows: 1}, speed: 3}
+      - {kind: outlier, method: mahalanobis, false_alarm_rate: 2}
+      - {kind: magic, method: histogram}
+      - {method: histogram}
+"""
+    assert faults(file, text) == [
+        "transport.kind: 'kafka': input should be 'embedded'",
+        "ingest.max_body_bytes: 10: input should be greater than or equal to 1024",
+        "ingest.pair_timeout_s: 'soon': input should be a valid number, unable to parse string as a number",
+        "models[0].name: is required and absent",
+        "models[0].reference: 5: input should be a path",
+        "models[0].detectors[0].window.rows: 1: input should be greater than or equal to 2",
+        "models[0].detectors[0].speed: unknown key; allowed here: name, method, component, kind, on, window",
+        "models[0].detectors[1].false_alarm_rate: 2: input should be less than 1",
+        "models[0].detectors[2].kind: 'magic': input should be one of 'drift', 'outlier'",
+        "models[0].detectors[3].kind: is required and absent",
+        "colour: unknown key; allowed here: transport, payload_log, ingest, explain, models",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("x: 1", "x"),
+        ("_env_file: x", "_env_file"),
+        ("transport: {x: 1}", "transport.x"),
+        ("payload_log: {x: 1}", "payload_log.x"),
+        ("ingest: {x: 1}", "ingest.x"),
+        ("explain: {x: 1}", "explain.x"),
+        (MODEL % "x: 1", "models[0].x"),
+        (MODEL % "false_alarms: {x: 1}", "models[0].false_alarms.x"),
+        (MODEL % "features: [{name: a, kind: numeric, x: 1}]", "models[0].features[0].x"),
+        (MODEL % "detectors: [{kind: outlier, method: a, x: 1}]", "models[0].detectors[0].x"),
+        (MODEL % "detectors: [{kind: drift, method: a, window: {x: 1}}]", "models[0].detectors[0].window.x"),
+        (MODEL % "explainers: [{method: a, predictor: 'http://a', x: 1}]", "models[0].explainers[0].x"),
+    ],
+)
+def test_unknown_keys_are_refused_at_every_level(file: Path, text: str, path: str) -> None:
+    (fault,) = faults(file, text)
+    assert fault.startswith(f"{path}: unknown key; allowed here: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("ingest: 5", "ingest: 5: input should be a mapping"),
+        ("ingest: {pair_timeout_s: .inf}", "ingest.pair_timeout_s: inf: input should be less than or equal to 86400"),
+        ("ingest: {pair_timeout_s: 0}", "ingest.pair_timeout_s: 0: input should be greater than 0"),
+        ("ingest: {max_inflight_bytes: 1}", "ingest.max_inflight_bytes: 1: input should be greater than or equal to"),
+        ("explain: {max_queue: 0}", "explain.max_queue: 0: input should be greater than or equal to 1"),
+        ("payload_log: {durability: tape}", "payload_log.durability: 'tape': input should be 'process' or 'disk'"),
+        ("models: 5", "models: 5: input should be a list"),
+        ("models: [5]", "models[0]: 5: input should be a mapping"),
+        ("models: [{name: a, reference: r}, {name: a, reference: s}]", "models: default/a is configured twice"),
+        (MODEL % "reference_rows: 1", "models[0].reference_rows: 1: input should be greater than or equal to 2"),
+        (MODEL % "burn_in_rows: -1", "models[0].burn_in_rows: -1: input should be greater than or equal to 0"),
+        (
+            MODEL % "features: [{name: a, kind: numeric}, {name: a, kind: numeric}]",
+            "models[0].features: feature a is declared twice",
+        ),
+        (
+            MODEL % "features: [{name: a, kind: numeric, categories: [b]}]",
+            "models[0].features[0]: categories are for categorical features; a is numeric",
+        ),
+        (
+            MODEL % "features: [{name: a, kind: categorical, categories: [b, b]}]",
+            "models[0].features[0]: category 'b' is listed twice",
+        ),
+        (
+            MODEL % "detectors: [{kind: drift, name: a, method: b}, {kind: outlier, name: a, method: c}]",
+            "models[0].detectors: two detectors are named a",
+        ),
+        (
+            MODEL % "false_alarms: {expected_run_length_days: 1, expected_run_length_rows: 9}",
+            "models[0].false_alarms: one unit of expected_run_length is allowed, not days and rows",
+        ),
+        (
+            MODEL % "false_alarms: {expected_run_length_windows: 1}",
+            "models[0].false_alarms.expected_run_length_windows: 1: input should be greater than 1",
+        ),
+        (
+            MODEL % "false_alarms: {expected_run_length_days: .inf}",
+            "models[0].false_alarms.expected_run_length_days: inf: input should be a finite number",
+        ),
+        (
+            MODEL % "false_alarms: {smallest_effect: 5}",
+            "models[0].false_alarms.smallest_effect: 5: input should be less than 5",
+        ),
+        (
+            MODEL % "explainers: [{method: a, predictor: 'income:80'}]",
+            "models[0].explainers[0].predictor: 'income:80': string should match pattern",
+        ),
+        (
+            MODEL % "explainers: [{method: a, predictor: 'http://a', deadline_s: 0}]",
+            "models[0].explainers[0].deadline_s: 0: input should be greater than 0",
+        ),
+        (
+            MODEL % "explainers: [{method: a, predictor: 'http://a', samples: 1}]",
+            "models[0].explainers[0].samples: 1: input should be greater than or equal to 2",
+        ),
+        (
+            MODEL % "explainers: [{method: a, predictor: 'http://a', protocol: grpc}]",
+            "models[0].explainers[0].protocol: 'grpc': input should be 'auto', 'v1' or 'v2'",
+        ),
+        (
+            MODEL % ("detectors: [{kind: drift, method: " + "x" * 200 + ", on: predictions}]"),
+            "models[0].detectors[0].on",
+        ),
+        (f"ingest: {{max_body_bytes: {'x' * 200}}}", f"ingest.max_body_bytes: '{'x' * 76}...: input should be a valid"),
+    ],
+)
+def test_a_fault_names_place_value_and_what_is_allowed(file: Path, text: str, fault: str) -> None:
+    (found,) = faults(file, text)
+    assert found.startswith(fault)
+    assert "\n" not in found
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("a: [", "not YAML"),
+        ("ingest: {}\n\tmodels: []", "not YAML"),
+        ("- 1", "the file is to hold one mapping of settings"),
+        ("5: 1", "the file is to hold one mapping of settings"),
+        ("models: []\nmodels: []", "key 'models' stands twice"),
+        ("ingest: {max_body_bytes: 2048, max_body_bytes: 4096}", "key 'max_body_bytes' stands twice"),
+        ("a: !!python/object:os.system {}", "not YAML"),
+    ],
+)
+def test_what_is_no_configuration_is_refused_in_one_line_with_the_files_name(
+    file: Path, text: str, reason: str
+) -> None:
+    (found,) = faults(file, text)
+    assert found.startswith(f"{file}: ")
+    assert reason in found
+    assert "\n" not in found
+
+
+def test_a_file_that_cannot_be_read_is_named(file: Path) -> None:
+    with pytest.raises(ConfigError, match=r"inferwatch\.yaml: No such file or directory"):
+        load_settings(file)
+    with pytest.raises(ConfigError, match="Is a directory"):
+        load_settings(file.parent)
+    file.write_bytes(b"\xff\xfe\xff")
+    with pytest.raises(ConfigError, match="not YAML"):
+        load_settings(file)
+
+
+def test_the_environment_overrides_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INFERWATCH_INGEST__PAIR_TIMEOUT_S", "5")
+    monkeypatch.setenv("INFERWATCH_PAYLOAD_LOG__PATH", "elsewhere")
+    settings = read(file, "ingest: {max_body_bytes: 2048, pair_timeout_s: 9}")
+    assert (settings.ingest.max_body_bytes, settings.ingest.pair_timeout_s) == (2048, 5)
+    assert settings.payload_log.path == file.parent / "elsewhere"
+    monkeypatch.setenv("INFERWATCH_MODELS", '[{"name": "b", "reference": "r"}]')
+    assert [model.name for model in read(file, "models: [{name: a, reference: r}]").models] == ["b"]
+
+
+def test_a_fault_from_the_environment_names_the_variable(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INFERWATCH_INGEST__MAX_BODY_BYTES", "many")
+    monkeypatch.setenv("INFERWATCH_INGEST__COLOUR", "red")
+    assert faults(file, "colour: red") == [
+        "ingest.max_body_bytes: 'many': input should be a valid integer, unable to parse string as an integer"
+        " (from the environment, INFERWATCH_INGEST__MAX_BODY_BYTES)",
+        "ingest.colour: unknown key; allowed here: max_body_bytes, pair_timeout_s, max_inflight_bytes"
+        " (from the environment, INFERWATCH_INGEST__COLOUR)",
+        "colour: unknown key; allowed here: transport, payload_log, ingest, explain, models",
+    ]
+
+
+def test_a_section_from_the_environment_is_to_be_json(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INFERWATCH_MODELS", "[{")
+    assert faults(file, "") == ["models: '[{': input should be JSON (from the environment, INFERWATCH_MODELS)"]
+
+
+def test_variables_that_kubernetes_sets_for_a_service_are_no_settings(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INFERWATCH_PORT", "tcp://10.0.0.1:80")
+    monkeypatch.setenv("INFERWATCH_SERVICE_HOST", "10.0.0.1")
+    assert read(file, "") == read(file, "{}")
+
+
+@pytest.mark.parametrize(
+    ("text", "promise"),
+    [
+        ("{}", Promise(30, "days")),
+        ("{expected_run_length_days: 2}", Promise(2, "days")),
+        ("{expected_run_length_windows: 1000}", Promise(1000, "windows")),
+        ("{expected_run_length_rows: 5000}", Promise(5000, "rows")),
+    ],
+)
+def test_the_promise_has_the_unit_it_is_given_in(file: Path, text: str, promise: Promise) -> None:
+    assert model(file, f"false_alarms: {text}").false_alarms.promise() == promise
+
+
+def test_detectors_are_named_after_their_method_and_numbered(file: Path) -> None:
+    found = model(
+        file,
+        "detectors: [{kind: drift, method: a}, {kind: drift, method: a}, {kind: drift, method: b, name: a-2},"
+        " {kind: outlier, method: a}]",
+    ).named_detectors()
+    assert [name for name, _ in found] == ["a", "a-3", "a-2", "a-4"]
+
+
+def test_declared_features_are_features(file: Path) -> None:
+    declared = model(file, "features: [{name: a, kind: numeric}, {name: b, kind: categorical, categories: [x, y]}]")
+    assert [feature.feature() for feature in declared.features] == [
+        Feature("a", "numeric"),
+        Feature("b", "categorical", ("x", "y")),
+    ]
+
+
+def test_every_setting_is_described() -> None:
+    from inferwatch.settings import DriftSettings, OutlierSettings
+
+    for section in (Settings, ModelSettings, DriftSettings, OutlierSettings):
+        for name, field in section.model_fields.items():
+            annotation = field.annotation
+            plain = not (isinstance(annotation, type) and hasattr(annotation, "model_fields"))
+            if plain and name not in {"kind", "method", "models", "detectors", "explainers", "namespace"}:
+                assert field.description or field.is_required() or name in {"features"}, name
