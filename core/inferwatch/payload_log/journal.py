@@ -11,6 +11,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +20,7 @@ from typing import Literal, Self
 from inferwatch.clock import Clock, SystemClock
 from inferwatch.errors import PayloadLogError
 from inferwatch.events import CloudEvent
+from inferwatch.payload_log.checkpoint import Checkpointer
 from inferwatch.payload_log.database import lock_directory, open_database, translated
 from inferwatch.payload_log.entry import Entry, Row, is_ahead, pack
 from inferwatch.payload_log.ledger import Ledger, Outcome, Tally
@@ -34,7 +36,6 @@ Durability = Literal["process", "disk"]
 _GROUP_BYTES = 8 * 1024 * 1024
 _ROW_BYTES = 1024
 _RETRY_S = 1.0
-_CHECKPOINT_PAGES = 4096
 _INSERT = "INSERT INTO events (key, arrival_ns, head, data) VALUES (?, ?, ?, ?) ON CONFLICT (key) DO NOTHING"
 _COUNT = "INSERT INTO counts VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count"
 
@@ -57,18 +58,16 @@ class Journal:
         self.max_inflight_bytes = max_inflight_bytes
         self._path = directory / FILE_NAME
         self._clock = clock
-        self._lock_file = lock_directory(directory, LOCK_NAME)
-        try:
-            self._connection = open_database(self._path, SCHEMA)
-            self._reader = JournalReader(directory)
+        with ExitStack() as opened:
+            opened.enter_context(lock_directory(directory, LOCK_NAME))
+            self._connection = opened.enter_context(closing(open_database(self._path, SCHEMA)))
+            self._reader = opened.enter_context(JournalReader(directory))
             with translated(self._path):
                 self._connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'disk' else 'NORMAL'}")
-                self._connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+                self._checkpointer = opened.enter_context(closing(Checkpointer(self._path, self._connection)))
             self._tally = self._reader.tally()
             self._end = self._reader.end()
-        except BaseException:
-            self._lock_file.close()
-            raise
+            self._files = opened.pop_all()
         self._groups: deque[_Group] = deque()
         self._waiting_bytes = 0
         self._refused: Counter[str] = Counter()
@@ -181,9 +180,7 @@ class Journal:
         self._writer.join()
         with self._committed:
             self._committed.notify_all()
-        self._reader.close()
-        self._connection.close()
-        self._lock_file.close()
+        self._files.close()
 
     def __enter__(self) -> Self:
         return self
@@ -224,6 +221,7 @@ class Journal:
             group.done.set_exception(error if isinstance(error, PayloadLogError) else PayloadLogError(repr(error)))
         else:
             group.done.set_result(end)
+            self._checkpointer.committed(group.size_bytes)
 
     def _commit(self, group: _Group) -> int:
         with self._committed:
