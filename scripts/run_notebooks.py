@@ -21,7 +21,8 @@ TIMEOUT_S = 300
 def execute(source: Path, out: Path) -> str | None:
     """Write the executed copy of a notebook into `out` and return the error of the cell that failed, if one did."""
     notebook = nbformat.read(source, as_version=4)
-    client = NotebookClient(notebook, timeout=TIMEOUT_S, resources={"metadata": {"path": str(source.parent)}})
+    resources = {"metadata": {"path": str(source.parent)}}
+    client = NotebookClient(notebook, timeout=TIMEOUT_S, resources=resources)
     try:
         client.execute()
     except CellExecutionError as fault:

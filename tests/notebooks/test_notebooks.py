@@ -12,7 +12,7 @@ import nbformat
 import pytest
 
 from tests.components import ROOT
-from tests.watched import MODEL, eventually, judged, running_up, send_everything
+from tests.watched import MODEL, SAMPLE, eventually, judged, running_up, send_everything
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
@@ -61,6 +61,7 @@ def test_the_notebook_runs_on_the_log_of_up(source: Path, log: Path, tmp_path: P
 
 
 def execute(out: Path, data: Path) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"INFERWATCH_NOTEBOOK_DATA": str(data), "INFERWATCH_NOTEBOOK_MODEL": MODEL}
+    named = {"DATA": data, "MODEL": MODEL, "REFERENCE": SAMPLE / "reference.csv"}
+    environment = os.environ | {f"INFERWATCH_NOTEBOOK_{name}": str(value) for name, value in named.items()}
     command = [sys.executable, str(ROOT / "scripts" / "run_notebooks.py"), str(out)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
