@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -39,9 +40,22 @@ def _kind(values: NDArray[Any]) -> str:
 
 
 def _categories(values: NDArray[Any]) -> tuple[str, ...]:
-    texts = Counter(text for text in map(category, values.tolist()) if text is not None)
+    texts: Counter[str] = Counter()
+    for cell, count in _counted(values.tolist()):
+        text = category(cell)
+        if text is not None:
+            texts[text] += count
     frequent = sorted(texts, key=lambda text: (-texts[text], text))[:MOST_CATEGORIES]
     return tuple(sorted(frequent, key=_place))
+
+
+def _counted(cells: list[Any]) -> Iterable[tuple[Any, int]]:
+    """Yield the distinct cells and how often each occurs; 1 and True, which Python holds for equal, apart."""
+    try:
+        typed = Counter(zip(map(type, cells), cells, strict=True))
+    except TypeError:  # nested lists have no hash
+        return ((cell, 1) for cell in cells)
+    return ((cell, count) for (_, cell), count in typed.items())
 
 
 def _place(text: str) -> tuple[bool, float, str]:
