@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from typing import Any
+from uuid import uuid4
 
 import kserve
 import pandas as pd
@@ -33,7 +34,7 @@ class Employment(kserve.Model):  # type: ignore[misc]  # kserve is in another en
             rows = self._table(payload)
             output = kserve.InferOutput("probability", [len(rows)], "FP64")
             output.set_data_from_numpy(self._probabilities(rows), binary_data=False)
-            return kserve.InferResponse(payload.id, self.name, [output])
+            return kserve.InferResponse(payload.id or str(uuid4()), self.name, [output])
         return {"predictions": self._probabilities(payload["instances"]).tolist()}
 
     def _table(self, request: Any) -> Any:  # noqa: ANN401 - KServe's InferRequest

@@ -13,7 +13,7 @@ from inferwatch_cli.demo.census import MEANINGS
 if TYPE_CHECKING:
     from inferwatch_cli.demo.story import Outcome
 
-SHOWN_FEATURES = 5
+SHOWN_FEATURES = 4
 
 
 def show_explanation(console: Console, payload_id: str, row: int, explanation: Mapping[str, Any]) -> None:

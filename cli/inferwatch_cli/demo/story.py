@@ -41,6 +41,8 @@ SHIFT_START = 70_000
 
 PLANTED = 8
 UNDER_AGE = 30.0
+PLAIN_WIDTH = 120
+"""Columns of the output where there is no terminal to ask."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ def tell(directory: Path, server_python: Path, *, drift: bool) -> bool:
     """Run the demo and return whether everything planted was found. Raises `InferwatchError` where it cannot run."""
     if not server_python.exists():
         raise InferwatchError(f"the demo's model server needs {server_python}; make it with: make setup-demo")
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
     census = read_census(server_python)
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
@@ -146,7 +148,7 @@ async def _traffic(
         title = f"only people under {UNDER_AGE:g}, 2017" if drift else "more rows of the same population"
         sent_later = await _phase(progress, title, model_url, "shifted", shifted)
     total = len(clean) + len(shifted)
-    await _settled(api, 2 * (len(sent) + len(sent_later)))
+    await _settled(api, total, 2 * (len(sent) + len(sent_later)))
     windows = (await _all(api, f"/api/findings?model=default/{MODEL}&detector=inputs"))[::-1]
     flags = await _all(api, f"/api/findings?model=default/{MODEL}&detector=rows&fired=true")
     outliers = judge_outliers(flags, planted, sent)
@@ -178,15 +180,18 @@ async def _phase(progress: Progress, title: str, url: str, name: str, rows: pd.D
     return sent
 
 
-async def _settled(api: aiohttp.ClientSession, events: int, patience_s: float = 10.0) -> None:
-    """Return once so many events are stored. Raises `InferwatchError` where they do not come."""
-    stored = -1
+async def _settled(api: aiohttp.ClientSession, rows: int, events: int, patience_s: float = 20.0) -> None:
+    """Return once so many rows of so many events are stored and judged. Raises `InferwatchError` where they are not."""
+    model: dict[str, Any] = {}
     for _ in range(round(patience_s / 0.1)):
-        stored = (await _get(api, "/api/ledger"))["ingest"]["stored"]
-        if stored >= events:
+        model = (await _get(api, "/api/models"))["items"][0]
+        if model["rows"] >= rows and model["events"] >= events:
             return
         await asyncio.sleep(0.1)
-    raise InferwatchError(f"{events} events were captured and only {stored} are stored after {patience_s:g} s")
+    raise InferwatchError(
+        f"{rows} rows in {events} events were sent, and after {patience_s:g} s there are {model['rows']} rows in"
+        f" {model['events']} events"
+    )
 
 
 async def _explain(

@@ -34,7 +34,7 @@ class ReferenceInfo:
     created_ns: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class SnapshotCollector(Collector):
     """Collects the ledger, the store's size, and where every detector stands, from the callables it is given.
 
