@@ -50,6 +50,13 @@ def test_an_empty_file_is_all_defaults(file: Path) -> None:
     assert settings.models == ()
 
 
+def test_on_is_a_key_and_no_flag(file: Path) -> None:
+    (detector,) = model(file, "detectors: [{kind: drift, method: a, on: inputs}]").detectors
+    assert detector.kind == "drift"
+    assert detector.on == "inputs"
+    assert read(file, "models: [{name: no, namespace: off, reference: yes}]").models[0].name == "no"
+
+
 def test_paths_are_relative_to_the_file(file: Path) -> None:
     settings = read(file, "payload_log: {path: log}\nmodels: [{name: a, reference: refs/a.csv}]")
     assert settings.payload_log.path == file.parent / "log"
@@ -195,6 +202,8 @@ def test_a_fault_names_place_value_and_what_is_allowed(file: Path, text: str, fa
         ("models: []\nmodels: []", "key 'models' stands twice"),
         ("ingest: {max_body_bytes: 2048, max_body_bytes: 4096}", "key 'max_body_bytes' stands twice"),
         ("a: !!python/object:os.system {}", "not YAML"),
+        ("a: 2026-13-45", "not YAML: month must be in 1..12"),
+        ("[" * 5000, "not YAML"),
     ],
 )
 def test_what_is_no_configuration_is_refused_in_one_line_with_the_files_name(
