@@ -59,6 +59,8 @@ def lock_directory(directory: Path, name: str) -> IO[str]:
     Creates the directory. The lock is the kernel's and ends with the process, however that ends.
     """
     path = directory / name
+    if directory.exists() and not directory.is_dir():
+        raise PayloadLogError(f"{directory}: this is no directory")
     with translated(directory):
         directory.mkdir(parents=True, exist_ok=True)
     with translated(path):

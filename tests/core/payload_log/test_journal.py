@@ -337,7 +337,7 @@ def test_another_database_and_a_later_version_are_refused(tmp_path: Path) -> Non
 
 def test_a_directory_that_cannot_be_one_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(PayloadLogError, match="file"):
+    with pytest.raises(PayloadLogError, match="file: this is no directory"):
         Journal.open(tmp_path / "file")
     with pytest.raises(PayloadLogError, match="no such file"):
         JournalReader(tmp_path / "missing")
