@@ -66,9 +66,9 @@ def test_another_width_without_names_is_refused_with_both_widths() -> None:
 
 
 def test_a_long_list_of_names_is_cut() -> None:
-    wide = {f"column{number}": [1] for number in range(50)}
+    wide = Rows(tuple(Column(f"column{number}", typed([1])) for number in range(50)), 1)
     with pytest.raises(InvalidRows, match=r"50 columns \(column0, .*, column7, \.\.\.\)"):
-        AGE_JOB.encode(rows(**wide))
+        AGE_JOB.encode(wide)
 
 
 @pytest.mark.parametrize(
