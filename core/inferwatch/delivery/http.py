@@ -11,9 +11,10 @@ import asyncio
 import math
 import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Final
 from urllib.parse import SplitResult, quote, urlsplit
 
@@ -33,7 +34,9 @@ _MAX_REPLY_BYTES: Final = 1024 * 1024
 class _Reply:
     status: int
     keep_alive: bool
-    retry_after_s: float | None
+    retry_after: str | None
+    length: int | None
+    """Of the body; None where it comes in chunks."""
 
 
 @dataclass(slots=True)
@@ -123,6 +126,7 @@ class HttpSink:
         outcomes: list[DeliveryError | None] = []
         keep_alive = False
         loop = asyncio.get_running_loop()
+        last = loop.time()
         try:
             async with asyncio.timeout(self._timeout_s) as patience:
                 connection.writer.writelines(part for event in events for part in self._request(event))
@@ -132,7 +136,9 @@ class HttpSink:
                     keep_alive = self._pipelining = reply.keep_alive
                     if not keep_alive:
                         break
-                    patience.reschedule(loop.time() + self._timeout_s)
+                    if loop.time() > last + 0.1 * self._timeout_s:
+                        last = loop.time()
+                        patience.reschedule(last + self._timeout_s)
         except _BROKEN as error:
             keep_alive = False
             if not outcomes:
@@ -173,33 +179,36 @@ def _head(parts: SplitResult) -> str:
 
 async def _read_reply(reader: asyncio.StreamReader) -> _Reply:
     while True:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-        first, *lines = head.split("\r\n")
-        version, status = first.split(" ", 2)[:2]
-        if not version.startswith("HTTP/1."):
-            raise ValueError(f"not an HTTP/1 reply: {first[:64]!r}")
-        if not 100 <= int(status) < 200:
+        reply = _parsed(await reader.readuntil(b"\r\n\r\n"))
+        if reply.status >= 200:
             break
-    fields = {
-        name.strip().lower(): value.strip() for name, colon, value in (line.partition(":") for line in lines) if colon
-    }
-    whole = await _skip_body(reader, int(status), fields)
+    if reply.length is None:
+        whole = await _skip_chunks(reader)
+        return reply if whole else replace(reply, keep_alive=False)
+    if reply.length:
+        await reader.readexactly(reply.length)
+    return reply
+
+
+@lru_cache(maxsize=128)  # a server repeats itself until its date changes
+def _parsed(head: bytes) -> _Reply:
+    first, *lines = head.decode("latin-1").split("\r\n")
+    version, code = first.split(" ", 2)[:2]
+    if not version.startswith("HTTP/1."):
+        raise ValueError(f"not an HTTP/1 reply: {first[:64]!r}")
+    status = int(code)
+    parted = (line.partition(":") for line in lines)
+    fields = {name.strip().lower(): value.strip() for name, colon, value in parted if colon}
     wish = fields.get("connection", "").lower()
-    keep_alive = whole and ("close" not in wish if version == "HTTP/1.1" else "keep-alive" in wish)
-    return _Reply(int(status), keep_alive, _seconds(fields.get("retry-after")))
-
-
-async def _skip_body(reader: asyncio.StreamReader, status: int, fields: dict[str, str]) -> bool:
-    """Read past the body; False where its end is not known, so that the connection cannot be used again."""
+    keep_alive = "close" not in wish if version == "HTTP/1.1" else "keep-alive" in wish
+    length: int | None = None
     if status in _NO_BODY:
-        return True
-    if fields.get("transfer-encoding", "").lower() == "chunked":
-        return await _skip_chunks(reader)
-    length = int(fields.get("content-length", -1))
-    if 0 <= length <= _MAX_REPLY_BYTES:
-        await reader.readexactly(length)
-        return True
-    return False
+        length = 0
+    elif fields.get("transfer-encoding", "").lower() != "chunked":
+        length = int(fields.get("content-length", -1))
+        if not 0 <= length <= _MAX_REPLY_BYTES:  # its end is not known, or not worth reading up to
+            length, keep_alive = 0, False
+    return _Reply(status, keep_alive, fields.get("retry-after"), length)
 
 
 async def _skip_chunks(reader: asyncio.StreamReader) -> bool:
@@ -219,7 +228,9 @@ def _outcome(reply: _Reply, url: str) -> DeliveryError | None:
         return None
     retryable = reply.status in _RETRYABLE or reply.status >= 500
     return DeliveryError(
-        f"{url} answered {reply.status}", retryable=retryable, retry_after_s=reply.retry_after_s if retryable else None
+        f"{url} answered {reply.status}",
+        retryable=retryable,
+        retry_after_s=_seconds(reply.retry_after) if retryable else None,
     )
 
 
