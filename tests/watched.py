@@ -11,7 +11,7 @@ import time
 import urllib.request
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -152,26 +152,23 @@ def iris(count: int, seed: int) -> Matrix:
 
 
 def send(url: str, rows: Matrix, *, name: str, step: int = 10, answered: bool = True, event_id: str = "") -> None:
-    """Send rows as pairs of events of KServe's agent, `step` rows each, one second apart and ending now."""
-    parts = [rows[start : start + step] for start in range(0, len(rows), step)]
-    begin = datetime.now(UTC) - timedelta(seconds=len(parts))
-    for number, part in enumerate(parts):
-        time_of = begin + timedelta(seconds=number)
-        identity = event_id or f"{name}-{number}"
+    """Send rows as pairs of events of KServe's agent, `step` rows each."""
+    for number, start in enumerate(range(0, len(rows), step)):
+        part, identity = rows[start : start + step], event_id or f"{name}-{number}"
         halves = [(REQUEST_TYPE, {"instances": part.tolist()}), (RESPONSE_TYPE, {"predictions": part[:, 2].tolist()})]
         for kind, body in halves[: 2 if answered else 1]:
-            status = post(f"{url}/events", json.dumps(body).encode(), attributes(kind, identity, time_of))
+            status = post(f"{url}/events", json.dumps(body).encode(), attributes(kind, identity))
             assert status // 100 == 2, status
 
 
-def attributes(kind: str, identity: str, time_of: datetime) -> dict[str, str]:
+def attributes(kind: str, identity: str) -> dict[str, str]:
     namespace, service = MODEL.split("/")
     return {
         "ce-specversion": "1.0",
         "ce-type": kind,
         "ce-id": identity,
         "ce-source": "http://localhost:9081/",
-        "ce-time": time_of.isoformat().replace("+00:00", "Z"),
+        "ce-time": datetime.now(UTC).isoformat(),
         "ce-inferenceservicename": service,
         "ce-namespace": namespace,
         "ce-component": "predictor",
