@@ -29,7 +29,7 @@ PEER = Path(os.environ.get("SHAP_PYTHON", ".venvs/shap/bin/python"))
 
 
 class Sample(NamedTuple):
-    """One setting: relative error (L2) of the values, CPU ms outside the predictor, and rows asked, for one instance."""
+    """One setting: relative error (L2) of the values, CPU ms outside the predictor, and rows asked, a row."""
 
     error: float
     own_ms: float
