@@ -148,20 +148,32 @@ def _same_event(events: list[CloudEvent | InvalidEvent], attributes: Mapping[str
 
 
 def _read_headers(headers: Iterable[tuple[bytes, bytes]], faults: _Faults) -> dict[str, str]:
+    pairs = [(name, value) for header, value in headers if (name := _attribute(header)) is not None]
+    try:
+        texts = [(name, value.decode()) for name, value in pairs]
+    except UnicodeDecodeError:
+        texts = [(name, _text(value)) for name, value in pairs]
+    attributes = dict(texts)
+    if len(attributes) < len(texts):
+        attributes = _merged([(name, _decode(name, text)) for name, text in texts], faults)
+    else:
+        joined = " ".join(attributes.values())
+        if "%" in joined or ' "' in joined or joined[:1] == '"':
+            attributes = {name: _decode(name, text) for name, text in texts}
+    return attributes
+
+
+def _text(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
+def _merged(texts: Iterable[tuple[str, str]], faults: _Faults) -> dict[str, str]:
     attributes: dict[str, str] = {}
-    for header, value in headers:
-        name = _attribute(header)
-        if name is None:
-            continue
-        try:
-            text = value.decode()
-        except UnicodeDecodeError:
-            text = value.decode("latin-1")
-        if ("%" in text or text[:1] == '"') and name != "datacontenttype":
-            text = _decode(name, text)
-        if name not in attributes:
-            attributes[name] = text
-        elif attributes[name] != text:
+    for name, text in texts:
+        if attributes.setdefault(name, text) != text:
             faults.note("duplicate_attribute", name[:64], "is given twice with different values")
     return attributes
 
@@ -175,6 +187,8 @@ def _attribute(header: bytes) -> str | None:
 
 
 def _decode(attribute: str, text: str) -> str:
+    if ("%" not in text and text[:1] != '"') or attribute == "datacontenttype":
+        return text
     if attribute in _RAW_JSON:
         try:
             orjson.loads(text)
@@ -261,9 +275,10 @@ def _second(text: str) -> int:
 
 
 def _extensions(attributes: Mapping[str, str], faults: _Faults) -> dict[str, str]:
-    extensions = {name: value for name, value in attributes.items() if _is_extension(name)}
-    if len(extensions) + len(_CONTEXT & attributes.keys()) < len(attributes):
-        _note_names(attributes, faults)
+    names, bad = _sorted_out(tuple(attributes))
+    for name in bad:
+        faults.note("bad_name", name[:64], "is no attribute name; those have lower-case letters and digits only")
+    extensions = {name: attributes[name] for name in names}
     metadata = extensions.get("metadata")
     if metadata is not None:
         public = public_metadata(metadata)
@@ -274,15 +289,12 @@ def _extensions(attributes: Mapping[str, str], faults: _Faults) -> dict[str, str
     return extensions
 
 
-@lru_cache(maxsize=1024)
-def _is_extension(name: str) -> bool:
-    return name not in _CONTEXT and name != "data" and _NAME.fullmatch(name) is not None and not is_secret(name)
-
-
-def _note_names(attributes: Mapping[str, str], faults: _Faults) -> None:
-    for name in attributes:
-        if name not in _CONTEXT and not _is_extension(name) and not is_secret(name):
-            faults.note("bad_name", name[:64], "is no attribute name; those have lower-case letters and digits only")
+@lru_cache(maxsize=256)  # a sender's events all have the same attributes
+def _sorted_out(names: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """The names of extensions, and those that no attribute may have; secret ones are in neither."""
+    others = [name for name in names if name not in _CONTEXT and not is_secret(name)]
+    bad = [name for name in others if name == "data" or _NAME.fullmatch(name) is None]
+    return [name for name in others if name not in bad], bad
 
 
 def _read_fields(fields: Mapping[str, Any], faults: _Faults) -> dict[str, str]:
