@@ -34,7 +34,7 @@ Durability = Literal["process", "disk"]
 """What a committed event survives: the end of the process at any moment, or a loss of power as well (fsync)."""
 
 _GROUP_BYTES = 8 * 1024 * 1024
-_ROW_BYTES = 1024
+_ROW_BYTES = 256
 _RETRY_S = 1.0
 _INSERT = "INSERT INTO events (key, arrival_ns, head, data) VALUES (?, ?, ?, ?) ON CONFLICT (key) DO NOTHING"
 _COUNT = "INSERT INTO counts VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count"
@@ -126,7 +126,7 @@ class Journal:
         counts: list[tuple[Outcome, str]] = [("clamped", "") for event in events if is_ahead(event, arrival_ns)]
         counts += [("ignored", kind) for kind in ignored]
         counts += [("malformed", reason) for reason in malformed]
-        size_bytes = sum(_ROW_BYTES + len(row[3]) for row in rows)
+        size_bytes = sum(_ROW_BYTES + len(row[2]) + len(row[3]) for row in rows)
         with self._changed:
             if self._closing:
                 raise PayloadLogError(f"{self._path}: closed")
