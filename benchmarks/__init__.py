@@ -1,0 +1,1 @@
+"""Benchmarks: ours beside a named peer, in one run."""
