@@ -74,6 +74,7 @@ def api_app(monitor: Monitor, journal: Written, pipeline: Following) -> FastAPI:
     app = FastAPI(
         title="inferwatch",
         version=__version__,
+        redirect_slashes=False,
         description="What served models are asked and answer, and what detectors say about it.",
     )
 

@@ -240,9 +240,9 @@ def _notes(
     notes = [] if configured else ["not configured: its payloads are stored and nothing judges them"]
     alone_requests, alone_responses = unpaired
     if not traffic.responses and (alone_requests or traffic.requests >= FEW_REQUESTS):
-        notes.append("no responses logged: batcher enabled, or logger mode `request`?")
+        notes.append("no responses logged: batcher enabled, or the logger in mode request?")
     if not traffic.requests and (alone_responses or traffic.responses >= FEW_REQUESTS):
-        notes.append("no requests logged: logger mode `response`?")
+        notes.append("no requests logged: is the logger in mode response?")
     if traffic.faults:
         share = f"{traffic.faults} of the newest {traffic.payloads} payloads cannot be decoded"
         notes.append(f"{share}; the last: {traffic.fault}")

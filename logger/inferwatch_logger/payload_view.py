@@ -86,21 +86,11 @@ def _cells(rows: Rows) -> list[list[Any]]:
     if not rows.columns:
         return [[] for _ in range(rows.count)]
     columns = [
-        [_plain(cell) for cell in cells] if column.values.dtype == object else cells
+        [_text(cell) if isinstance(cell, bytes) else cell for cell in cells] if column.values.dtype == object else cells
         for column in rows.columns
         for cells in [column.values.tolist()]
     ]
     return [list(line) for line in zip(*columns, strict=True)]
-
-
-def _plain(cell: Any) -> Any:  # noqa: ANN401 - any cell of any payload
-    if isinstance(cell, bytes):
-        return _text(cell)
-    if isinstance(cell, list):
-        return [_plain(item) for item in cell]
-    if isinstance(cell, dict):
-        return {name: _plain(item) for name, item in cell.items()}
-    return cell
 
 
 def _text(data: bytes) -> str | dict[str, str]:

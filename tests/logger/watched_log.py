@@ -46,6 +46,7 @@ def event(
     number: int,
     body: object,
     role: Role = Role.REQUEST,
+    /,
     *,
     at_s: float | None = None,
     **extensions: str,
@@ -66,7 +67,7 @@ def event(
 def pair(number: int, rows: Sequence[Any], predictions: Sequence[Any], **extensions: str) -> list[CloudEvent]:
     """Return both halves of a V1 inference."""
     return [
-        event(number, {"instances": list(rows)}, **extensions),
+        event(number, {"instances": list(rows)}, Role.REQUEST, at_s=number, **extensions),
         event(number, {"predictions": list(predictions)}, Role.RESPONSE, at_s=number + 0.1, **extensions),
     ]
 
@@ -96,7 +97,9 @@ class FirstColumnJudge:
         rows = item.decoded.rows
         if item.role is not Role.REQUEST or item.excluded or rows is None or not rows.columns:
             return
-        cells = [float(cell) for cell in rows.columns[0].values]
+        cells = [cell for cell in rows.columns[0].values.tolist() if isinstance(cell, int | float)]
+        if not cells:
+            return
         mean = sum(cells) / len(cells)
         window = Window(item.time_ns, item.time_ns, len(cells))
         age = FeatureFinding("age", mean / 10, 0.5, 0.01, (mean - 40) / 10, (mean - 45) / 10, None, mean > 50)
@@ -109,8 +112,8 @@ class FirstColumnJudge:
         yield drift
         for index, cell in enumerate(cells):
             if cell > 1000:
-                place = {"payload_id": item.event.id, "key": item.payload_key, "row": index}
-                outlier = Finding("outlier", "mahalanobis", 9.0, 3.0, item.time_ns, why="age is 31 sd away", **place)
+                outlier = Finding("outlier", "mahalanobis", 9.0, 3.0, item.time_ns, why="age is 31 sd away")
+                outlier = replace(outlier, payload_id=item.event.id, key=item.payload_key, row=index)
                 yield outlier.at(item.stream, "mahalanobis", "")
 
 

@@ -1,0 +1,251 @@
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pandas as pd
+import pytest
+
+import inferwatch
+from inferwatch.clock import ManualClock, parse_time
+from inferwatch.errors import MissingExtra, PayloadLogError
+from inferwatch.events import REQUEST_TYPE, RESPONSE_TYPE, CloudEvent
+from inferwatch.finding import FeatureFinding, Finding, Window
+from inferwatch.payload_log.journal import Journal
+from inferwatch.payload_log.state import State
+from inferwatch.pipeline import Item, Pipeline
+from inferwatch.status import DetectorStatus
+
+START_NS = parse_time("2026-11-21T10:00:00Z")
+SECOND_NS = 1_000_000_000
+
+
+class EveryRequest:
+    """Gives one finding a request; the second of a log fires."""
+
+    def judge(self, items: Sequence[Item], /) -> list[Finding]:
+        found = []
+        for number, item in enumerate(item for item in items if item.role == 0):
+            window = Window(item.time_ns - SECOND_NS, item.time_ns, 5)
+            features = (FeatureFinding("age", 2.0, 0.5, 0.01, 0.6),)
+            finding = Finding("drift", "histogram", float(number), 0.5, item.time_ns, window, features=features)
+            found.append(finding.at(item.stream, "inputs", ""))
+        return found
+
+    def dump(self) -> Mapping[str, bytes | None]:
+        return {}
+
+    def load(self, states: Mapping[str, bytes], /) -> None:
+        pass
+
+    def statuses(self) -> list[DetectorStatus]:
+        return []
+
+
+def half(kind: str, payload_id: str, second: int, body: object, **extensions: str) -> CloudEvent:
+    named = {"namespace": "default", "inferenceservicename": "income", **extensions}
+    data = body if isinstance(body, bytes) else orjson.dumps(body)
+    return CloudEvent(payload_id, "test", kind, START_NS + second * SECOND_NS, "application/json", named, data)
+
+
+def asked(payload_id: str, second: int, body: object, **extensions: str) -> CloudEvent:
+    return half(REQUEST_TYPE, payload_id, second, body, **extensions)
+
+
+def answered(payload_id: str, second: int, body: object, **extensions: str) -> CloudEvent:
+    return half(RESPONSE_TYPE, payload_id, second, body, **extensions)
+
+
+class Log:
+    """A payload log in a directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._journal = Journal.open(directory, clock=ManualClock(START_NS))
+        self._state = State.open(directory)
+        self._pipeline = Pipeline(
+            self._journal, self._state, EveryRequest(), pair_timeout_s=60, clock=ManualClock(START_NS)
+        )
+        self._pipeline.start()
+
+    def take(self, *events: CloudEvent) -> None:
+        assert self._pipeline.wait_for(self._journal.append(events).result(30), 30)
+
+    def payloads(self, **options: Any) -> pd.DataFrame:
+        return inferwatch.payloads("default/income", data=self.directory, **options)
+
+    def close(self) -> None:
+        self._pipeline.stop()
+        self._state.close()
+        self._journal.close()
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[Log]:
+    log = Log(tmp_path)
+    yield log
+    log.close()
+
+
+def test_one_row_an_instance_in_the_order_of_the_log(log: Log) -> None:
+    log.take(
+        asked("a", 1, {"instances": [{"age": 30, "class": "x"}, {"age": 40, "class": "y"}]}),
+        answered("a", 2, {"predictions": [0.25, 0.75]}, statuscode="200"),
+        asked("b", 3, {"instances": [{"age": 50, "class": "z"}]}, endpoint="canary"),
+    )
+    frame = log.payloads()
+    assert list(frame.columns) == [
+        *("id", "key", "row", "request_time", "response_time", "component", "endpoint", "outcome", "status"),
+        *("excluded", "age", "class", "prediction"),
+    ]
+    assert frame["id"].tolist() == ["a", "a", "b"]
+    assert frame["row"].tolist() == [0, 1, 0]
+    assert frame["age"].tolist() == [30, 40, 50]
+    assert frame["class"].tolist() == ["x", "y", "z"]
+    assert frame["prediction"].tolist()[:2] == [0.25, 0.75]
+    assert np.isnan(frame["prediction"][2])
+    assert frame["endpoint"].tolist() == ["default", "default", "canary"]
+    assert frame["outcome"].tolist() == ["paired", "paired", "request_only"]
+    assert frame["status"].tolist() == [200, 200, pd.NA]
+    assert frame["request_time"][0] == pd.Timestamp("2026-11-21T10:00:01Z")
+    assert frame["response_time"].isna().tolist() == [False, False, True]
+    assert frame["excluded"].isna().all()
+    assert frame["key"].nunique() == 2
+
+
+def test_columns_that_alternate_keep_the_order(log: Log) -> None:
+    for number in range(6):
+        log.take(asked(f"{number}", number, {"instances": [{("left", "right")[number % 2]: number}]}))
+    frame = log.payloads()
+    assert frame["id"].tolist() == ["0", "1", "2", "3", "4", "5"]
+    assert frame["left"].dropna().tolist() == [0, 2, 4]
+    assert frame["right"].dropna().tolist() == [1, 3, 5]
+
+
+def test_a_response_without_request_has_its_outputs(log: Log) -> None:
+    log.take(answered("a", 1, {"predictions": [1, 2]}))
+    frame = log.payloads()
+    assert frame["prediction"].tolist() == [1, 2]
+    assert frame["request_time"].isna().all()
+    assert frame["outcome"].tolist() == ["response_only"] * 2
+
+
+def test_what_nobody_can_decode_is_left_out(log: Log) -> None:
+    log.take(asked("a", 1, b"]"), asked("b", 2, {"instances": [[1]]}), answered("b", 3, {"error": "no"}))
+    assert log.payloads()["id"].tolist() == ["b"]
+
+
+def test_integers_stay_exact_beside_missing_ones(log: Log) -> None:
+    large = 2**53 + 1
+    log.take(
+        asked("a", 1, {"instances": [{"number": large}]}),
+        asked("b", 2, {"instances": [{"number": 0.5}]}),
+        asked("c", 3, {"instances": [{"other": 2**64 - 1}]}),
+    )
+    frame = log.payloads()
+    assert frame["number"][0] == large
+    assert frame["other"][2] == 2**64 - 1
+
+
+def test_integers_are_integers(log: Log) -> None:
+    log.take(asked("a", 1, {"instances": [[2**60], [3]]}))
+    assert log.payloads()["instances[0]"].dtype == np.int64
+
+
+def test_positions_take_the_names_that_are_given(log: Log) -> None:
+    log.take(asked("a", 1, {"instances": [[1, "x"]]}), asked("b", 2, {"instances": [{"age": 2, "job": "y"}]}))
+    frame = log.payloads(features=["age", "job"])
+    assert frame["age"].tolist() == [1, 2]
+    assert frame["job"].tolist() == ["x", "y"]
+
+
+def test_names_that_are_taken_say_of_which_half_they_are(log: Log) -> None:
+    log.take(asked("a", 1, {"instances": [{"id": 7, "x": 1}]}), answered("a", 2, {"predictions": [{"x": 2, "row": 3}]}))
+    frame = log.payloads()
+    assert frame[["id", "request.id", "x", "response.x", "response.row"]].iloc[0].tolist() == ["a", 7, 1, 2, 3]
+
+
+def test_halves_of_different_length_end_in_missing_values(log: Log) -> None:
+    log.take(asked("a", 1, {"instances": [[1], [2]]}), answered("a", 2, {"predictions": [9]}))
+    frame = log.payloads()
+    assert frame["prediction"][0] == 9
+    assert frame["prediction"].isna().tolist() == [False, True]
+
+
+def test_excluded_traffic_says_why(log: Log) -> None:
+    log.take(asked("inferwatch-explain-1", 1, {"instances": [[1]]}), asked("b", 2, {"instances": [[1]]}))
+    excluded = log.payloads()["excluded"]
+    assert excluded[0] == "explain"
+    assert excluded.isna().tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("bounds", "ids"),
+    [
+        ({"since": "2026-11-21T10:00:02Z"}, ["1", "2"]),
+        ({"until": datetime(2026, 11, 21, 10, 0, 2, tzinfo=UTC)}, ["0"]),
+        ({"since": pd.Timestamp("2026-11-21T11:00:02+01:00"), "until": "2026-11-21T10:00:03Z"}, ["1"]),
+    ],
+)
+def test_times_bound_what_is_read(log: Log, bounds: dict[str, Any], ids: list[str]) -> None:
+    log.take(*(asked(str(number), number + 1, {"instances": [[number]]}) for number in range(3)))
+    assert log.payloads(**bounds)["id"].tolist() == ids
+    assert len(inferwatch.findings(data=log.directory, **bounds)) == len(ids)
+
+
+def test_findings_have_the_fields_of_the_api(log: Log) -> None:
+    log.take(*(asked(str(number), number, {"instances": [[number]]}) for number in range(2)))
+    frame = inferwatch.findings("default/income", data=log.directory)
+    fields = Finding("drift", "histogram", 0.0, 1.0, START_NS).as_dict()
+    assert set(frame.columns) == set(fields)
+    assert frame["time"].tolist() == [pd.Timestamp(START_NS + number * SECOND_NS, tz="UTC") for number in range(2)]
+    assert frame["fired"].tolist() == [False, True]
+    assert frame["features"][0][0]["name"] == "age"
+    assert frame["window"][1] == {
+        "from": pd.Timestamp("2026-11-21T10:00:00Z"),
+        "to": pd.Timestamp("2026-11-21T10:00:01Z"),
+        "rows": 5,
+    }
+    assert len(inferwatch.findings(data=log.directory, fired=True)) == 1
+    assert len(inferwatch.findings(data=log.directory, kind="outlier")) == 0
+    assert len(inferwatch.findings("default/other", data=log.directory)) == 0
+
+
+def test_nothing_is_an_empty_frame_with_its_columns(log: Log) -> None:
+    frame = inferwatch.payloads("default/none", data=log.directory)
+    assert frame.empty
+    assert {"id", "row", "request_time", "endpoint", "outcome", "excluded"} <= set(frame.columns)
+    assert {"score", "features"} <= set(inferwatch.findings(data=log.directory).columns)
+
+
+def test_a_log_can_be_read_after_its_process_ended(tmp_path: Path) -> None:
+    log = Log(tmp_path)
+    log.take(asked("a", 1, {"instances": [[1]]}))
+    log.close()
+    assert len(inferwatch.payloads("default/income", data=str(tmp_path))) == 1
+
+
+@pytest.mark.parametrize("model", ["income", "/income", "default/", ""])
+def test_a_model_without_namespace_is_refused(tmp_path: Path, model: str) -> None:
+    with pytest.raises(ValueError, match="namespace/name"):
+        inferwatch.payloads(model, data=tmp_path)
+
+
+def test_a_time_without_zone_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="zone"):
+        inferwatch.findings(data=tmp_path, since=datetime(2026, 11, 21))
+
+
+def test_a_directory_without_a_log_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PayloadLogError, match=str(tmp_path)):
+        inferwatch.payloads("default/income", data=tmp_path)
+
+
+def test_without_pandas_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inferwatch.frames.find_spec", {"pandas": None}.get)
+    with pytest.raises(MissingExtra, match=r"inferwatch\[pandas\]"):
+        inferwatch.payloads("default/income", data=tmp_path)
