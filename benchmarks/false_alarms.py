@@ -3,7 +3,7 @@
 References of 5,000 rows, 10,000 independent windows of 10 features in all: 500 references x 20 windows of continuous
 numbers, which share one null distribution, and 250 x 40 of integers and categories, which need one each. The alarm rate
 is the share of windows in which any feature fires; its interval allows for windows of one reference going together.
-Beside it the power against a shift of 0.3 sd in 1 of the 10 features (for categories: 0.15 in total variation). Run with
+Beside it the power against a shift of 0.3 sd in 1 of the 10 features (of categories: 0.15 total variation). Run with
 `python -m benchmarks.false_alarms`.
 """
 

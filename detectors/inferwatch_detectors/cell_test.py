@@ -44,17 +44,18 @@ class CellTest:
     def of(cls, profile: FeatureProfile, least_share: float = 0.0) -> CellTest:
         """Return the test against the profile of a feature.
 
-        Empty cells get what the reference says about them: one row beyond each end of a continuous feature; for
-        unlisted categories as many as the reference has singletons (I. Good, Biometrika 40 (1953), 237-264); else 1/2.
+        Categories count half a row more than they have (Jeffreys' prior). Empty cells get what the reference says about
+        them: one row beyond each end of a continuous feature; for unlisted categories as many as the reference has
+        singletons (I. Good, Biometrika 40 (1953), 237-264), if any; else one half.
         """
         counts = profile.counts.astype(np.float64)
         prior = np.full(len(counts), 0.5)
         ordered = isinstance(profile, NumericProfile)
         if ordered:
             prior[[0, -2]] = 1.0
-        else:
-            prior[-2] = max(0.5, float((counts[:-2] == 1).sum()))
-        return cls(np.where(counts > 0, counts, prior), ordered, 0.0 if ordered else least_share)
+            return cls(np.where(counts > 0, counts, prior), ordered)
+        prior[-2] = max(0.5, float((counts[:-2] == 1).sum()) - counts[-2])
+        return cls(counts + prior, ordered, least_share)
 
     @property
     def key(self) -> tuple[bytes, bool, float]:

@@ -2,9 +2,10 @@
 
 Rows of a service follow each other in sessions, households and daily cycles. The counts in a window of n rows then vary
 as those of fewer independent rows would, and a threshold for independent rows raises alarms where nothing changed. The
-design effect of a statistic is the ratio of its mean under dependence to that under independence (J. Rao and A. Scott,
-Annals of Statistics 12 (1984), 46-60, first-order correction): the long-run variances of the very indicators that the
-statistic squares, weighted as it weighs them, over their plain variances.
+design effect of a statistic (J. Rao and A. Scott, Annals of Statistics 12 (1984), 46-60) compares the long-run
+variances of the very indicators that it squares, weighted as it weighs them, with their plain variances. Each principal
+component counts with the square of its share, as it does in the statistic's variance: its tail, where alarms are, is
+made by the leading components, and those depend most.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from inferwatch_detectors.cell_test import CellTest
 LEAST_ROWS = 500
 ROWS_PER_TIME = 100
 _WINDOW_ROWS = 500
+_LEAST_SHARE = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +106,15 @@ def _indicators(test: CellTest, cells: NDArray[np.intp]) -> Matrix:
 def _effective(series: Matrix) -> float:
     """1 / (1 + 2 sum of autocorrelations), at most 1, of the components of a series (n, j) taken together."""
     count = len(series)
-    varying = series[:, (series**2).sum(axis=0) > 0]
-    if not varying.shape[1]:
+    variances, directions = np.linalg.eigh(series.T @ series / count)
+    leading = variances > _LEAST_SHARE * variances[-1]
+    if variances[-1] < 1e-9:
         return 1.0
-    spectrum = np.abs(np.fft.rfft(varying, n=1 << (2 * count - 1).bit_length(), axis=0)) ** 2
+    components = series @ directions[:, leading] * np.sqrt(variances[leading])
+    spectrum = np.abs(np.fft.rfft(components, n=1 << (2 * count - 1).bit_length(), axis=0)) ** 2
     correlations = np.fft.irfft(spectrum.sum(axis=1))[: count // 2]
     correlations = correlations / correlations[0]
-    covariance = varying.T @ varying
-    noise = np.sqrt(2 * (covariance**2).sum() / np.trace(covariance) ** 2 / count)
+    noise = np.sqrt(2 * (variances**4).sum() / (variances**2).sum() ** 2 / count)
     pairs = correlations[: len(correlations) // 2 * 2].reshape(-1, 2).sum(axis=1)
     monotone = np.minimum.accumulate(pairs)
     length = int(np.argmax(monotone < 2 * noise)) if (monotone < 2 * noise).any() else len(monotone)

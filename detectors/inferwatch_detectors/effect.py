@@ -51,7 +51,7 @@ def total_variation(counts: Counts, shares: Matrix, reference_rows: float, effec
     value = float(np.abs(difference).sum()) / 2
     excess = float(_folded_excess(np.maximum(np.abs(difference) - errors, 0), errors).sum()) / 2
     signs = np.sign(difference)
-    variance = float(found @ signs**2 - (found @ signs) ** 2) * inverse / 4
+    variance = float(pooled @ signs**2 - (pooled @ signs) ** 2) * inverse / 4
     error = _Z * math.sqrt(max(variance, 0.0))
     return Effect(value, min(max(value - excess - error, 0.0), 1.0), min(value + error, 1.0))
 

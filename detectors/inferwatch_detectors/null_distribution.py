@@ -24,6 +24,8 @@ from inferwatch_detectors.cell_test import CellTest
 from inferwatch_detectors.quadratic_form import tail_curve
 
 _TAIL = 0.025
+_FEW = 512
+_POINTS = 1024
 _REST = (1.0, 0.5, 0.2, 0.05)
 _CHUNK = 8192
 CELL_DRAWS = 4_000_000
@@ -47,8 +49,7 @@ class NullDistribution:
         random = np.random.default_rng(seed)
         sizes = [min(_CHUNK, draws - start) for start in range(0, draws, _CHUNK)]
         drawn = np.sort(np.concatenate([test.draw(rows, size, random) for size in sizes]))
-        exceeding = np.unique(np.geomspace(draws, _TAIL * draws, 300).astype(int))[::-1]
-        points = np.unique(drawn[draws - exceeding])
+        points = _body(drawn)
         body = np.log((draws - np.searchsorted(drawn, points)) / draws)
         tail_points, tail = _tail(test, rows, drawn, float(points[-1]), float(body[-1]))
         log_p = np.concatenate([[0.0], body, tail])
@@ -66,7 +67,16 @@ def null_distributions(tests: Sequence[CellTest], rows: int, cell_draws: int = C
     return [_cached(*test.key, rows, 1 << (draws.bit_length() - 1)) for test in tests]
 
 
-@lru_cache(maxsize=4096)
+def _body(drawn: Matrix) -> Matrix:
+    """The draws whose shares are taken as they are: of few different values all that occurred 50 times or above."""
+    values = np.unique(drawn)
+    if len(values) <= _FEW:
+        return values[: max(1, int(np.searchsorted(values, drawn[-min(50, len(drawn))], side="right")))]
+    exceeding = np.geomspace(len(drawn), _TAIL * len(drawn), 300).astype(int)
+    return np.unique(drawn[len(drawn) - exceeding])
+
+
+@lru_cache(maxsize=1024)
 def _cached(alpha: bytes, ordered: bool, least_share: float, rows: int, draws: int) -> NullDistribution:
     return NullDistribution.of(CellTest(np.frombuffer(alpha), ordered, least_share), rows, draws)
 
@@ -79,12 +89,14 @@ def _tail(test: CellTest, rows: int, drawn: Matrix, start: float, log_start: flo
     curve = tail_curve(test.spectrum(rows), end)
     depth = np.interp(drawn[np.searchsorted(drawn, start) :], *curve) - np.interp(start, *curve)
     slope = 1 / max(float(depth.mean()), 1e-3)
-    points = np.geomspace(start, end, 257)[1:] if start > 0 else np.linspace(start, end, 257)[1:]
+    points = np.geomspace(max(start, 1e-6 * end), end, _POINTS)
     fitted = log_start - slope * (np.interp(points, *curve) - np.interp(start, *curve))
     for level in _REST:
         rest = float(drawn[int((1 - level) * len(drawn))])
-        fitted = np.maximum(fitted, math.log(level) + _single_cell(test, rows, np.maximum(points - rest, 0)))
-    return points, np.minimum(fitted, log_start)
+        alone = math.log(level) + _single_cell(test, rows, np.maximum(points - rest, 0))
+        # a step function: its value at the point before holds up to the next
+        fitted[1:] = np.maximum(fitted[1:], alone[:-1])
+    return points[1:], np.minimum(fitted[1:], log_start)
 
 
 def _single_cell(test: CellTest, rows: int, points: Matrix) -> Matrix:

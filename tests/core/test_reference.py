@@ -1,7 +1,10 @@
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from inferwatch.errors import InvalidReference
 from inferwatch.profile import CategoricalProfile, NumericProfile
@@ -11,20 +14,20 @@ from inferwatch.rows import Column, Feature, Rows, Schema
 RANDOM = np.random.default_rng(11)
 
 
-def rows(**columns: object) -> Rows:
+def rows(**columns: Any) -> Rows:
     made = tuple(
         Column(name, values if isinstance(values, np.ndarray) else objects(values)) for name, values in columns.items()
     )
     return Rows(made, len(made[0].values))
 
 
-def objects(cells: object) -> np.ndarray:
-    values = np.empty(len(list(cells)), dtype=object)  # type: ignore[call-overload]
+def objects(cells: Sequence[Any]) -> NDArray[Any]:
+    values = np.empty(len(cells), dtype=object)
     values[:] = cells
     return values
 
 
-def numeric(values: object) -> NumericProfile:
+def numeric(values: Any) -> NumericProfile:
     [profile] = Reference.build(rows(x=np.asarray(values, dtype=np.float64)), created_ns=0).profile.features
     assert isinstance(profile, NumericProfile)
     return profile
@@ -133,7 +136,7 @@ def test_bins_do_not_depend_on_location_and_scale(scale: float) -> None:
         1.7e9 + RANDOM.normal(size=500),
     ],
 )
-def test_every_reference_value_is_within_the_outer_edges_and_ties_stay_together(values: np.ndarray) -> None:
+def test_every_reference_value_is_within_the_outer_edges_and_ties_stay_together(values: NDArray[Any]) -> None:
     profile = numeric(values)
     present = values[~np.isnan(values)]
     cells = profile.cells(present)

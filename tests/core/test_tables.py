@@ -1,6 +1,7 @@
 import datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -68,7 +69,8 @@ def test_parquet_of_pandas_comes_without_its_index(tmp_path: Path) -> None:
 def test_arrays_have_positions_for_names(tmp_path: Path, named: str) -> None:
     values = np.arange(6).reshape(3, 2)
     np.save(tmp_path / "table.npy", values)
-    np.savez(tmp_path / "table.npz", **{named: values, **({"y": np.ones(3)} if named == "X" else {})})
+    arrays: dict[str, Any] = {named: values, **({"y": np.ones(3)} if named == "X" else {})}
+    np.savez(tmp_path / "table.npz", **arrays)
 
     for ending in ("npy", "npz"):
         table = read_table(tmp_path / f"table.{ending}")
