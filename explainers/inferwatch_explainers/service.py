@@ -13,6 +13,7 @@ from typing import Any, Literal
 import orjson
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CollectorRegistry
+from starlette.requests import ClientDisconnect
 
 from inferwatch.errors import InvalidOption, InvalidRows, PredictorError, PredictorTimeout
 from inferwatch.explanation import Attribution
@@ -199,10 +200,13 @@ class _Service:
 
     async def _body(self, request: Request) -> bytes:
         body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > self._max_body_bytes:
-                raise _Refusal(413, "too_large", f"the body is larger than {self._max_body_bytes} bytes")
+        try:
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > self._max_body_bytes:
+                    raise _Refusal(413, "too_large", f"the body is larger than {self._max_body_bytes} bytes")
+        except ClientDisconnect:
+            raise _Refusal(400, "disconnected", "the body ended before its end") from None
         return bytes(body)
 
     def _check_count(self, asked: ExplainRequest) -> None:

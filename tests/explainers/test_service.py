@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from email.message import Message
 from typing import Any
@@ -454,3 +455,32 @@ def test_a_configured_method_that_does_not_exist_is_refused_at_once() -> None:
     model = ExplainedModel("default", "m", sample(), [ExplainerSpec("tea_leaves", "http://127.0.0.1:1")])
     with pytest.raises(InvalidOption, match="tea_leaves"):
         explain_router([model], registry=CollectorRegistry())
+
+
+def test_a_client_that_goes_away_in_its_body_is_counted(setup: Setup) -> None:
+    service = setup()
+    host, port = service.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(b"POST /v1/models/m:explain HTTP/1.1\r\nHost: m\r\nContent-Length: 100\r\n\r\n{")
+    labels = {"model_namespace": "default", "model_name": "m", "method": "unknown", "outcome": "disconnected"}
+    wait_for(lambda: service.metric("inferwatch_explanations_total", **labels) == 1)
+
+
+def test_connections_open_and_close_with_an_application_that_has_a_life_of_its_own() -> None:
+    lived = []
+
+    @asynccontextmanager
+    async def life(_: FastAPI) -> AsyncIterator[None]:
+        lived.append("began")
+        yield
+        lived.append("ended")
+
+    server = ModelServer(SCHEMA, score)
+    with serving(server.application()) as url:
+        app = FastAPI(lifespan=life)
+        registry = CollectorRegistry()
+        model = ExplainedModel("default", "m", sample(), [ExplainerSpec("kernel_shap", url)])
+        app.include_router(explain_router([model], registry=registry))
+        with serving(app) as address:
+            assert Service(address, server, registry).explain()[0] == 200
+    assert lived == ["began", "ended"]
