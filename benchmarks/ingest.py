@@ -1,7 +1,8 @@
 """Ingest, wire to stored: ours beside a FastAPI and cloudevents-SDK sink with the same storage, in one run.
 
 Both keep events in our journal with the same group commit and answer after it; only what parses HTTP and CloudEvents
-differs. Rounds alternate between the sinks, and medians are shown. The processor time is the server process's own.
+differs. The whole service stands beside them, measured until all that was sent is joined and scored. Rounds alternate
+between the targets, and medians are shown. The processor time is the server process's own.
 """
 
 from __future__ import annotations
@@ -15,15 +16,28 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
+
 CONNECTIONS = 16
 SIZES = (1024, 10240)
 ROUNDS = 3
-SECONDS = 3.0
+SECONDS = 2.0
+_CONFIGURATION = """
+models:
+  - namespace: default
+    name: income
+    reference: reference.npy
+    burn_in_rows: 0
+    detectors:
+      - {kind: drift, method: histogram, window: {rows: 500}}
+      - {kind: outlier, method: mahalanobis, false_alarm_rate: 0.001}
+"""
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -54,9 +68,27 @@ def sink(kind: str) -> Callable[[int, Path], Sequence[str]]:
     return lambda port, directory: [sys.executable, "-m", "benchmarks.sinks", kind, str(port), str(directory)]
 
 
+def up(port: int, directory: Path) -> Sequence[str]:
+    """Return the command of the whole service: joins, and judges rows of 16 numbers by two detectors."""
+    rows = np.random.default_rng(20261121).normal(np.arange(16) + 0.125, 1.0, size=(5000, 16))
+    np.save(directory / "reference.npy", rows)
+    (directory / "config.yaml").write_text(_CONFIGURATION)
+    data = str(directory / "data")
+    options = ["--config", str(directory / "config.yaml"), "--data", data, "--port", str(port)]
+    return [str(Path(sys.executable).with_name("inferwatch")), "up", *options]
+
+
+def scored(port: int, events: int) -> bool:
+    """Say whether `up` has joined and judged so many events: it commits both together."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/models") as reply:
+        items = json.load(reply)["items"]
+    return events <= sum(int(item["events"]) for item in items)
+
+
 TARGETS = (
-    Target("inferwatch (raw ASGI)", sink("ours")),
-    Target("FastAPI + cloudevents SDK", sink("sdk")),
+    Target("inferwatch up, until joined and scored", up, scored),
+    Target("inferwatch, stored", sink("ours")),
+    Target("FastAPI + cloudevents SDK, stored", sink("sdk")),
 )
 
 
@@ -64,15 +96,15 @@ def measure(target: Target, body_bytes: int, *, seconds: float = SECONDS, connec
     """Start the server on an empty directory, load it, and end it. The first half second is not counted."""
     with tempfile.TemporaryDirectory() as directory:
         port = _free_port()
-        with subprocess.Popen(target.command(port, Path(directory))) as server:
+        with subprocess.Popen(target.command(port, Path(directory)), stdout=subprocess.DEVNULL) as server:
             try:
                 _wait_for(port, server)
                 warm = _load(port, body_bytes, connections, 0.5)
+                _settle(target, port, warm["events"])
                 before = _cpu_s(server.pid)
                 result = _load(port, body_bytes, connections, seconds)
                 answered = time.perf_counter()
-                while not target.done(port, int(warm["events"] + result["events"])):
-                    time.sleep(0.02)
+                _settle(target, port, warm["events"] + result["events"])
                 elapsed = result["seconds"] + time.perf_counter() - answered
                 cpu_us = 1e6 * (_cpu_s(server.pid) - before) / result["events"]
             finally:
@@ -107,7 +139,7 @@ def table(samples: dict[str, list[Sample]], body_bytes: int) -> list[str]:
 
 def main(targets: Sequence[Target] = TARGETS, sizes: Sequence[int] = SIZES) -> None:
     """Print the table."""
-    print(f"Ingest, wire to stored: {CONNECTIONS} keep-alive connections, {ROUNDS} rounds of {SECONDS:g} s in turns.")
+    print(f"Ingest: {CONNECTIONS} keep-alive connections, {ROUNDS} rounds of {SECONDS:g} s in turns.")
     print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {_versions()}\n")
     print("| body | sink | events/s (lowest to highest) | ratio | CPU µs/event | ratio | p50 / p99 ms |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
@@ -139,6 +171,14 @@ def _wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
         else:
             return
     raise RuntimeError(f"{server.args!r} does not listen")
+
+
+def _settle(target: Target, port: int, events: float) -> None:
+    deadline = time.monotonic() + 60
+    while not target.done(port, int(events)):
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{target.name} has not dealt with {events:.0f} events in a minute")
+        time.sleep(0.02)
 
 
 def _load(port: int, body_bytes: int, connections: int, seconds: float) -> dict[str, float]:
