@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from string import ascii_uppercase
 
 from grafana_foundation_sdk.builders import common as common_builders
 from grafana_foundation_sdk.builders import dashboard as dashboard_builders
@@ -91,7 +92,7 @@ def graph(
             .show_legend(True)
         )
     )
-    for ref, query in zip("ABCDEFGH", queries, strict=False):
+    for ref, query in zip(ascii_uppercase, queries, strict=False):
         panel = panel.with_target(_range(query, ref))
     if logarithmic:
         panel = panel.scale_distribution(
@@ -133,10 +134,12 @@ def ranking(
     panel = (
         table.Panel().title(title).description(description).datasource(DATASOURCE).unit("short").height(8).span(span)
     )
-    for ref, field in zip("ABCDEFGH", fields, strict=False):
+    for ref, field in zip(ascii_uppercase, fields, strict=False):
         panel = panel.with_target(_instant(field.query, ref).format(PromQueryFormat.TABLE))
         panel = panel.override_by_name(field.heading, _appearance(field))
-    headings = labels | {_value_of(ref, fields): field.heading for ref, field in zip("ABCDEFGH", fields, strict=False)}
+    headings = labels | {
+        _value_of(ref, fields): field.heading for ref, field in zip(ascii_uppercase, fields, strict=False)
+    }
     if link:
         first = next(iter(labels.values()))
         properties = [dashboard.DynamicConfigValue("links", [{"title": "Show this model alone", "url": link}])]
