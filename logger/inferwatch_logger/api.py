@@ -75,6 +75,8 @@ def api_app(monitor: Monitor, journal: Written, pipeline: Following) -> FastAPI:
         title="inferwatch",
         version=__version__,
         redirect_slashes=False,
+        docs_url=None,  # these load their scripts from elsewhere; the console has a page of its own
+        redoc_url=None,
         description="What served models are asked and answer, and what detectors say about it.",
     )
 

@@ -13,7 +13,7 @@ from hashlib import sha256
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -23,6 +23,7 @@ from inferwatch.payload_log.findings import FindingFilter
 from inferwatch.payload_log.index import PayloadFilter
 from inferwatch.status import DetectorStatus
 from inferwatch_logger.chart import EffectBar, ScoreChart, effect_bars, score_chart
+from inferwatch_logger.docs_page import routes, shapes
 from inferwatch_logger.monitor import Monitor
 from inferwatch_logger.payload_view import payload_item
 from inferwatch_logger.replies import ModelDetail, ModelItem, PayloadItem
@@ -172,7 +173,10 @@ def render_page(monitor: Monitor) -> str:
 
 
 def console_router(console: Console) -> APIRouter:
-    """Return the console's routes; `GET /` is a line of JSON for whoever does not ask for HTML."""
+    """Return the console's routes.
+
+    `GET /` is a line of JSON for whoever does not ask for HTML; `GET /fleet.html` gives what `render_page` does.
+    """
     router = APIRouter(include_in_schema=False)
 
     @router.get("/")
@@ -182,6 +186,15 @@ def console_router(console: Console) -> APIRouter:
         return Response(
             f'{{"service":"inferwatch","version":"{__version__}","api":"/docs"}}\n', media_type="application/json"
         )
+
+    @router.get("/fleet.html")
+    def kept() -> Response:
+        return _page(console.fleet_page(live=False, sections=FLEET_ROWS))
+
+    @router.get("/docs")
+    def docs(request: Request) -> Response:
+        document = request.app.openapi()
+        return _page(_render("docs.html", live=False, routes=routes(document), shapes=shapes(document)))
 
     @router.get("/models/{namespace}/{name:path}")
     def model(namespace: str, name: str) -> Response:

@@ -210,9 +210,29 @@ class TestFile:
         assert {link[1:] for link in found.links} <= {value for name, value in found.attributes if name == "id"}
         assert "age is 31 sd away" in text
 
+    def test_a_running_server_gives_it_too(self, log: WatchedLog) -> None:
+        alarmed(log)
+        assert log.page("/fleet.html").text == render_page(log.monitor)
+
     def test_it_is_the_same_text_for_the_same_log(self, log: WatchedLog) -> None:
         alarmed(log)
         assert render_page(log.monitor) == render_page(log.monitor)
+
+
+class TestDocs:
+    def test_every_route_and_every_shape_is_there(self, log: WatchedLog) -> None:
+        document = log.get("/openapi.json").json
+        found = page(log, "/docs")
+        headings = set(found.text["h2"])
+        assert {f"GET {path}" for path in document["paths"]} <= headings
+        assert set(document["components"]["schemas"]) <= headings
+        assert {"limit", "cursor", "since", "error"} <= set(found.text["td"])
+
+    def test_it_loads_nothing_and_its_links_lead_somewhere(self, log: WatchedLog) -> None:
+        found = page(log, "/docs")
+        assert "script" not in found.tags
+        ids = {value for name, value in found.attributes if name == "id"}
+        assert {link[1:] for link in found.links if link.startswith("#")} <= ids
 
 
 class TestDrawings:
