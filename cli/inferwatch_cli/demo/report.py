@@ -12,6 +12,7 @@ from inferwatch_cli.demo.census import MEANINGS
 
 if TYPE_CHECKING:
     from inferwatch_cli.demo.story import Outcome
+    from inferwatch_cli.demo.verdict import Outliers
 
 SHOWN_FEATURES = 4
 
@@ -30,7 +31,8 @@ def show_explanation(console: Console, payload_id: str, row: int, explanation: M
 
 
 def show(console: Console, outcome: Outcome) -> None:
-    """Print what was planted, what was found, after how many rows."""
+    """Print what was planted, what was found, after how many rows, and which rows were flagged."""
+    _show_flags(console, outcome.outliers)
     table = Table(title="\nwhat was planted, and what was found", title_justify="left", title_style="bold")
     for column in ("planted", "found", "after", "beside it"):
         table.add_column(column)
@@ -63,6 +65,16 @@ def show(console: Console, outcome: Outcome) -> None:
     style = "green" if outcome.found else "red"
     verdict = "everything that was planted was found" if outcome.found else "what was planted was NOT found"
     console.print(f"[bold {style}]{verdict}[/]")
+
+
+def _show_flags(console: Console, outliers: Outliers) -> None:
+    table = Table(title="\nflagged rows", title_justify="left", title_style="bold")
+    for column in ("request", "row", "planted", "why"):
+        table.add_column(column, justify="right" if column == "row" else "left")
+    for flag in outliers.flags:
+        planted = (flag["payload_id"], flag["row"]) in outliers.planted
+        table.add_row(flag["payload_id"], str(flag["row"]), "yes" if planted else "[yellow]no[/]", flag["why"])
+    console.print(table)
 
 
 def _drift_cells(outcome: Outcome) -> tuple[str, str, str]:

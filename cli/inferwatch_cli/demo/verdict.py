@@ -43,6 +43,8 @@ class Outliers:
     found: Sequence[tuple[str, int]]
     false: Sequence[tuple[str, int]]
     judged: int
+    flags: Sequence[Mapping[str, Any]]
+    """The findings behind `found` and `false`, oldest first."""
 
     @property
     def missed(self) -> int:
@@ -83,15 +85,17 @@ def false_alarms(windows: Sequence[Mapping[str, Any]], clean_rows: int, burn_in_
 
 
 def judge_outliers(flags: Sequence[Mapping[str, Any]], planted: Sequence[Planted], sent: Sequence[Sent]) -> Outliers:
-    """Return which planted rows of a phase were flagged, and what else of that phase was."""
+    """Return which planted rows of a phase were flagged, and what else of it was. `flags` come newest first."""
     rows_of = {request.id: request.rows for request in sent}
     planted_at = [_locate(error.position, sent) for error in planted]
-    flagged = [(flag["payload_id"], flag["row"]) for flag in flags if flag["payload_id"] in rows_of]
+    of_phase = [flag for flag in flags if flag["payload_id"] in rows_of][::-1]
+    flagged = [(flag["payload_id"], flag["row"]) for flag in of_phase]
     return Outliers(
         planted=planted_at,
         found=[place for place in planted_at if place in flagged],
         false=[place for place in flagged if place not in planted_at],
         judged=sum(rows_of.values()),
+        flags=of_phase,
     )
 
 
