@@ -35,6 +35,7 @@ BATCH_EVENTS = 2_000
 BATCH_BYTES = 32 * 1024 * 1024
 COMMIT_INTERVAL_S = 0.25
 RETRY_S = 1.0
+IDLE_S = 0.2
 JOIN_S = 3.0
 
 
@@ -155,7 +156,7 @@ class Pipeline:
                 self.fault = None
                 if stopping:
                     return
-                self._journal.wait(step.position, 0.2)
+                self._journal.wait(step.position, IDLE_S)
 
     def _failed(self, fault: Exception) -> None:
         expected = isinstance(fault, PayloadLogError)

@@ -1,0 +1,29 @@
+"""Requests and responses of a served model, as events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from inferwatch.clock import NS_PER_S, parse_time
+from inferwatch.events import REQUEST_TYPE, RESPONSE_TYPE, CloudEvent
+
+NOON = parse_time("2026-11-21T12:00:00Z")
+
+
+def request(identity: str, second: float, instances: list[Any] | bytes, **extensions: str) -> CloudEvent:
+    """Return a V1 request so many seconds after noon; bytes are the body as it is."""
+    body = instances if isinstance(instances, bytes) else orjson.dumps({"instances": instances})
+    return _event(REQUEST_TYPE, identity, second, body, extensions)
+
+
+def response(identity: str, second: float, predictions: list[Any] | bytes, **extensions: str) -> CloudEvent:
+    """Return a V1 response so many seconds after noon; bytes are the body as it is."""
+    body = predictions if isinstance(predictions, bytes) else orjson.dumps({"predictions": predictions})
+    return _event(RESPONSE_TYPE, identity, second, body, extensions)
+
+
+def _event(kind: str, identity: str, second: float, body: bytes, extensions: dict[str, str]) -> CloudEvent:
+    named = {"namespace": "default", "inferenceservicename": "income"} | extensions
+    return CloudEvent(identity, "test", kind, NOON + round(second * NS_PER_S), "application/json", named, body)
