@@ -5,7 +5,7 @@ survival function is C S(x)^b, where S is the survival function of the weighted 
 C meets the draws and b is fitted to their exceedances by maximum likelihood (b is 1 where the limit is good, less where
 the draws are heavier). Rarely seen cells have tails of their own that no limit knows: the p-value is never below the
 probability that a single cell takes the statistic there, by its exact beta-binomial tail, the others adding what they
-do in half, a fifth or a twentieth of all windows. Against larger sets of draws, levels of 1e-5 come out within a
+do in half or in a fifth of all windows. Against larger sets of draws, levels of 1e-5 come out within a
 factor of 3 (tests/detectors/test_null_distribution.py).
 """
 
@@ -26,7 +26,7 @@ from inferwatch_detectors.quadratic_form import tail_curve
 _TAIL = 0.025
 _FEW = 512
 _POINTS = 1024
-_REST = (1.0, 0.5, 0.2, 0.05)
+_REST = (1.0, 0.5, 0.2)
 _CHUNK = 8192
 CELL_DRAWS = 4_000_000
 """How many cells are drawn for all tests of one detector together: about half a second."""
@@ -108,7 +108,9 @@ def _single_cell(test: CellTest, rows: int, points: Matrix) -> Matrix:
     below = np.floor(rows * test.centre - reach).clip(-1, rows).astype(int) + 1
     cells = np.arange(len(test.centre))
     either = np.logaddexp(upper[cells, above], lower[cells, below])
-    return np.asarray(either.max(axis=1) if test.ordered else np.logaddexp.reduce(either, axis=1))
+    if test.ordered:
+        return np.asarray(either.max(axis=1))
+    return np.asarray(np.minimum(np.logaddexp.reduce(either, axis=1), 0.0))
 
 
 def _beta_binomial_tails(a: Matrix, b: Matrix, rows: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
