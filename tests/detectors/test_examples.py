@@ -1,0 +1,14 @@
+import doctest
+from types import ModuleType
+
+import pytest
+
+from inferwatch_detectors import histogram, mahalanobis
+
+
+@pytest.mark.parametrize("module", [histogram, mahalanobis], ids=lambda module: module.__name__)
+def test_the_examples_in_docstrings_print_what_they_say(module: ModuleType) -> None:
+    found = doctest.testmod(module)
+
+    assert found.attempted
+    assert not found.failed
