@@ -97,13 +97,13 @@ class Monitor:
             counts = {seen.service: seen for seen in count_services(connection)}
             kept = detector_states(connection)
         watched = {
-            (service, rule.component, rule.detector)
+            (service, rule.component, rule.detector, rule.method)
             for service, model in self._models.items()
             for rule in model.detectors()
         }
         states: dict[Service, list[str]] = {}
         for detector in kept:
-            if (detector.service, detector.component, detector.detector) in watched:
+            if (detector.service, detector.component, detector.detector, detector.method) in watched:
                 states.setdefault(detector.service, []).append(detector.state)
         services = sorted({*self._models, *counts})
         return [_item(service, counts.get(service), states.get(service, ())) for service in services]

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -47,9 +49,8 @@ class EveryRequest:
 
 
 def half(kind: str, payload_id: str, second: int, body: object, **extensions: str) -> CloudEvent:
-    named = {"namespace": "default", "inferenceservicename": "income", **extensions}
     data = body if isinstance(body, bytes) else orjson.dumps(body)
-    return CloudEvent(payload_id, "test", kind, START_NS + second * SECOND_NS, "application/json", named, data)
+    return CloudEvent(payload_id, "test", kind, START_NS + second * SECOND_NS, "application/json", extensions, data)
 
 
 def asked(payload_id: str, second: int, body: object, **extensions: str) -> CloudEvent:
@@ -61,10 +62,12 @@ def answered(payload_id: str, second: int, body: object, **extensions: str) -> C
 
 
 class Log:
-    """A payload log in a directory."""
+    """A payload log in a directory, as one model sees it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, name: str = "income") -> None:
         self.directory = directory
+        self.model = f"default/{name}"
+        self._name = name
         self._journal = Journal.open(directory, clock=ManualClock(START_NS))
         self._state = State.open(directory)
         self._pipeline = Pipeline(
@@ -72,11 +75,22 @@ class Log:
         )
         self._pipeline.start()
 
+    def of(self, name: str) -> Log:
+        """Return the log as another model sees it."""
+        log = copy(self)
+        log._name, log.model = name, f"default/{name}"
+        return log
+
     def take(self, *events: CloudEvent) -> None:
-        assert self._pipeline.wait_for(self._journal.append(events).result(30), 30)
+        """Store the events as the model's, and wait until they are derived."""
+        own = [replace(it, extensions={**it.extensions, "inferenceservicename": self._name}) for it in events]
+        assert self._pipeline.wait_for(self._journal.append(own).result(30), 30)
 
     def payloads(self, **options: Any) -> pd.DataFrame:
-        return inferwatch.payloads("default/income", data=self.directory, **options)
+        return inferwatch.payloads(self.model, data=self.directory, **options)
+
+    def findings(self, **options: Any) -> pd.DataFrame:
+        return inferwatch.findings(self.model, data=self.directory, **options)
 
     def close(self) -> None:
         self._pipeline.stop()
@@ -84,11 +98,17 @@ class Log:
         self._journal.close()
 
 
-@pytest.fixture
-def log(tmp_path: Path) -> Iterator[Log]:
-    log = Log(tmp_path)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Log]:
+    log = Log(tmp_path_factory.mktemp("log"))
     yield log
     log.close()
+
+
+@pytest.fixture
+def log(whole: Log, request: pytest.FixtureRequest) -> Log:
+    """The log as a model of the test's own name sees it."""
+    return whole.of(request.node.name)
 
 
 def test_one_row_an_instance_in_the_order_of_the_log(log: Log) -> None:
@@ -194,12 +214,12 @@ def test_excluded_traffic_says_why(log: Log) -> None:
 def test_times_bound_what_is_read(log: Log, bounds: dict[str, Any], ids: list[str]) -> None:
     log.take(*(asked(str(number), number + 1, {"instances": [[number]]}) for number in range(3)))
     assert log.payloads(**bounds)["id"].tolist() == ids
-    assert len(inferwatch.findings(data=log.directory, **bounds)) == len(ids)
+    assert len(log.findings(**bounds)) == len(ids)
 
 
 def test_findings_have_the_fields_of_the_api(log: Log) -> None:
     log.take(*(asked(str(number), number, {"instances": [[number]]}) for number in range(2)))
-    frame = inferwatch.findings("default/income", data=log.directory)
+    frame = log.findings()
     fields = Finding("drift", "histogram", 0.0, 1.0, START_NS).as_dict()
     assert set(frame.columns) == set(fields)
     assert frame["time"].tolist() == [pd.Timestamp(START_NS + number * SECOND_NS, tz="UTC") for number in range(2)]
@@ -210,16 +230,17 @@ def test_findings_have_the_fields_of_the_api(log: Log) -> None:
         "to": pd.Timestamp("2026-11-21T10:00:01Z"),
         "rows": 5,
     }
-    assert len(inferwatch.findings(data=log.directory, fired=True)) == 1
+    assert len(log.findings(fired=True)) == 1
     assert len(inferwatch.findings(data=log.directory, kind="outlier")) == 0
     assert len(inferwatch.findings("default/other", data=log.directory)) == 0
+    assert len(inferwatch.findings(data=log.directory)) >= 2
 
 
 def test_nothing_is_an_empty_frame_with_its_columns(log: Log) -> None:
     frame = inferwatch.payloads("default/none", data=log.directory)
     assert frame.empty
     assert {"id", "row", "request_time", "endpoint", "outcome", "excluded"} <= set(frame.columns)
-    assert {"score", "features"} <= set(inferwatch.findings(data=log.directory).columns)
+    assert {"score", "features"} <= set(log.findings().columns)
 
 
 def test_a_log_can_be_read_after_its_process_ended(tmp_path: Path) -> None:

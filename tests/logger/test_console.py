@@ -70,6 +70,14 @@ def log(tmp_path: Path) -> Iterator[WatchedLog]:
         yield log
 
 
+@pytest.fixture(scope="module")
+def alarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WatchedLog]:
+    """A log for tests that only look: default/income is in alarm, and one row of it is an outlier."""
+    with watched_log(tmp_path_factory.mktemp("alarm")) as log:
+        alarmed(log)
+        yield log
+
+
 def page(log: WatchedLog, address: str, status: int = 200) -> Page:
     reply = log.page(address)
     assert reply.status == status
@@ -82,8 +90,8 @@ def alarmed(log: WatchedLog) -> None:
 
 
 class TestFleet:
-    def test_whoever_asks_for_no_html_gets_a_line_of_json(self, log: WatchedLog) -> None:
-        reply = log.get("/")
+    def test_whoever_asks_for_no_html_gets_a_line_of_json(self, alarm: WatchedLog) -> None:
+        reply = alarm.get("/")
         assert reply.status == 200
         assert reply.json["service"] == "inferwatch"
         assert reply.text.count("\n") == 1
@@ -99,29 +107,26 @@ class TestFleet:
         assert [link for link in found.links if link.startswith("/models/")][:1] == ["/models/default/income"]
         assert found.text["a"][:3] == ["inferwatch", "income", "fine"]
 
-    def test_the_worst_models_show_their_findings(self, log: WatchedLog) -> None:
-        alarmed(log)
-        text = log.page("/").text
+    def test_the_worst_models_show_their_findings(self, alarm: WatchedLog) -> None:
+        text = alarm.page("/").text
         assert "age drifted" in re.sub(r"<[^>]+>", "", text)
         assert "age is 31 sd away" in text
         assert 'class="threshold"' in text
 
-    def test_a_field_labelled_id_finds_a_payload(self, log: WatchedLog) -> None:
-        alarmed(log)
-        found = page(log, "/")
+    def test_a_field_labelled_id_finds_a_payload(self, alarm: WatchedLog) -> None:
+        found = page(alarm, "/")
         assert found.labels == {"id": "id"}
         assert found.fields == {"id": "id"}
         assert ("action", "/search") in found.attributes
-        reply = log.page("/search?id=id-2")
+        reply = alarm.page("/search?id=id-2")
         assert reply.status == 303
-        assert "Payload" in page(log, reply.headers["location"]).text["h1"]
+        assert "Payload" in page(alarm, reply.headers["location"]).text["h1"]
 
-    def test_the_ledger_is_a_line(self, log: WatchedLog) -> None:
-        alarmed(log)
-        assert "4 received = 4 stored + 0 duplicate" in log.page("/").text
+    def test_the_ledger_is_a_line(self, alarm: WatchedLog) -> None:
+        assert "4 received = 4 stored + 0 duplicate" in alarm.page("/").text
 
-    def test_it_follows_live_and_without_scripts(self, log: WatchedLog) -> None:
-        reply = log.page("/")
+    def test_it_follows_live_and_without_scripts(self, alarm: WatchedLog) -> None:
+        reply = alarm.page("/")
         assert '<noscript><meta http-equiv="refresh"' in reply.text
         assert "setTimeout" in reply.text
         assert "script-src 'sha256-" in reply.headers["content-security-policy"]
@@ -129,9 +134,8 @@ class TestFleet:
 
 
 class TestModel:
-    def test_title_heading_and_verdict(self, log: WatchedLog) -> None:
-        alarmed(log)
-        found = page(log, "/models/default/income")
+    def test_title_heading_and_verdict(self, alarm: WatchedLog) -> None:
+        found = page(alarm, "/models/default/income")
         assert found.text["title"][0] == "income: alarm · inferwatch"
         assert found.text["h1"] == ["income"]
         assert "alarm" in found.text["strong"]
@@ -144,20 +148,18 @@ class TestModel:
         log.take(event(1, b"]"))
         assert any("cannot be decoded" in text for text in page(log, "/models/default/income").text["li"])
 
-    def test_flagged_rows_lead_to_their_payloads(self, log: WatchedLog) -> None:
-        alarmed(log)
-        key = log.get("/api/payloads?id=id-2").json["items"][0]["key"]
-        assert f"/payloads/{key}" in page(log, "/models/default/income").links
+    def test_flagged_rows_lead_to_their_payloads(self, alarm: WatchedLog) -> None:
+        key = alarm.get("/api/payloads?id=id-2").json["items"][0]["key"]
+        assert f"/payloads/{key}" in page(alarm, "/models/default/income").links
 
-    def test_a_model_that_nobody_knows_is_a_page_with_404(self, log: WatchedLog) -> None:
-        assert page(log, "/models/default/none", 404).text["h1"] == ["Not here"]
+    def test_a_model_that_nobody_knows_is_a_page_with_404(self, alarm: WatchedLog) -> None:
+        assert page(alarm, "/models/default/none", 404).text["h1"] == ["Not here"]
 
 
 class TestPayload:
-    def test_rows_and_findings(self, log: WatchedLog) -> None:
-        alarmed(log)
-        key = log.get("/api/payloads?id=id-2").json["items"][0]["key"]
-        found = page(log, f"/payloads/{key}")
+    def test_rows_and_findings(self, alarm: WatchedLog) -> None:
+        key = alarm.get("/api/payloads?id=id-2").json["items"][0]["key"]
+        found = page(alarm, f"/payloads/{key}")
         assert {"row", "age", "class", "prediction"} <= set(found.text["th"])
         assert {"2000", "x", "age is 31 sd away"} <= set(found.text["td"])
 
@@ -178,8 +180,8 @@ class TestPayload:
         assert len([link for link in page(log, "/search?id=id-1").links if link.startswith("/payloads/")]) == 2
 
     @pytest.mark.parametrize("address", ["/payloads/none", "/search?id=none", "/search"])
-    def test_nothing_found_is_404(self, log: WatchedLog, address: str) -> None:
-        page(log, address, 404)
+    def test_nothing_found_is_404(self, alarm: WatchedLog, address: str) -> None:
+        page(alarm, address, 404)
 
 
 def test_hostile_names_and_ids_are_text(log: WatchedLog) -> None:
@@ -198,9 +200,8 @@ def test_hostile_names_and_ids_are_text(log: WatchedLog) -> None:
 
 
 class TestFile:
-    def test_it_stands_alone(self, log: WatchedLog) -> None:
-        alarmed(log)
-        with open_monitor(log.directory, [INCOME]) as monitor:
+    def test_it_stands_alone(self, alarm: WatchedLog) -> None:
+        with open_monitor(alarm.directory, [INCOME]) as monitor:
             text = render_page(monitor)
         found = Page(text)
         assert "script" not in found.tags
@@ -210,26 +211,24 @@ class TestFile:
         assert {link[1:] for link in found.links} <= {value for name, value in found.attributes if name == "id"}
         assert "age is 31 sd away" in text
 
-    def test_a_running_server_gives_it_too(self, log: WatchedLog) -> None:
-        alarmed(log)
-        assert log.page("/fleet.html").text == render_page(log.monitor)
+    def test_a_running_server_gives_it_too(self, alarm: WatchedLog) -> None:
+        assert alarm.page("/fleet.html").text == render_page(alarm.monitor)
 
-    def test_it_is_the_same_text_for_the_same_log(self, log: WatchedLog) -> None:
-        alarmed(log)
-        assert render_page(log.monitor) == render_page(log.monitor)
+    def test_it_is_the_same_text_for_the_same_log(self, alarm: WatchedLog) -> None:
+        assert render_page(alarm.monitor) == render_page(alarm.monitor)
 
 
 class TestDocs:
-    def test_every_route_and_every_shape_is_there(self, log: WatchedLog) -> None:
-        document = log.get("/openapi.json").json
-        found = page(log, "/docs")
+    def test_every_route_and_every_shape_is_there(self, alarm: WatchedLog) -> None:
+        document = alarm.get("/openapi.json").json
+        found = page(alarm, "/docs")
         headings = set(found.text["h2"])
         assert {f"GET {path}" for path in document["paths"]} <= headings
         assert set(document["components"]["schemas"]) <= headings
         assert {"limit", "cursor", "since", "error"} <= set(found.text["td"])
 
-    def test_it_loads_nothing_and_its_links_lead_somewhere(self, log: WatchedLog) -> None:
-        found = page(log, "/docs")
+    def test_it_loads_nothing_and_its_links_lead_somewhere(self, alarm: WatchedLog) -> None:
+        found = page(alarm, "/docs")
         assert "script" not in found.tags
         ids = {value for name, value in found.attributes if name == "id"}
         assert {link[1:] for link in found.links if link.startswith("#")} <= ids

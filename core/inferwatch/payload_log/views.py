@@ -103,6 +103,7 @@ class DetectorState:
     service: Service
     component: str
     detector: str
+    method: str
     state: str
 
 
@@ -155,7 +156,8 @@ def recent_traffic(connection: sqlite3.Connection, service: Service, limit: int 
 def detector_states(connection: sqlite3.Connection) -> list[DetectorState]:
     """Return the state of every detector; a tenth of the cost of their whole statuses."""
     query = (
-        "SELECT namespace, name, component, detector, json_extract(CAST(document AS TEXT), '$.state') FROM statuses"
+        "SELECT namespace, name, component, detector, json_extract(CAST(document AS TEXT), '$.method'),"
+        " json_extract(CAST(document AS TEXT), '$.state') FROM statuses"
         " ORDER BY namespace, name, endpoint, component, detector"
     )
     return [DetectorState(Service(*row[:2]), *row[2:]) for row in connection.execute(query)]
