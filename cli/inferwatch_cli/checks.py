@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from inferwatch.documents import read_document
 from inferwatch.errors import ConfigError, Fault, InvalidReference, UnkeepablePromise
 from inferwatch.reference import Reference, read_reference
 from inferwatch.settings import ModelSettings, Settings, load_settings
@@ -14,6 +15,9 @@ from inferwatch_detectors.registry import DETECTORS
 from inferwatch_detectors.stream_judge import built_detector
 from inferwatch_detectors.worker import MonitoredModel
 from inferwatch_explainers.registry import EXPLAINERS
+
+_Sketch = tuple[str | None, str | None]
+"""The kind and the method that a detector or explainer names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +30,16 @@ class Checked:
 
 def checked(path: Path) -> Checked:
     """Return a configuration with its references. Raises `ConfigError` with every fault at once."""
-    settings = load_settings(path)
+    try:
+        settings = load_settings(path)
+    except ConfigError as fault:
+        raise ConfigError([*fault.faults, *_further_faults(path, fault)]) from fault
     faults: list[Fault] = []
     models: list[MonitoredModel] = []
     for number, model in enumerate(settings.models):
         where = f"models[{number}]"
-        faults.extend(_unknown_methods(model, where))
+        detectors = [(detector.kind, detector.method) for detector in model.detectors]
+        faults.extend(_unknown_methods(detectors, [(None, spec.method) for spec in model.explainers], where))
         try:
             reference = _read(model)
         except InvalidReference as fault:
@@ -44,20 +52,56 @@ def checked(path: Path) -> Checked:
     return Checked(settings, models)
 
 
+def _further_faults(path: Path, known: ConfigError) -> list[Fault]:
+    """Return the faults of methods and references in a file whose settings are not valid as they stand.
+
+    Looks only at values that are of the right type; what the settings found already is not said again.
+    """
+    try:
+        models = read_document(path).get("models")
+    except ConfigError:
+        return []
+    faults: list[Fault] = []
+    for number, raw in enumerate(models if isinstance(models, list) else ()):
+        if not isinstance(raw, dict):
+            continue
+        where = f"models[{number}]"
+        detectors, explainers = (_sketches(raw.get(section)) for section in ("detectors", "explainers"))
+        faults.extend(_unknown_methods(detectors, explainers, where))
+        if isinstance(raw.get("reference"), str):
+            try:
+                read_reference(path.parent / raw["reference"], created_ns=0)
+            except InvalidReference as fault:
+                faults.append(Fault(f"{where}.reference", str(fault)))
+    said = {fault.path for fault in known.faults}
+    return [fault for fault in faults if fault.path not in said]
+
+
+def _sketches(raw: object) -> list[_Sketch]:
+    """Return kind and method of every entry, None where there is no text."""
+    entries = raw if isinstance(raw, list) else []
+    found = [entry if isinstance(entry, dict) else {} for entry in entries]
+    return [(_text(entry.get("kind")), _text(entry.get("method"))) for entry in found]
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
 def _read(model: ModelSettings) -> Reference:
     created_ns = model.reference.stat().st_mtime_ns if model.reference.exists() else 0
     features = [feature.feature() for feature in model.features]
     return read_reference(model.reference, features=features, sample_rows=model.reference_rows, created_ns=created_ns)
 
 
-def _unknown_methods(model: ModelSettings, where: str) -> Iterator[Fault]:
-    for number, detector in enumerate(model.detectors):
-        known = [method for kind, method in DETECTORS if kind == detector.kind]
-        if detector.method not in known:
-            yield _unknown(f"{where}.detectors[{number}].method", detector.method, known)
-    for number, explainer in enumerate(model.explainers):
-        if explainer.method not in EXPLAINERS:
-            yield _unknown(f"{where}.explainers[{number}].method", explainer.method, list(EXPLAINERS))
+def _unknown_methods(detectors: Sequence[_Sketch], explainers: Sequence[_Sketch], where: str) -> Iterator[Fault]:
+    for number, (kind, method) in enumerate(detectors):
+        known = [name for of_kind, name in DETECTORS if of_kind == kind]
+        if known and method is not None and method not in known:
+            yield _unknown(f"{where}.detectors[{number}].method", method, known)
+    for number, (_, method) in enumerate(explainers):
+        if method is not None and method not in EXPLAINERS:
+            yield _unknown(f"{where}.explainers[{number}].method", method, list(EXPLAINERS))
 
 
 def _unknown(path: str, value: str, known: Sequence[str]) -> Fault:

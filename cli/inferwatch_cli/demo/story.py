@@ -91,8 +91,8 @@ async def _tell(console: Console, directory: Path, server_python: Path, census: 
         f"A gradient-boosting classifier of US census answers, trained on {len(census.training):,} rows of 2015,\n"
         f"served by KServe at {model_url}; its middleware sends every request and response to inferwatch at {url}.\n"
     )
-    up = [sys.executable, "-m", "inferwatch_cli", "up", "--config", config, "--port", str(port)]
-    server = [
+    up: list[str | Path] = [sys.executable, "-m", "inferwatch_cli", "up", "--config", config, "--port", str(port)]
+    server: list[str | Path] = [
         server_python, "-m", "inferwatch_cli.demo.model_server", "--training", directory / "training.parquet",
         "--label", LABEL, "--name", MODEL, "--sink", url, "--http_port", str(model_port),
     ]  # fmt: skip
@@ -217,7 +217,7 @@ async def _explain(
 async def _leave_page(console: Console, api: aiohttp.ClientSession, url: str, directory: Path) -> None:
     """Serve the page until Ctrl-C on a terminal; leave it as a file without one."""
     page = directory / "page.html"
-    async with api.get("/", headers={"Accept": "text/html"}) as response:
+    async with api.get("/fleet.html") as response:
         page.write_text(await response.text(), encoding="utf-8")
     if not sys.stdout.isatty():
         console.print(f"page: {page}", soft_wrap=True)
