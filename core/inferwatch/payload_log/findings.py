@@ -35,13 +35,15 @@ class FindingFilter:
             ("endpoint = ?", self.endpoint),
             ("kind = ?", self.kind),
             ("detector = ?", self.detector),
-            ("fired = ?", self.fired),
             ("time_ns >= ?", self.since_ns),
             ("time_ns < ?", self.until_ns),
             ("payload_key = ?", self.payload_key),
         ]
         given = [(clause, value) for clause, value in pairs if value is not None]
-        return [clause for clause, _ in given], [value for _, value in given]
+        clauses, values = [clause for clause, _ in given], [value for _, value in given]
+        if self.fired is not None:
+            clauses.append(f"fired = {int(self.fired)}")  # spelt out, so that the partial index serves
+        return clauses, values
 
 
 def save_findings(connection: sqlite3.Connection, findings: Iterable[Finding]) -> None:

@@ -43,6 +43,7 @@ CREATE TABLE findings (
     endpoint TEXT NOT NULL, detector TEXT NOT NULL, kind TEXT NOT NULL, fired INTEGER NOT NULL,
     time_ns INTEGER NOT NULL, payload_key TEXT, document BLOB NOT NULL);
 CREATE INDEX findings_by_model ON findings (namespace, name, number);
+CREATE INDEX findings_fired ON findings (namespace, name, kind, number) WHERE fired = 1;
 CREATE INDEX findings_by_payload ON findings (payload_key) WHERE payload_key IS NOT NULL;
 CREATE TABLE judges (name TEXT PRIMARY KEY, state BLOB NOT NULL);
 CREATE TABLE statuses (
