@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
@@ -31,6 +32,9 @@ class FeatureFinding:
     effect_high: float | None = None
     fired: bool = False
 
+    def __post_init__(self) -> None:
+        _require_finite(self.score)
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -43,7 +47,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One verdict. `fired` is `score > threshold`, high is bad, for every detector.
+    """One verdict. `fired` is `score > threshold`, both finite, high is bad, for every detector.
 
     A detector fills in what it knows of the rows; the service that runs it says where they came from (`at`). `features`
     is sorted worst first. `payload_id` is the event's id, `key` the payload log's, `row` the index in the request.
@@ -71,6 +75,9 @@ class Finding:
     version: str | None = None
     segment: str | None = None
     id: str = ""
+
+    def __post_init__(self) -> None:
+        _require_finite(self.score, self.threshold)
 
     @property
     def fired(self) -> bool:
@@ -119,3 +126,9 @@ class Finding:
             window=window and Window(parse_time(window["from"]), parse_time(window["to"]), window["rows"]),
             features=tuple(FeatureFinding(**feature) for feature in named["features"]),
         )
+
+
+def _require_finite(*numbers: float) -> None:
+    """JSON has neither infinities nor NaN, and a verdict that cannot be written down cannot be kept."""
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError(f"a score and its threshold are finite numbers, not {' and '.join(map(str, numbers))}")

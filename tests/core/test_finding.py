@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import orjson
@@ -84,3 +85,13 @@ def test_the_id_of_a_row_does_not_depend_on_the_rows_delivered_with_it() -> None
 
 def test_an_id_is_the_same_in_every_process() -> None:
     assert OUTLIER.at(STREAM, "rows", "rule").id == "3380baff8f25679fb3d20017"
+
+
+@pytest.mark.parametrize("number", [math.inf, -math.inf, math.nan])
+def test_a_verdict_is_finite(number: float) -> None:
+    with pytest.raises(ValueError, match=f"finite numbers, not {number} and 3.0"):
+        replace(DRIFT, score=number)
+    with pytest.raises(ValueError, match=f"not 4.0 and {number}"):
+        replace(DRIFT, threshold=number)
+    with pytest.raises(ValueError, match=f"not {number}"):
+        FeatureFinding("age", number, 1.0, 0.5)
