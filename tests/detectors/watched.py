@@ -1,0 +1,65 @@
+"""A model that is watched, its traffic as the pipeline gives it to the worker, and small detectors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from inferwatch.clock import NS_PER_S
+from inferwatch.events import CloudEvent
+from inferwatch.exclusion import exclusion
+from inferwatch.payload_log.entry import pack, unpack
+from inferwatch.pipeline import Item
+from inferwatch.reference import Reference
+from inferwatch.rows import Column, Feature, Rows
+from inferwatch.settings import ModelSettings
+from inferwatch.wire.decode import decode
+from inferwatch_detectors.worker import MonitoredModel
+from tests.inferences import NOON
+
+FEATURES = (Feature("age", "numeric"), Feature("job", "categorical", ("clerk", "smith")))
+HISTOGRAM = {"kind": "drift", "method": "histogram", "window": {"rows": 50}}
+MAHALANOBIS = {"kind": "outlier", "method": "mahalanobis", "false_alarm_rate": 0.05}
+
+
+def learnt(seed: int = 0) -> Reference:
+    """Return a reference of 1,000 rows."""
+    random = np.random.default_rng(seed)
+    ages = Column("age", random.normal(40, 10, 1000))
+    jobs = Column("job", np.array(["clerk", "smith"], dtype=object)[random.integers(0, 2, 1000)])
+    return Reference.build(Rows((ages, jobs), 1000), features=FEATURES, created_ns=0)
+
+
+REFERENCE = learnt()
+
+
+def model(*detectors: dict[str, Any], reference: Reference = REFERENCE, **fields: Any) -> MonitoredModel:
+    """Return a model with these detectors and no burn-in; other fields of its settings by name."""
+    plain = {"name": "income", "reference": Path("r.csv"), "burn_in_rows": 0, "detectors": detectors}
+    return MonitoredModel(ModelSettings.model_validate(plain | fields), reference)
+
+
+def instances(count: int, *, seed: int = 1, age: float = 40) -> list[list[Any]]:
+    """Return rows as a client sends them: age and job."""
+    random = np.random.default_rng(seed)
+    jobs = random.integers(0, 2, count)
+    return [
+        [value, ("clerk", "smith")[job]]
+        for value, job in zip(random.normal(age, 10, count).tolist(), jobs, strict=True)
+    ]
+
+
+def items(events: Iterable[CloudEvent]) -> list[Item]:
+    """Return events as the pipeline gives them to a judge; each is a payload of its own."""
+    found = []
+    for number, event in enumerate(events):
+        entry = unpack(number + 1, pack(event, NOON + 86_400 * NS_PER_S))
+        role = event.role
+        assert role is not None
+        decoded = decode(event.data, role)
+        key = f"{event.id}/{event.time_ns}"
+        found.append(Item(event, event.stream, role, entry.time_ns, decoded, key, exclusion(event, decoded.protocol)))
+    return found
