@@ -41,6 +41,9 @@ integration: setup-test setup-demo
 bench: setup-test ## the benchmark table, peers beside ours
 	@$(BIN)/python -m benchmarks
 
+docs: setup ## the pages of docs/ that are made from the code
+	@$(BIN)/python scripts/docs.py
+
 notebooks: setup-test ## run every notebook, executed copies in build/notebooks
 	@$(BIN)/python scripts/run_notebooks.py
 
