@@ -40,6 +40,9 @@ def main() -> None:
     except InferwatchError as fault:
         _complain(str(fault))
         sys.exit(1)
+    except OSError as fault:  # a file or a directory that cannot be read or written
+        _complain(f"{fault.filename}: {fault.strerror}" if fault.filename else str(fault))
+        sys.exit(1)
 
 
 def _complain(*lines: str) -> None:
