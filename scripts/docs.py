@@ -47,8 +47,8 @@ def configuration() -> str:
     lines = [
         "# Configuration",
         "",
-        "One YAML file for every command; `INFERWATCH_...` variables override it (`INFERWATCH_INGEST__PAIR_TIMEOUT_S=30`).",
-        "Unknown keys are refused. `inferwatch check --config FILE` names every fault at once.",
+        "One YAML file for every command. A variable overrides it: `INFERWATCH_INGEST__PAIR_TIMEOUT_S=30` is",
+        "`ingest.pair_timeout_s`. Unknown keys are refused; `inferwatch check --config FILE` names all faults at once.",
     ]
     for title, section in _sections("", Settings):
         lines += [
