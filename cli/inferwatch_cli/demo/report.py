@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from inferwatch_cli.demo.census import MEANINGS
-
-if TYPE_CHECKING:
-    from inferwatch_cli.demo.story import Outcome
-    from inferwatch_cli.demo.verdict import Outliers
+from inferwatch_cli.demo.verdict import Outcome, Outliers
 
 SHOWN_FEATURES = 4
 

@@ -7,7 +7,6 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from inferwatch_cli.demo.processes import answering, free_port, running
 from inferwatch_cli.demo.report import show, show_explanation
 from inferwatch_cli.demo.traffic import Sent, send
 from inferwatch_cli.demo.verdict import (
-    Drift,
+    Outcome,
     Outliers,
     changed_features,
     false_alarms,
@@ -43,33 +42,6 @@ PLANTED = 8
 UNDER_AGE = 30.0
 PLAIN_WIDTH = 120
 """Columns of the output where there is no terminal to ask."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """Everything the table at the end tells."""
-
-    windows: int
-    false_alarms: int
-    drift: Drift | None
-    outliers: Outliers
-    explanation: Mapping[str, Any]
-    explain_calls: int
-    judged_rows: int
-    expected_rows: int
-    ledger: Mapping[str, Any]
-    requests: int
-
-    @property
-    def found(self) -> bool:
-        """Whether everything that was planted was found, and nothing that was not."""
-        return (
-            self.drift is not None
-            and self.drift.right
-            and self.false_alarms == 0
-            and self.outliers.missed == 0
-            and self.judged_rows == self.expected_rows
-        )
 
 
 def tell(directory: Path, server_python: Path, *, drift: bool) -> bool:

@@ -52,6 +52,33 @@ class Outliers:
         return len(self.planted) - len(self.found)
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Everything the table at the end tells."""
+
+    windows: int
+    false_alarms: int
+    drift: Drift | None
+    outliers: Outliers
+    explanation: Mapping[str, Any]
+    explain_calls: int
+    judged_rows: int
+    expected_rows: int
+    ledger: Mapping[str, Any]
+    requests: int
+
+    @property
+    def found(self) -> bool:
+        """Whether everything that was planted was found, and nothing that was not."""
+        return (
+            self.drift is not None
+            and self.drift.right
+            and self.false_alarms == 0
+            and self.outliers.missed == 0
+            and self.judged_rows == self.expected_rows
+        )
+
+
 def changed_features(before: pd.DataFrame, after: pd.DataFrame) -> tuple[frozenset[str], frozenset[str]]:
     """Return the features that certainly changed between two populations, and those that did not."""
     shifts = {name: _total_variation(before[name], after[name]) for name in before.columns}
