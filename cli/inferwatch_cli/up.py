@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from prometheus_client.exposition import choose_encoder
 
 from inferwatch.clock import SystemClock, format_time
+from inferwatch.exclusion import Exclusion
 from inferwatch.metrics import FlowMetrics, ReferenceInfo, SnapshotCollector
 from inferwatch.payload_log.dead_letter import DeadLetter
 from inferwatch.payload_log.journal import Journal
@@ -56,7 +57,10 @@ def open_up(configuration: Checked, data: Path | None = None) -> Iterator[Up]:
         State.open(directory) as state,
     ):
         timeout_s = settings.ingest.pair_timeout_s
-        pipeline = Pipeline(journal, state, worker, pair_timeout_s=timeout_s, clock=clock, watcher=flow)
+        exclusion = Exclusion([rule.rule() for rule in settings.exclude])
+        pipeline = Pipeline(
+            journal, state, worker, pair_timeout_s=timeout_s, clock=clock, watcher=flow, exclusion=exclusion
+        )
         monitor = Monitor(journal, state, _configured(configuration.models), pair_timeout_s=timeout_s)
         registry.register(_snapshot(configuration.models, journal, state, worker))
         for collector in (ProcessCollector, PlatformCollector, GCCollector):

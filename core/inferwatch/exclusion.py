@@ -2,33 +2,75 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import orjson
 
 from inferwatch.events import EXPLAIN_ID_PREFIX, ORIGIN_HEADER, CloudEvent
 
 
-def exclusion(event: CloudEvent, protocol: str) -> str | None:
-    """Return why no detector may count the payload half, or None.
+@dataclass(frozen=True, slots=True)
+class HeaderRule:
+    """Events whose logged request headers have `header`, in any case, with the value `equals`; any value where None."""
 
-    `explain`: a call that an explainer made to its predictor, by its id, by the origin header among the logged
-    metadata, or because the component is an explainer. `health`: a probe or a question about metadata.
-    """
-    if event.id.startswith(EXPLAIN_ID_PREFIX) or event.stream.component == "explainer":
-        return "explain"
-    metadata = event.extensions.get("metadata")
-    if metadata and ORIGIN_HEADER.lower() in metadata.lower() and _origin(metadata) == "explain":
-        return "explain"
-    return "health" if protocol == "health" else None
+    header: str
+    equals: str | None = None
 
 
-def _origin(metadata: str) -> str | None:
+@dataclass(frozen=True, slots=True)
+class ComponentRule:
+    """Events of a component of the InferenceService."""
+
+    component: str
+
+
+Rule = HeaderRule | ComponentRule
+
+
+class Exclusion:
+    """Tells which payload halves no detector may count: what is never judged, and what the rules name beside."""
+
+    def __init__(self, rules: Sequence[Rule] = ()) -> None:
+        self._headers = [(rule.header.lower(), rule.equals) for rule in rules if isinstance(rule, HeaderRule)]
+        self._components = {rule.component for rule in rules if isinstance(rule, ComponentRule)}
+
+    def reason(self, event: CloudEvent, protocol: str) -> str | None:
+        """Return why the payload half is not judged, or None.
+
+        `explain`: a call that an explainer made to its predictor, by its id, by the origin header among the logged
+        metadata, or because the component is an explainer. `health`: a probe or a question about metadata. `rule`: a
+        rule names it.
+        """
+        component = event.stream.component
+        if event.id.startswith(EXPLAIN_ID_PREFIX) or component == "explainer":
+            return "explain"
+        metadata = event.extensions.get("metadata", "")
+        headers = _headers(metadata) if self._headers or ORIGIN_HEADER.lower() in metadata.lower() else {}
+        if headers.get(ORIGIN_HEADER.lower(), ())[:1] == ["explain"]:
+            return "explain"
+        if protocol == "health":
+            return "health"
+        return "rule" if component in self._components or self._named(headers) else None
+
+    def _named(self, headers: Mapping[str, Sequence[str]]) -> bool:
+        return any(name in headers and (value is None or value in headers[name]) for name, value in self._headers)
+
+
+def _headers(metadata: str) -> dict[str, list[str]]:
+    """Return the logged headers, lower-case name to values; a name that is there in two spellings has those of both."""
+    if not metadata:
+        return {}
     try:
-        headers = orjson.loads(metadata)
+        logged = orjson.loads(metadata)
     except orjson.JSONDecodeError:
-        return None
-    if not isinstance(headers, dict):
-        return None
-    for name, values in headers.items():
-        if name.lower() == ORIGIN_HEADER.lower():
-            return str(values[0]) if isinstance(values, list) and values else str(values)
-    return None
+        return {}
+    headers: dict[str, list[str]] = {}
+    for name, values in logged.items() if isinstance(logged, dict) else ():
+        headers.setdefault(name.lower(), []).extend(_texts(values))
+    return headers
+
+
+def _texts(values: Any) -> list[str]:  # noqa: ANN401 - any JSON
+    return [str(value) for value in values] if isinstance(values, list) else [str(values)]

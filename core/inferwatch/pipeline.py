@@ -18,7 +18,7 @@ from typing import Protocol
 from inferwatch.clock import NS_PER_S, Clock
 from inferwatch.errors import PayloadLogError
 from inferwatch.events import CloudEvent, Role, Stream
-from inferwatch.exclusion import exclusion
+from inferwatch.exclusion import Exclusion
 from inferwatch.finding import Finding
 from inferwatch.payload_log.entry import Entry
 from inferwatch.payload_log.findings import save_findings, save_statuses
@@ -36,6 +36,8 @@ BATCH_BYTES = 32 * 1024 * 1024
 COMMIT_INTERVAL_S = 0.25
 RETRY_S = 1.0
 IDLE_S = 0.2
+GATHER_S = 0.02
+"""After a batch that was not full: many events at once cost a third of what few at a time do."""
 JOIN_S = 3.0
 
 
@@ -92,6 +94,7 @@ class Pipeline:
         pair_timeout_s: float,
         clock: Clock,
         watcher: Watcher | None = None,
+        exclusion: Exclusion | None = None,
     ) -> None:
         self._journal = journal
         self._state = state
@@ -99,6 +102,7 @@ class Pipeline:
         self._pair_timeout_s = pair_timeout_s
         self._clock = clock
         self._watcher = watcher
+        self._exclusion = exclusion or Exclusion()
         self._thread = threading.Thread(target=self._run, name="inferwatch-pipeline", daemon=True)
         self._stopping = threading.Event()
         self._stop_at_s = float("inf")
@@ -129,7 +133,9 @@ class Pipeline:
     def _run(self) -> None:
         while True:
             try:
-                self._follow(_Step(self._journal, self._state, self._judge, self._pair_timeout_s, self._watcher))
+                self._follow(
+                    _Step(self._journal, self._state, self._judge, self._pair_timeout_s, self._watcher, self._exclusion)
+                )
             except Exception as fault:  # noqa: BLE001 - a thread that ended would leave everything unjudged, unseen
                 self._failed(fault)
             if self._stopping.wait(RETRY_S if self.fault else 0):
@@ -157,6 +163,8 @@ class Pipeline:
                 if stopping:
                     return
                 self._journal.wait(step.position, IDLE_S)
+            elif len(entries) < BATCH_EVENTS:
+                self._stopping.wait(GATHER_S)
 
     def _failed(self, fault: Exception) -> None:
         expected = isinstance(fault, PayloadLogError)
@@ -176,12 +184,19 @@ class _Step:
     """What was derived since the last commit, on top of the committed state it began from."""
 
     def __init__(
-        self, journal: Journal, state: State, judge: Judge, pair_timeout_s: float, watcher: Watcher | None
+        self,
+        journal: Journal,
+        state: State,
+        judge: Judge,
+        pair_timeout_s: float,
+        watcher: Watcher | None,
+        exclusion: Exclusion,
     ) -> None:
         self._journal = journal
         self._state = state
         self._judge = judge
         self._watcher = watcher
+        self._exclusion = exclusion
         self.position = state.position()
         self.dirty = False
         self._payloads: dict[str, Payload] = {}
@@ -202,7 +217,7 @@ class _Step:
         """Decode, join and judge the entries."""
         items: list[Item] = []
         for entry in entries:
-            item = _item(entry)
+            item = _item(entry, self._exclusion)
             if item is None:
                 continue
             payload = self._joiner.join(_half(entry, item))
@@ -254,7 +269,7 @@ def _save_states(connection: sqlite3.Connection, states: Mapping[str, bytes | No
     )
 
 
-def _item(entry: Entry) -> Item | None:
+def _item(entry: Entry, exclusion: Exclusion) -> Item | None:
     event = entry.event
     role = event.role
     if role is None:
@@ -262,7 +277,7 @@ def _item(entry: Entry) -> Item | None:
     decoded = decode(event.data, role)
     if event.truncated and decoded.rows is None:
         decoded = Decoded(decoded.protocol, None, "the body was cut at the size limit")
-    return Item(event, event.stream, role, entry.time_ns, decoded, "", exclusion(event, decoded.protocol))
+    return Item(event, event.stream, role, entry.time_ns, decoded, "", exclusion.reason(event, decoded.protocol))
 
 
 def _half(entry: Entry, item: Item) -> Payload:

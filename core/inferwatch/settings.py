@@ -16,9 +16,11 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from inferwatch.documents import read_document
 from inferwatch.errors import ConfigError, Fault
+from inferwatch.exclusion import ComponentRule, HeaderRule, Rule
 from inferwatch.promise import Promise
 from inferwatch.rows import Feature, Kind
 from inferwatch.settings_faults import ENVIRONMENT_PREFIX, fault_of, unknown_key, unparsed_variable
+from inferwatch.wire.privacy import SECRET_HEADERS, is_secret
 
 
 class _Section(BaseModel):
@@ -57,6 +59,35 @@ class ExplainSettings(_Section):
 
     max_queue: int = Field(64, ge=1)
     """Requests that may wait; beyond, 429."""
+
+
+class ExcludeSettings(_Section):
+    """Traffic that is stored and not judged: by a request header, or by the component it went to."""
+
+    header: str | None = Field(None, min_length=1)
+    """A request header among the logged metadata, in any case."""
+    equals: str | None = None
+    """Its value; any value where unset."""
+    component: str | None = Field(None, min_length=1)
+    """A component of the InferenceService, such as `transformer`."""
+
+    @model_validator(mode="after")
+    def _names_one_thing(self) -> Self:
+        if (self.header is None) == (self.component is None):
+            raise PydanticCustomError("rule", "a rule has either `header` or `component`")
+        if self.equals is not None and self.header is None:
+            raise PydanticCustomError("rule", "`equals` is the value of a `header`")
+        if self.header is not None and is_secret(self.header):
+            raise PydanticCustomError(
+                "secret",
+                "{names} are never stored, so no rule can go by them",
+                {"names": ", ".join(sorted(SECRET_HEADERS))},
+            )
+        return self
+
+    def rule(self) -> Rule:
+        """Return the rule."""
+        return ComponentRule(self.component) if self.component else HeaderRule(self.header or "", self.equals)
 
 
 class FeatureSettings(_Section):

@@ -20,6 +20,7 @@ from inferwatch import pipeline as pipeline_module
 from inferwatch.clock import NS_PER_S, ManualClock
 from inferwatch.errors import PayloadLogError
 from inferwatch.events import CloudEvent, Role, Stream
+from inferwatch.exclusion import Exclusion, HeaderRule
 from inferwatch.finding import Finding, Window
 from inferwatch.payload_log.entry import Entry
 from inferwatch.payload_log.index import PayloadFilter, list_payloads
@@ -219,6 +220,24 @@ def test_halves_become_payloads(journal: Journal, tmp_path: Path) -> None:
     assert {payload.outcome for identity in "01234" for payload in by_id[identity]} == {"paired"}
     (answered,) = by_id["lonely 1"]  # by a body without a byte, which makes no health check of it
     assert (answered.outcome, answered.protocol, answered.excluded) == ("paired", "v1", None)
+
+
+def test_what_a_rule_excludes_is_stored_and_not_judged(journal: Journal, tmp_path: Path) -> None:
+    synthetic = {"metadata": '{"X-Synthetic":["true"]}'}
+    events = [request("real", 0, [[1.5, 2]]), response("real", 1, [0])]
+    events += [request("synthetic", 2, [[1.5, 2]], **synthetic), response("synthetic", 3, [0], **synthetic)]
+    journal.append(events).result()
+    judge = RowCounter()
+    with State.open(tmp_path) as state:
+        exclusion = Exclusion([HeaderRule("x-synthetic", "true")])
+        pipeline = Pipeline(journal, state, judge, pair_timeout_s=60, clock=ManualClock(EVENING), exclusion=exclusion)
+        pipeline.start()
+        pipeline.stop()
+        with state.read() as connection:
+            found = {payload.id: payload.excluded for _, payload in list_payloads(connection, PayloadFilter())}
+        assert state.rows() == 2
+    assert found == {"real": None, "synthetic": "rule"}
+    assert list(judge.counts.values()) == [1]
 
 
 @pytest.mark.parametrize("batch_events", [1, 7, 1000])

@@ -10,6 +10,7 @@ from inferwatch.errors import ConfigError
 from inferwatch.promise import Promise
 from inferwatch.rows import Feature
 from inferwatch.settings import ModelSettings, Settings, load_settings
+from inferwatch.exclusion import ComponentRule, HeaderRule
 
 MODEL = "models: [{name: income, reference: ref.csv, %s}]"
 
@@ -108,6 +109,7 @@ models:
         (MODEL % "false_alarms: {x: 1}", "models[0].false_alarms.x"),
         (MODEL % "features: [{name: a, kind: numeric, x: 1}]", "models[0].features[0].x"),
         (MODEL % "detectors: [{kind: outlier, method: a, x: 1}]", "models[0].detectors[0].x"),
+        ("exclude: [{component: a, x: 1}]", "exclude[0].x"),
         (MODEL % "detectors: [{kind: drift, method: a, window: {x: 1}}]", "models[0].detectors[0].window.x"),
         (MODEL % "explainers: [{method: a, predictor: 'http://a', x: 1}]", "models[0].explainers[0].x"),
     ],
@@ -129,6 +131,14 @@ def test_unknown_keys_are_refused_at_every_level(file: Path, text: str, path: st
         ("models: 5", "models: 5: input should be a list"),
         ("models: [5]", "models[0]: 5: input should be a mapping"),
         ("models: [{name: a, reference: r}, {name: a, reference: s}]", "models: default/a is configured twice"),
+        ("exclude: [{}]", "exclude[0]: a rule has either `header` or `component`"),
+        ("exclude: [{header: a, component: b}]", "exclude[0]: a rule has either `header` or `component`"),
+        ("exclude: [{component: a, equals: b}]", "exclude[0]: `equals` is the value of a `header`"),
+        ("exclude: [{header: a, equals: true}]", "exclude[0].equals: True: input should be a valid string"),
+        (
+            "exclude: [{header: X-Api-Key}]",
+            "exclude[0]: authorization, cookie, proxy-authorization, x-api-key are never",
+        ),
         (MODEL % "reference_rows: 1", "models[0].reference_rows: 1: input should be greater than or equal to 2"),
         (MODEL % "burn_in_rows: -1", "models[0].burn_in_rows: -1: input should be greater than or equal to 0"),
         (

@@ -10,7 +10,7 @@ import numpy as np
 
 from inferwatch.clock import NS_PER_S
 from inferwatch.events import CloudEvent
-from inferwatch.exclusion import exclusion
+from inferwatch.exclusion import Exclusion
 from inferwatch.payload_log.entry import pack, unpack
 from inferwatch.pipeline import Item
 from inferwatch.reference import Reference
@@ -61,5 +61,7 @@ def items(events: Iterable[CloudEvent]) -> list[Item]:
         assert role is not None
         decoded = decode(event.data, role)
         key = f"{event.id}/{event.time_ns}"
-        found.append(Item(event, event.stream, role, entry.time_ns, decoded, key, exclusion(event, decoded.protocol)))
+        found.append(
+            Item(event, event.stream, role, entry.time_ns, decoded, key, Exclusion().reason(event, decoded.protocol))
+        )
     return found
