@@ -189,12 +189,13 @@ class ExplainerSettings(_Section):
     method: str
     predictor: str = Field(pattern=r"^https?://[^\s/]+")
     """Base URL of the model server."""
-    protocol: Literal["auto", "v1", "v2"] = "auto"
-    """What the predictor speaks; `auto` asks it."""
+    protocol: Literal["auto", "v1", "v2", "v2_binary"] = "auto"
+    """What the predictor speaks; `auto` finds out, V2 with binary tensors included, which is by far the fastest."""
     deadline_s: float = Field(5.0, gt=0, le=600)
     """Seconds after which a coarser answer is given."""
     samples: int | None = Field(None, ge=2)
-    """At most so many coalitions; as many as the deadline allows where unset."""
+    """Coalitions to ask, spent in full where the deadline allows. Unset: all 2^d up to 11 features (16 with
+    `exact_shapley`); above, as many as standard errors of about 1 % of the values need, at most 2 d + 2048."""
 
 
 class ModelSettings(_Section):
@@ -260,6 +261,8 @@ class Settings(BaseSettings):
     payload_log: PayloadLogSettings = PayloadLogSettings()
     ingest: IngestSettings = IngestSettings()
     explain: ExplainSettings = ExplainSettings()
+    exclude: tuple[ExcludeSettings, ...] = ()
+    """Traffic that is stored and not judged, beside health checks and what explainers ask."""
     models: tuple[ModelSettings, ...] = ()
 
     @field_validator("models")
