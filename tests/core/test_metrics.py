@@ -63,13 +63,13 @@ class Scrape:
         self._registry = registry or CollectorRegistry()
         if collector is not None:
             self._registry.register(collector)
-        text = generate_latest(self._registry).decode()  # type: ignore[no-untyped-call]  # as the library has it
+        text = generate_latest(self._registry).decode()
         self.samples = {
             (sample.name, frozenset(sample.labels.items())): sample.value
-            for family in text_string_to_metric_families(text)  # type: ignore[no-untyped-call]
+            for family in text_string_to_metric_families(text)
             for sample in family.samples
         }
-        openmetrics = list(parse_openmetrics(generate_openmetrics(self._registry).decode()))
+        openmetrics = list(parse_openmetrics(generate_openmetrics(self._registry).decode()))  # type: ignore[no-untyped-call]
         assert {name for name, _ in self.samples} <= {s.name for family in openmetrics for s in family.samples} | {
             f"{family.name}_created" for family in openmetrics
         }
