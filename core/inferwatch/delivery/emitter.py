@@ -1,9 +1,9 @@
 """The emitter: takes events without waiting, and delivers them to a sink in the background of the same event loop.
 
-Every event is accounted for: captured = delivered + queued + in flight + dropped(reason) at any moment. Delivery is at
-least once; a retried event has the same id, time and body. The reasons of a drop: `queue_full` (the oldest goes
-first), `refused` (the sink will never take it), `expired` (no success within the deadline), `shutdown`, and `error`
-(the sink raised what no sink should).
+The queue accounts for every event: captured = delivered + queued + in flight + dropped(reason) at any moment. Delivery
+is at least once; a retried event has the same id, time and body. The reasons of a drop: `queue_full` (the oldest goes
+first), `refused` (the sink will never take it), `expired` (no success within the deadline), `shutdown`, `error` (the
+sink raised what no sink should), and `damaged` (the queue file no longer held what was put there).
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from time import monotonic
+from collections import defaultdict
+from collections.abc import Sequence
+from time import time
 from typing import TYPE_CHECKING, Final
 
+from inferwatch.delivery.account import Account
 from inferwatch.delivery.outcomes import outcomes_of
 from inferwatch.errors import DeliveryError
 from inferwatch.events import CloudEvent
@@ -32,17 +32,6 @@ _BATCH_BYTES: Final = 1024 * 1024
 _FIRST_DELAY_S: Final = 0.1
 _LONGEST_DELAY_S: Final = 10.0
 _LONGEST_WISH_S: Final = 300.0
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """Where every captured event is: captured = delivered + queued + in_flight + the sum of dropped."""
-
-    captured: int
-    delivered: int
-    queued: int
-    in_flight: int
-    dropped: Mapping[str, int]
 
 
 class _SinkFault(DeliveryError):
@@ -72,28 +61,26 @@ class Emitter:
         self._pausing = False
         self._failures = 0
         self._closed = False
-        self._captured = 0
-        self._delivered = 0
-        self._in_flight = 0
-        self._dropped: Counter[str] = Counter()
 
     def account(self) -> Account:
         """Return where every event is."""
-        return Account(self._captured, self._delivered, len(self._queue), self._in_flight, dict(self._dropped))
+        return self._queue.account()
 
     def emit(self, event: CloudEvent) -> None:
         """Take an event; it is sent later, or dropped and counted."""
-        self._captured += 1
+        self._queue.put(event, time())
+        self.wake()
+
+    def wake(self) -> None:
+        """Deliver what the queue holds, soon."""
         if self._closed:
-            self._dropped["shutdown"] += 1
             return
-        self._drop("queue_full", self._queue.put(event, monotonic()))
         self._adopt(asyncio.get_running_loop())
         if self._timer is None and len(self._lanes) < self._max_lanes and self._backlogged():
             self._start_after(self._linger_s)
 
     async def aclose(self, timeout_s: float = 5.0) -> None:
-        """Deliver what is queued, for `timeout_s` at most, drop the rest and close the sink."""
+        """Deliver what is queued, for `timeout_s` at most, leave the rest to the queue and close the sink."""
         self._closed = True
         self._adopt(asyncio.get_running_loop())
         self._cancel_timer()
@@ -104,9 +91,7 @@ class Emitter:
         except TimeoutError:
             pass
         await self._stop_lanes()
-        rest = self._queue.take(len(self._queue), 2**63)
-        self._queue.settle(rest)
-        self._drop("shutdown", len(rest))
+        self._queue.close()
         await self._sink.aclose()
 
     def _adopt(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -132,14 +117,12 @@ class Emitter:
 
     async def _run(self) -> None:
         while not self._pausing and (items := self._queue.take(_BATCH_EVENTS, _BATCH_BYTES)):
-            self._in_flight += len(items)
             waiting: Sequence[Queued] = items
             try:
                 waiting = self._settle(items, await self._attempt(items))
             finally:  # also when cancelled
-                self._in_flight -= len(items)
                 if waiting:
-                    self._drop("queue_full", self._queue.restore(waiting))
+                    self._queue.restore(waiting)
 
     async def _attempt(self, items: Sequence[Queued]) -> Sequence[DeliveryError | None]:
         try:
@@ -153,19 +136,16 @@ class Emitter:
 
     def _settle(self, items: Sequence[Queued], outcomes: Sequence[DeliveryError | None]) -> Sequence[Queued]:
         """Account for the items and return those to be sent again."""
-        now_s = monotonic()
+        expired_s = time() - self._deadline_s
         waiting: list[Queued] = []
-        done: list[Queued] = []
+        done: defaultdict[str | None, list[Queued]] = defaultdict(list)
         for item, outcome in zip(items, outcomes, strict=True):
-            if outcome is not None and outcome.retryable and now_s - item.since_s < self._deadline_s:
+            if outcome is not None and outcome.retryable and item.since_s > expired_s:
                 waiting.append(item)
-                continue
-            done.append(item)
-            if outcome is None:
-                self._delivered += 1
             else:
-                self._drop(_reason(outcome), 1)
-        self._queue.settle(done)
+                done[None if outcome is None else _reason(outcome)].append(item)
+        for reason, settled in done.items():
+            self._queue.settle(settled, reason)
         self._back_off(outcomes)
         return waiting
 
@@ -186,10 +166,6 @@ class Emitter:
         self._cancel_timer()
         self._pausing = True
         self._start_after(max(delay_s * jitter, min(wish_s, _LONGEST_WISH_S)))
-
-    def _drop(self, reason: str, count: int) -> None:
-        if count:
-            self._dropped[reason] += count
 
     async def _drain(self) -> None:
         while self._lanes or len(self._queue):

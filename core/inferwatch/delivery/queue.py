@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from inferwatch.delivery.account import Account
 from inferwatch.events import CloudEvent
 
 EVENT_OVERHEAD_BYTES: Final = 2048
@@ -15,30 +16,39 @@ EVENT_OVERHEAD_BYTES: Final = 2048
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Queued:
-    """An event that waits: what it counts in the bound, and since when (seconds of a monotonic clock)."""
+    """An event that was taken: what it counts in the bound, since when it waits (Unix seconds), where it lies."""
 
     event: CloudEvent
     size_bytes: int
     since_s: float
+    place: int = 0
 
 
 class Queue(Protocol):
-    """Holds events until they are settled. What is taken still counts in the bound."""
+    """Holds one sink's events until they are settled, and accounts for every one that it was given."""
 
-    def put(self, event: CloudEvent, now_s: float, /) -> int:
-        """Append an event; return how many were dropped for it, itself included when it alone is too large."""
+    def put(self, event: CloudEvent, now_s: float, /) -> None:
+        """Append an event. Older ones are dropped where it does not fit; it is itself when it alone is too large."""
         ...
 
     def take(self, limit: int, limit_bytes: int, /) -> list[Queued]:
-        """Remove and return the oldest events, up to `limit` and `limit_bytes`, but one at least if there is any."""
+        """Return the oldest events that wait, up to `limit` and `limit_bytes`, but one at least if there is any."""
         ...
 
-    def restore(self, items: Sequence[Queued], /) -> int:
-        """Put taken events back in front; return how many events were dropped because others came meanwhile."""
+    def restore(self, items: Sequence[Queued], /) -> None:
+        """Put taken events back in front; those that later events left no room for are dropped."""
         ...
 
-    def settle(self, items: Sequence[Queued], /) -> None:
-        """Forget taken events."""
+    def settle(self, items: Sequence[Queued], reason: str | None = None, /) -> None:
+        """Forget taken events: they were delivered, or dropped for a reason."""
+        ...
+
+    def account(self) -> Account:
+        """Return where every event is."""
+        ...
+
+    def close(self) -> None:
+        """Take no more. What waits stays for the next process where the queue outlives this one, else is dropped."""
         ...
 
     def __len__(self) -> int:
@@ -47,46 +57,69 @@ class Queue(Protocol):
 
 
 class MemoryQueue:
-    """A `Queue` in memory, lost with the process."""
+    """A `Queue` in memory, lost with the process. What is taken still counts in the bound."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self._items: deque[Queued] = deque()
         self._bytes = 0
+        self._taken = 0
+        self._delivered = 0
+        self._dropped: Counter[str] = Counter()
+        self._closed = False
 
     def __len__(self) -> int:
         return len(self._items)
 
-    def put(self, event: CloudEvent, now_s: float, /) -> int:
-        """Append an event; return how many were dropped for it, itself included when it alone is too large."""
+    def put(self, event: CloudEvent, now_s: float, /) -> None:
+        """Append an event. Older ones are dropped where it does not fit; it is itself when it alone is too large."""
         item = Queued(event, len(event.data) + EVENT_OVERHEAD_BYTES, now_s)
-        if item.size_bytes > self.max_bytes:
-            return 1
-        self._items.append(item)
-        self._bytes += item.size_bytes
-        return self._shrink()
+        if self._closed:
+            self._dropped["shutdown"] += 1
+        elif item.size_bytes > self.max_bytes:
+            self._dropped["queue_full"] += 1
+        else:
+            self._items.append(item)
+            self._bytes += item.size_bytes
+            self._shrink()
 
     def take(self, limit: int, limit_bytes: int, /) -> list[Queued]:
-        """Remove and return the oldest events, up to `limit` and `limit_bytes`, but one at least if there is any."""
+        """Return the oldest events that wait, up to `limit` and `limit_bytes`, but one at least if there is any."""
         items: list[Queued] = []
         room = limit_bytes
         while self._items and len(items) < limit and (not items or self._items[0].size_bytes <= room):
             items.append(self._items.popleft())
             room -= items[-1].size_bytes
+        self._taken += len(items)
         return items
 
-    def restore(self, items: Sequence[Queued], /) -> int:
-        """Put taken events back in front; return how many events were dropped because others came meanwhile."""
+    def restore(self, items: Sequence[Queued], /) -> None:
+        """Put taken events back in front; those that later events left no room for are dropped."""
+        self._taken -= len(items)
         self._items.extendleft(reversed(items))
-        return self._shrink()
+        self._shrink()
 
-    def settle(self, items: Sequence[Queued], /) -> None:
-        """Forget taken events."""
+    def settle(self, items: Sequence[Queued], reason: str | None = None, /) -> None:
+        """Forget taken events: they were delivered, or dropped for a reason."""
+        self._taken -= len(items)
         self._bytes -= sum(item.size_bytes for item in items)
+        if reason is None:
+            self._delivered += len(items)
+        else:
+            self._dropped[reason] += len(items)
 
-    def _shrink(self) -> int:
-        dropped = 0
+    def account(self) -> Account:
+        """Return where every event is."""
+        return Account.of(self._delivered, len(self._items), self._taken, self._dropped)
+
+    def close(self) -> None:
+        """Take no more, and drop what waits."""
+        self._closed = True
+        self._dropped["shutdown"] += len(self._items)
+        self._bytes -= sum(item.size_bytes for item in self._items)
+        self._items.clear()
+
+    def _shrink(self) -> None:
         while self._bytes > self.max_bytes and self._items:
             self._bytes -= self._items.popleft().size_bytes
-            dropped += 1
-        return dropped
+            self._dropped["queue_full"] += 1

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from inferwatch.delivery.emitter import Account, Emitter
+from inferwatch.delivery.account import Account
+from inferwatch.delivery.emitter import Emitter
 from inferwatch.delivery.http import HttpSink
 from inferwatch.delivery.memory import MemorySink
 from inferwatch.delivery.queue import EVENT_OVERHEAD_BYTES, MemoryQueue
