@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import logging
 import signal
 import socket
@@ -31,6 +32,8 @@ def serve(config: Path, data: Path | None, host: str, port: int) -> None:
     with _listening(host, port) as listener, open_up(configuration, data) as up:
         address, bound_port = listener.getsockname()[:2]
         shown = f"[{address}]" if ":" in address else address
+        gc.collect()
+        gc.freeze()  # what is loaded by now stays: no collection need walk over it again
         typer.echo(f"inferwatch serves on http://{shown}:{bound_port}, payload log in {up.directory}")
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_run(up, listener))
