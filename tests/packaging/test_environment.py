@@ -102,7 +102,7 @@ def test_another_interpreter_makes_it_anew(workplace: Workplace) -> None:
 
 @pytest.mark.parametrize(
     ("python", "version", "message"),
-    [("python-nowhere", "", "get it with: apt-get install python3"), ("", "3.9.2", "PYTHON=python3.12 make setup")],
+    [("python-nowhere", "", "get one with: apt-get install python3"), ("", "3.9.2", "PYTHON=python3.12 make setup")],
 )
 def test_a_missing_prerequisite_is_named_in_one_line(
     workplace: Workplace, python: str, version: str, message: str
