@@ -211,7 +211,7 @@ def test_a_restart_joins_what_went_before(most_open: int) -> None:
     joiner.restore(old[1:], T0 + 109 * SECOND)
     assert joiner.pending == min(11, most_open)
     joined = index.join(
-        joiner, [response("forgotten", 1), response("old", 51), *(response(str(n), 101 + n) for n in range(10))]
+        joiner, [response("forgotten", 1), response("old", 51), *(response(str(n), 112 + n) for n in range(10))]
     )
     assert {payload.outcome for payload in joined} == {"paired"}
 
