@@ -25,9 +25,10 @@ Kind = Literal["numeric", "categorical"]
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column as it came over the wire: `values` is (n,) of float64, int64, uint64, bool, or object.
+    """One column as it came over the wire: `values` is (n,) of numbers, bool, or object.
 
-    Object cells are text, bytes, None (missing), numbers that fit no common dtype without loss, or nested lists.
+    Numbers of JSON are float64, int64 or uint64; those of binary tensors have the tensor's own type. Object cells are
+    text, bytes, None (missing), numbers that fit no common dtype without loss, nested lists, or arrays.
     """
 
     name: str
@@ -178,12 +179,14 @@ def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
 
 
 def category(value: Any) -> str | None:  # noqa: ANN401 - any cell of any table
-    """Return the one text that stands for a cell as a category: 16, 16.0 and "16" are the same; None if missing.
+    """Return the one text that stands for a cell as a category; None if it is missing, or an array.
+
+    16, 16.0 and "16" are the same:
 
     >>> [category(cell) for cell in (16, 16.0, "16", True, 0.5, None, float("nan"))]
     ['16', '16', '16', 'true', '0.5', None, None]
     """
-    if value is None or value != value:
+    if value is None or isinstance(value, np.ndarray) or value != value:
         return None
     if isinstance(value, (bool, np.bool_)):
         return "true" if value else "false"

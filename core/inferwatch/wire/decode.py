@@ -2,7 +2,7 @@
 
 Gzip is undone up to a bound. JSON is read as RFC 8259 has it, and `NaN`, `Infinity`, `-Infinity` as Python and
 JavaScript tools write them; an integer beyond 64 bits is read as the nearest fraction. A body that is itself a
-CloudEvent, as KServe's V1 endpoint accepts, is read by its data.
+CloudEvent, as KServe's V1 endpoint accepts, is read by its data. Of fields that a JSON object repeats the last counts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import orjson
 from inferwatch.errors import UndecodablePayload
 from inferwatch.events import Role
 from inferwatch.rows import Rows
-from inferwatch.wire import v1, v2
+from inferwatch.wire import v1, v2, v2_binary
 
 MAX_INFLATED_BYTES: Final = 64 * 1024 * 1024
 """A compressed body that is larger than this when decompressed is not decoded."""
@@ -42,7 +42,7 @@ _HEALTH_FIELDS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What a body holds: `protocol` is v1, v2, health or unknown; `fault` says why a body is unknown."""
+    """What a body holds: `protocol` is v1, v2, v2_binary, health or unknown; `fault` says why a body is unknown."""
 
     protocol: str
     rows: Rows | None = None
@@ -50,6 +50,8 @@ class Decoded:
 
 
 _HEALTH: Final = Decoded("health")
+_NO_TAIL: Final = memoryview(b"")
+_SNIFFED_BYTES: Final = 4096
 
 
 def decode(data: bytes, role: Role, *, max_inflated_bytes: int = MAX_INFLATED_BYTES) -> Decoded:
@@ -87,14 +89,19 @@ def inflate(data: bytes, max_bytes: int = MAX_INFLATED_BYTES) -> bytes:
 def _classify(data: bytes, role: Role) -> Decoded:
     if data.startswith(_METRICS):
         return _HEALTH
-    body = _parse(data)
+    body, tail = _document(data)
     if isinstance(body, dict) and "specversion" in body and isinstance(body.get("data"), dict):
         body = body["data"]
     if not isinstance(body, dict):
         raise UndecodablePayload(f"the body is JSON, but {_kind(body)} and no object of a known protocol")
     if _is_health(body):
         return _HEALTH
-    if v2.is_v2(body, role):
+    is_v2 = v2.is_v2(body, role)
+    if is_v2 and v2_binary.is_binary(body, role):
+        return Decoded("v2_binary", v2_binary.rows(body, tail, role))
+    if bytes(tail).strip():
+        raise UndecodablePayload("the body is JSON with other bytes behind it")
+    if is_v2:
         return Decoded("v2", v2.rows(body, role))
     name = v1.field(body, role)
     if name is not None:
@@ -103,6 +110,18 @@ def _classify(data: bytes, role: Role) -> Decoded:
         raise UndecodablePayload("the reply is an error")
     shown = ", ".join(repr(key[:32]) for key in list(body)[:5]) or "none"
     raise UndecodablePayload(f"the body is a JSON object of no known protocol; its fields: {shown}")
+
+
+def _document(data: bytes) -> tuple[Any, memoryview]:
+    """Return the JSON value of a body, and the binary tail behind it."""
+    if data.find(v2_binary.MARK, 0, _SNIFFED_BYTES) < 0:
+        try:
+            return _parse(data), _NO_TAIL
+        except UndecodablePayload:
+            if v2_binary.MARK not in data:
+                raise
+    document, tail = v2_binary.split(data)
+    return _parse(document), tail
 
 
 def _parse(data: bytes) -> Any:  # noqa: ANN401 - any JSON

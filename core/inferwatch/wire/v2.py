@@ -7,19 +7,16 @@ row-major order. Data may be flat or nested. FP16, FP32, FP64 and BF16 read whol
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import prod
 from typing import Any
 
 from inferwatch.errors import UndecodablePayload
 from inferwatch.events import Role
 from inferwatch.rows import Column, Rows
 from inferwatch.wire.columns import MAX_COLUMNS, joined, positions, single, typed
+from inferwatch.wire.tensors import Head
 
 _FIELDS = {Role.REQUEST: "inputs", Role.RESPONSE: "outputs"}
 _FLOATING = frozenset({"FP16", "FP32", "FP64", "BF16"})
-_DATATYPES = frozenset(
-    {"BOOL", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64", "BYTES", *_FLOATING}
-)
 
 
 def is_v2(body: Mapping[str, Any], role: Role) -> bool:
@@ -32,30 +29,28 @@ def is_v2(body: Mapping[str, Any], role: Role) -> bool:
     return all(isinstance(tensor, dict) and "shape" in tensor and "datatype" in tensor for tensor in tensors)
 
 
-def rows(body: Mapping[str, Any], role: Role) -> Rows:
-    """Return the tensors as columns. Raises `UndecodablePayload`."""
-    tensors = body[_FIELDS[role]]
-    names = [name for tensor in tensors if isinstance(name := tensor.get("name"), str)]
+def tensors(body: Mapping[str, Any], role: Role) -> list[Mapping[str, Any]]:
+    """Return the tensors of a V2 body. Raises `UndecodablePayload` where two have the same name."""
+    found: list[Mapping[str, Any]] = body[_FIELDS[role]]
+    names = [name for tensor in found if isinstance(name := tensor.get("name"), str)]
     if len(set(names)) < len(names):
         raise UndecodablePayload("two tensors have the same name")
-    return joined(map(_tensor, tensors))
+    return found
 
 
-def _tensor(tensor: Mapping[str, Any]) -> Rows:
-    name, shape, datatype = tensor.get("name", ""), tensor["shape"], tensor["datatype"]
-    if not isinstance(name, str) or not isinstance(datatype, str):
-        raise UndecodablePayload("a tensor's name and datatype are no strings")
-    if datatype not in _DATATYPES:
-        raise UndecodablePayload(f"tensor {name[:64]!r} has the unknown datatype {datatype[:16]!r}")
-    if not isinstance(shape, list) or any(type(size) is not int or size < 0 for size in shape):
-        raise UndecodablePayload(f"tensor {name[:64]!r} has a shape that is no list of sizes")
+def rows(body: Mapping[str, Any], role: Role) -> Rows:
+    """Return the tensors as columns. Raises `UndecodablePayload`."""
+    return joined(map(tensor_rows, tensors(body, role)))
+
+
+def tensor_rows(tensor: Mapping[str, Any]) -> Rows:
+    """Return one tensor as columns. Raises `UndecodablePayload`."""
+    head = Head.of(tensor.get("name", ""), tensor["datatype"], tensor["shape"])
     if "data" not in tensor:
-        raise UndecodablePayload(f"tensor {name[:64]!r} has no data in the JSON body")
-    cells = _flat(tensor["data"], len(shape))
-    count, width = (shape[0] if shape else 1), prod(shape[1:])
-    if count * width != len(cells) or (count and not width):
-        raise UndecodablePayload(f"tensor {name[:64]!r} has the shape {str(shape)[:64]} and {len(cells)} values")
-    return _columns(name, cells, count, width, datatype in _FLOATING)
+        raise UndecodablePayload(f"tensor {head.name[:64]!r} has no data in the JSON body")
+    cells = _flat(tensor["data"], len(head.shape))
+    head.check(len(cells))
+    return _columns(head.name, cells, head.count, head.width, head.datatype in _FLOATING)
 
 
 def _columns(name: str, cells: Sequence[Any], count: int, width: int, floating: bool) -> Rows:

@@ -180,7 +180,7 @@ def unknown(body: Any, role: Role = REQUEST) -> str:
         ({"inputs": [tensor([], [10**15, 0])]}, "has the shape"),
         ({"inputs": [tensor([1], [1], "COMPLEX")]}, "unknown datatype 'COMPLEX'"),
         (
-            {"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "parameters": {"binary_data_size": 4}}]},
+            {"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "parameters": {"binary_data": True}}]},
             "no data",
         ),
         ({"prompt": "hello"}, "fields: 'prompt'"),

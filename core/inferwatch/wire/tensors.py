@@ -1,0 +1,139 @@
+"""Tensors of the V2 protocol as columns, whichever encoding brought them: raw bytes are viewed in place, not copied.
+
+A tensor of shape (n,) or (n, 1) is one column of the tensor's name; (n, d) and higher ranks are columns `name[i]` in
+row-major order. Rows wider than `MAX_COLUMNS` stay whole: each cell is then an array of the row's shape.
+
+Raw bytes are little-endian and row-major, as the binary tensor extension and gRPC's raw contents have them; an element
+of BYTES is its length in 4 bytes, then so many bytes. BF16 is read as float32, which holds each of its values. Elements
+of BYTES are text where all of a tensor are UTF-8, else bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inferwatch.errors import UndecodablePayload
+from inferwatch.rows import Column, Rows
+from inferwatch.wire.columns import MAX_COLUMNS, positions
+
+MAX_RANK: Final = 32
+"""Tensors of more dimensions are not decoded."""
+
+ITEMS: Final[Mapping[str, np.dtype[Any]]] = {
+    "BOOL": np.dtype("<u1"),
+    "UINT8": np.dtype("<u1"),
+    "UINT16": np.dtype("<u2"),
+    "UINT32": np.dtype("<u4"),
+    "UINT64": np.dtype("<u8"),
+    "INT8": np.dtype("<i1"),
+    "INT16": np.dtype("<i2"),
+    "INT32": np.dtype("<i4"),
+    "INT64": np.dtype("<i8"),
+    "FP16": np.dtype("<f2"),
+    "FP32": np.dtype("<f4"),
+    "FP64": np.dtype("<f8"),
+    "BF16": np.dtype("<u2"),
+}
+"""How an element of each datatype but BYTES lies in raw bytes."""
+
+_LENGTH_BYTES: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a tensor says of itself beside its values."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, name: object, datatype: object, shape: object) -> Head:
+        """Return the head that three values of a message state. Raises `UndecodablePayload`."""
+        if not isinstance(name, str) or not isinstance(datatype, str):
+            raise UndecodablePayload("a tensor's name and datatype are no strings")
+        if datatype not in ITEMS and datatype != "BYTES":
+            raise UndecodablePayload(f"tensor {name[:64]!r} has the unknown datatype {datatype[:16]!r}")
+        if not isinstance(shape, list) or any(type(size) is not int or size < 0 for size in shape):
+            raise UndecodablePayload(f"tensor {name[:64]!r} has a shape that is no list of sizes")
+        if len(shape) > MAX_RANK:
+            raise UndecodablePayload(f"tensor {name[:64]!r} has {len(shape)} dimensions; at most {MAX_RANK} are read")
+        return cls(name, datatype, tuple(shape))
+
+    @property
+    def count(self) -> int:
+        """The number of rows."""
+        return self.shape[0] if self.shape else 1
+
+    @property
+    def width(self) -> int:
+        """The number of elements in a row."""
+        return prod(self.shape[1:])
+
+    def check(self, size: int) -> None:
+        """Raise `UndecodablePayload` unless the shape holds so many elements."""
+        if self.count * self.width != size or (self.count and not self.width):
+            shown = str(list(self.shape))[:64]
+            raise UndecodablePayload(f"tensor {self.name[:64]!r} has the shape {shown} and {size} values")
+
+
+def columns(head: Head, values: NDArray[Any]) -> Rows:
+    """Return flat values as columns, views of them. Raises `UndecodablePayload` where the shape is not theirs."""
+    head.check(values.size)
+    count, width = head.count, head.width
+    if width <= 1:
+        return Rows((Column(head.name, values),), count)
+    if width > MAX_COLUMNS:
+        return Rows((Column(head.name, _whole(values, head.shape)),), count)
+    names = positions(f"{head.name}[{{}}]", width)
+    return Rows(tuple(map(Column, names, values.reshape(count, width).T)), count)
+
+
+def raw(datatype: str, data: memoryview) -> NDArray[Any]:
+    """Return the elements that raw bytes hold, flat. O(1) but for BOOL, BF16 and BYTES. Raises `UndecodablePayload`."""
+    if datatype == "BYTES":
+        return objects(texts(_elements(data)))
+    item = ITEMS[datatype]
+    if len(data) % item.itemsize:
+        raise UndecodablePayload(f"{len(data)} bytes hold no whole number of {datatype} values")
+    values: NDArray[Any] = np.frombuffer(data, dtype=item)
+    if datatype == "BOOL":
+        return values.astype(np.bool_)
+    if datatype == "BF16":
+        return (values.astype(np.uint32) << 16).view(np.float32)
+    return values
+
+
+def texts(elements: Sequence[bytes]) -> Sequence[str] | Sequence[bytes]:
+    """Return the elements as text where all of them are UTF-8, else as they are."""
+    try:
+        return [element.decode() for element in elements]
+    except UnicodeDecodeError:
+        return elements
+
+
+def objects(cells: Sequence[Any]) -> NDArray[Any]:
+    """Return the cells as they are, in an array of objects."""
+    return np.fromiter(cells, dtype=object, count=len(cells))
+
+
+def _elements(data: memoryview) -> list[bytes]:
+    elements: list[bytes] = []
+    position, end = 0, len(data)
+    while position < end:
+        start = position + _LENGTH_BYTES
+        position = start + int.from_bytes(data[position:start], "little")
+        if position > end:
+            raise UndecodablePayload("an element of BYTES is longer than the bytes that are there")
+        elements.append(bytes(data[start:position]))
+    return elements
+
+
+def _whole(values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    return objects(list(values.reshape(shape)) if values.size else [])

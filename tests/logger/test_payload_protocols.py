@@ -1,0 +1,64 @@
+"""A payload of each protocol, from the log through the pipeline to the API's table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+
+from inferwatch.events import Role
+from tests.logger.watched_log import WatchedLog, event, watched_log
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WatchedLog]:
+    with watched_log(tmp_path_factory.mktemp("protocols")) as log:
+        yield log
+
+
+def shown(log: WatchedLog, number: int, request: object, response: object) -> dict[str, Any]:
+    """Return what the API shows of a payload that was asked and answered with these bodies."""
+    model = {"inferenceservicename": "other"}
+    log.take(
+        event(number, request, Role.REQUEST, at_s=number, **model),
+        event(number, response, Role.RESPONSE, at_s=number + 0.1, **model),
+    )
+    (item,) = log.get(f"/api/payloads?id=id-{number}").json["items"]
+    found: dict[str, Any] = log.get(f"/api/payloads/{item['key']}").json
+    assert (found["outcome"], found["fault"]) == ("paired", None)
+    return found
+
+
+def binary(field: str, *tensors: tuple[str, str, Any]) -> bytes:
+    heads = [
+        {"name": name, "shape": list(values.shape), "datatype": kind, "parameters": {"binary_data_size": values.nbytes}}
+        for name, kind, values in tensors
+    ]
+    return orjson.dumps({field: heads}) + b"".join(values.tobytes() for *_, values in tensors)
+
+
+def test_v2_binary(log: WatchedLog) -> None:
+    ids = np.array([2**53 + 1, -1])
+    fractions = np.array([[0.5, np.nan], [1.5, 2.5]], np.float32)
+    found = shown(
+        log,
+        1,
+        binary("inputs", ("id", "INT64", ids), ("x", "FP32", fractions)),
+        binary("outputs", ("y", "UINT8", np.array([7, 8], np.uint8))),
+    )
+    assert (found["protocol"], found["rows"]) == ("v2_binary", 2)
+    assert found["decoded"] == {
+        "columns": ["id", "x[0]", "x[1]", "y"],
+        "rows": [[2**53 + 1, 0.5, None, 7], [-1, 1.5, 2.5, 8]],
+    }
+    assert found["response"]["body"].keys() == {"base64"}
+
+
+def test_an_image_in_a_binary_tensor(log: WatchedLog) -> None:
+    image = np.arange(3 * 40 * 40).reshape(1, 3, 40, 40).astype(np.uint8)
+    found = shown(log, 2, binary("inputs", ("image", "UINT8", image)), {"predictions": [1]})
+    assert found["decoded"]["columns"] == ["image", "prediction"]
+    assert found["decoded"]["rows"] == [[image[0].tolist(), 1]]
