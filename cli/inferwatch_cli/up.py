@@ -19,6 +19,7 @@ from inferwatch.payload_log.dead_letter import DeadLetter
 from inferwatch.payload_log.journal import Journal
 from inferwatch.payload_log.state import State
 from inferwatch.pipeline import Pipeline
+from inferwatch.redaction import Redaction
 from inferwatch_cli.checks import Checked
 from inferwatch_detectors.worker import MonitoredModel, Worker
 from inferwatch_explainers.service import ExplainedModel, ExplainerSpec, explain_router
@@ -70,7 +71,9 @@ def open_up(configuration: Checked, data: Path | None = None) -> Iterator[Up]:
             explain_router(_explained(configuration.models), registry=registry, max_queue=settings.explain.max_queue)
         )
         _serve_metrics(app, registry)
-        ingest = Ingest(journal, DeadLetter(directory, clock=clock), max_body_bytes=settings.ingest.max_body_bytes)
+        redaction = Redaction(settings.payload_log.redact)
+        dead_letter = DeadLetter(directory, clock=clock, redaction=redaction)
+        ingest = Ingest(journal, dead_letter, max_body_bytes=settings.ingest.max_body_bytes, redaction=redaction)
         pipeline.start()
         try:
             yield Up(_gateway(ingest, app), directory)

@@ -18,6 +18,7 @@ from inferwatch.documents import read_document
 from inferwatch.errors import ConfigError, Fault
 from inferwatch.exclusion import ComponentRule, HeaderRule, Rule
 from inferwatch.promise import Promise
+from inferwatch.redaction import Redaction
 from inferwatch.rows import Feature, Kind
 from inferwatch.settings_faults import ENVIRONMENT_PREFIX, fault_of, unknown_key, unparsed_variable
 from inferwatch.wire.privacy import SECRET_HEADERS, is_secret
@@ -41,6 +42,18 @@ class PayloadLogSettings(_Section):
     """The directory of the log; made when absent."""
     durability: Literal["process", "disk"] = "process"
     """What an accepted event survives: the death of the process, or a power loss too (an fsync a commit)."""
+    redact: tuple[str, ...] = ()
+    """What is taken out before anything is written: `headers.NAME`, or a JSON path into bodies, as in
+    `$.instances[*].ssn`. A body that a path cannot be applied to is withheld whole."""
+
+    @field_validator("redact")
+    @classmethod
+    def _readable_rules(cls, rules: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            Redaction(rules)
+        except ValueError as error:
+            raise PydanticCustomError("rule", "{reason}", {"reason": str(error)}) from error
+        return rules
 
 
 class IngestSettings(_Section):

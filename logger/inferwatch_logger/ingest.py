@@ -22,6 +22,7 @@ from inferwatch.errors import InvalidEvent, PayloadLogError
 from inferwatch.events import CloudEvent
 from inferwatch.payload_log.dead_letter import DeadLetter
 from inferwatch.payload_log.journal import Journal
+from inferwatch.redaction import Redaction
 from inferwatch.wire.cloudevents import from_http
 
 Scope = MutableMapping[str, Any]
@@ -41,13 +42,22 @@ class Ingest:
 
     A body above `max_body_bytes` is stored cut. 4xx only for a broken envelope (413 where it is too large to parse),
     which goes to the dead letter; of a batch the good members are taken, and it fails only where there is none. 503
-    with `Retry-After` while the journal cannot take more: `Journal.fault` says why.
+    with `Retry-After` while the journal cannot take more: `Journal.fault` says why. What `redaction` names is taken out
+    before anything is written.
     """
 
-    def __init__(self, journal: Journal, dead_letter: DeadLetter, *, max_body_bytes: int = MAX_BODY_BYTES) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        dead_letter: DeadLetter,
+        *,
+        max_body_bytes: int = MAX_BODY_BYTES,
+        redaction: Redaction | None = None,
+    ) -> None:
         self._journal = journal
         self._dead_letter = dead_letter
         self._max_body_bytes = max_body_bytes
+        self._redaction = redaction or Redaction()
         self._receiving_bytes = 0
         self._group: Future[int] | None = None
         self._waiters: list[asyncio.Future[BaseException | None]] = []
@@ -90,7 +100,7 @@ class Ingest:
             elif member.role is None:
                 ignored.append(member.type)
             else:
-                events.append(member)
+                events.append(self._redaction.event(member))
         if faults:
             self._bury(faults, headers, body)
         done = self._journal.append(events, ignored=ignored, malformed=[fault.reason for _, fault in faults])

@@ -139,6 +139,7 @@ def test_unknown_keys_are_refused_at_every_level(file: Path, text: str, path: st
             "exclude: [{header: X-Api-Key}]",
             "exclude[0]: authorization, cookie, proxy-authorization, x-api-key are never",
         ),
+        ("payload_log: {redact: [ssn]}", "payload_log.redact: 'ssn': a rule is `headers.NAME`, or a JSON path $ with"),
         ("payload_log: {durability: tape}", "payload_log.durability: 'tape': input should be 'process' or 'disk'"),
         ("models: 5", "models: 5: input should be a list"),
         ("models: [5]", "models[0]: 5: input should be a mapping"),

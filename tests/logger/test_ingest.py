@@ -18,6 +18,7 @@ from inferwatch.clock import ManualClock, parse_time
 from inferwatch.events import REQUEST_TYPE, RESPONSE_TYPE
 from inferwatch.payload_log.dead_letter import DeadLetter
 from inferwatch.payload_log.journal import Journal
+from inferwatch.redaction import Redaction
 from inferwatch_logger.ingest import MAX_HEADER_BYTES, Ingest
 
 TIME = "2026-11-21T12:00:00Z"
@@ -57,11 +58,17 @@ class Answer:
 class Bench:
     """A journal with an ingest in front, called without a network."""
 
-    def __init__(self, directory: Path, max_body_bytes: int = 10_000, max_inflight_bytes: int = 1_000_000) -> None:
-        clock = ManualClock(parse_time(TIME))
+    def __init__(
+        self,
+        directory: Path,
+        max_body_bytes: int = 10_000,
+        max_inflight_bytes: int = 1_000_000,
+        redact: tuple[str, ...] = (),
+    ) -> None:
+        clock, redaction = ManualClock(parse_time(TIME)), Redaction(redact)
         self.journal = Journal.open(directory, clock=clock, max_inflight_bytes=max_inflight_bytes)
-        self.dead_letter = DeadLetter(directory, clock=clock)
-        self.app = Ingest(self.journal, self.dead_letter, max_body_bytes=max_body_bytes)
+        self.dead_letter = DeadLetter(directory, clock=clock, redaction=redaction)
+        self.app = Ingest(self.journal, self.dead_letter, max_body_bytes=max_body_bytes, redaction=redaction)
 
     def send(
         self,
@@ -370,3 +377,28 @@ def test_large_headers_pass_and_a_refusal_keeps_the_connection(bench: Bench, ser
     (entry,) = bench.journal.read(0, 10)
     assert entry.event.extensions["metadata"] == metadata
     assert (len(entry.event.data), entry.event.truncated) == (10_000, True)
+
+
+def test_what_is_redacted_reaches_no_file(tmp_path: Path) -> None:
+    ssn = "078-05-1120"
+    bench = Bench(tmp_path, redact=("headers.X-User", "$.instances[*].ssn"))
+    data = {"instances": [{"ssn": ssn, "age": 39}]}
+    body = json.dumps(data).encode()
+    logged = {**EVENT, "ce-metadata": json.dumps({"x-user": [ssn], "Accept": ["*/*"]}), "ce-xuser": ssn}
+    structured = {"content-type": "application/cloudevents+json"}
+    envelope = {"specversion": "1.0", "id": "2", "source": "s", "type": REQUEST_TYPE, "time": TIME, "data": data}
+    try:
+        assert_taken(bench.send(logged, body))
+        assert_taken(bench.send({**EVENT, "ce-id": "cut"}, body[:-3]))
+        assert_taken(bench.send(structured, json.dumps(envelope).encode()))
+        assert_refused(bench.send({**logged, "ce-specversion": "0.3"}, body), 400)
+        assert_refused(bench.send(structured, json.dumps(envelope | {"id": ""}).encode()), 400)
+        assert_refused(bench.send(structured, json.dumps(envelope).encode()[:-1]), 400)
+        kept, cut, _ = (entry.event for entry in bench.journal.read(0, 9))
+        letters = bench.letters()
+    finally:
+        bench.journal.close()
+    assert (kept.data, cut.data) == (b'{"instances":[{"ssn":null,"age":39}]}', b"null")
+    assert kept.extensions["metadata"] == '{"Accept":["*/*"]}'
+    assert [letter["body"] for letter in letters] == [kept.data.decode(), kept.data.decode(), None]
+    assert [file for file in tmp_path.iterdir() if ssn.encode() in file.read_bytes()] == []

@@ -3,7 +3,8 @@
 One JSON object a line: `time`, `reason` (a word), `error` (a sentence), `attributes` and `body` (text where it is
 UTF-8, else `{"base64": ...}`; `truncated: true` beside a body that was cut). Credentials are left out: attributes of
 secret names, secret headers inside `metadata`, and the whole body where it is an envelope that cannot be parsed and may
-hold one; the body is then null and `withheld` true.
+hold one; the body is then null and `withheld` true. Rules of redaction hold here as they do for events, and where there
+are any, such an envelope is always withheld.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import orjson
 from inferwatch.clock import Clock, SystemClock, format_time
 from inferwatch.errors import InvalidEvent
 from inferwatch.payload_log.database import translated
+from inferwatch.redaction import Redaction
 from inferwatch.wire.privacy import is_secret, public_metadata
 
 logger = logging.getLogger(__name__)
@@ -44,11 +46,19 @@ class DeadLetter:
     A record that cannot be written is counted in `lost`, and logged: the sender is answered all the same.
     """
 
-    def __init__(self, directory: Path, *, clock: Clock | None = None, max_file_bytes: int = MAX_FILE_BYTES) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        clock: Clock | None = None,
+        max_file_bytes: int = MAX_FILE_BYTES,
+        redaction: Redaction | None = None,
+    ) -> None:
         self.path = directory / FILE_NAME
         self.lost = 0
         self._clock = clock or SystemClock()
         self._max_file_bytes = max_file_bytes
+        self._redaction = redaction or Redaction()
         self._lock = threading.Lock()
 
     def keep(self, fault: InvalidEvent, attributes: Mapping[str, Any], body: bytes, *, envelope: bool = False) -> None:
@@ -57,8 +67,8 @@ class DeadLetter:
             "time": format_time(self._clock.now_ns()),
             "reason": fault.reason,
             "error": str(fault)[:_MAX_TEXT],
-            "attributes": _public(attributes),
-            **(_envelope(body) if envelope else _body(body)),
+            "attributes": _public(self._redaction.attributes(attributes)),
+            **(self._envelope(body) if envelope else _body(self._redaction.body(body))),
         }
         line = orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
         with self._lock:
@@ -68,6 +78,12 @@ class DeadLetter:
             except OSError as error:
                 self.lost += 1
                 logger.warning("a dead letter is lost: %s", error)
+
+    def _envelope(self, body: bytes) -> dict[str, Any]:
+        text = body[:MAX_BODY_BYTES].decode("utf-8", "replace")
+        if self._redaction or public_metadata(text) != text:
+            return {"body": None, "withheld": True}
+        return _body(body)
 
     def _append(self, line: bytes) -> None:
         with self.path.open("ab", buffering=0) as file:
@@ -89,11 +105,6 @@ def _public(attributes: Mapping[str, Any]) -> dict[str, str]:
         if not is_secret(name) and len(kept) < _MAX_ATTRIBUTES:
             kept[name[:_MAX_TEXT]] = text[:_MAX_TEXT]
     return kept
-
-
-def _envelope(body: bytes) -> dict[str, Any]:
-    text = body[:MAX_BODY_BYTES].decode("utf-8", "replace")
-    return _body(body) if public_metadata(text) == text else {"body": None, "withheld": True}
 
 
 def _body(body: bytes) -> dict[str, Any]:

@@ -1,0 +1,153 @@
+"""What a rule names leaves the event, whatever its bytes look like, and everything else stays as it was written."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inferwatch.events import REQUEST_TYPE, CloudEvent
+from inferwatch.redaction import WITHHELD, Redaction
+
+SSN = "$.instances[*].ssn"
+
+
+def event(data: bytes, **extensions: str) -> CloudEvent:
+    return CloudEvent("1", "test", REQUEST_TYPE, extensions=extensions, data=data)
+
+
+@pytest.mark.parametrize(
+    ("rule", "body", "kept"),
+    [
+        (SSN, b'{"instances": [{"ssn": "1", "a": 2}, {"a": 3}]}', b'{"instances":[{"ssn":null,"a":2},{"a":3}]}'),
+        (SSN, b'{"instances": [{"ssn": {"n": 1}}]}', b'{"instances":[{"ssn":null}]}'),
+        (SSN, b'{"inst\\u0061nces": [{"ss\\u006e": 1}]}', b'{"instances":[{"ssn":null}]}'),
+        (SSN, gzip.compress(b'{"instances": [{"ssn": 1}]}'), b'{"instances":[{"ssn":null}]}'),
+        (
+            SSN,
+            b'{"specversion": "1.0", "data": {"instances": [{"ssn": 1}]}}',
+            b'{"specversion":"1.0","data":{"instances":[{"ssn":null}]}}',
+        ),
+        ("$.instances[*][1]", b'{"instances": [[1, 2], [3], [4, 5, 6]]}', b'{"instances":[[1,null],[3],[4,null,6]]}'),
+        ("$.instances[-1]", b'{"instances": [1, 2]}', b'{"instances":[1,null]}'),
+        ("$['a b'].*", b'{"a b": {"x": 1, "y": [2]}}', b'{"a b":{"x":null,"y":null}}'),
+        (
+            "$.inputs[?@.name == 'ssn'].data[*]",
+            b'{"inputs": [{"name": "ssn", "data": [1, 2]}, {"name": "age", "data": [3]}]}',
+            b'{"inputs":[{"name":"ssn","data":[null,null]},{"name":"age","data":[3]}]}',
+        ),
+        (
+            '$.inputs[?(@.name=="ssn")].data',
+            b'{"inputs": [{"name": "ssn", "data": 1}]}',
+            b'{"inputs":[{"name":"ssn","data":null}]}',
+        ),
+    ],
+)
+def test_null_stands_for_what_a_path_names(rule: str, body: bytes, kept: bytes) -> None:
+    assert Redaction([rule]).body(body) == kept
+
+
+def test_every_other_value_stays_as_it_was_written() -> None:
+    body = b'{"instances":[{"ssn":1,"a":1.10,"b":123456789012345678901234567890,"c":NaN,"d":1e-7,"e":"\xc3\xbc"}]}'
+    assert Redaction([SSN]).body(body) == body.replace(b'"ssn":1', b'"ssn":null')
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b" ",
+        b'{"instances": [ [1.10, 2] ]}',
+        b'{"instances": [{"age": "ssn"}]}',
+        b'{"instances": {"ssn": 1}}',
+        b'[{"ssn": 1}]',
+        gzip.compress(b'{"instances": [1]}'),
+        b'{"inputs": [{"name": "ssn", "parameters": {"binary_data_size": 4}}]}\0\0\x80\x3f',
+    ],
+)
+def test_a_body_without_it_stays_byte_for_byte(body: bytes) -> None:
+    assert Redaction([SSN]).body(body) is body
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"instances": [{"ssn": 1}',
+        b'{"instances": [{"ssn": 1, "ssn": null}]}',
+        b'{"instances": [{"ssn": 1}], "instances": []}',
+        b'{"instances": [{"ssn": 1, "name": "\xff"}]}',
+        b'{"instances": [{"ssn": 1}]}\0\0\x80\x3f',
+        b'{"a": [{"ssn": 1}]}' * 2 + b'{"instances": [{"ssn": 1}]}',
+        b"\0\0\0\0\x09ssn",
+        b"data: {}\n\ndata: [DONE]\n\n",
+        '{"instances": [{"ssn": 1}]}'.encode("utf-16"),
+        b"[" * 100_000,
+        gzip.compress(b"not JSON"),
+        gzip.compress(b'{"instances": [{"ssn": 1}]}')[:-9],
+    ],
+)
+def test_a_body_that_cannot_be_searched_is_withheld(body: bytes) -> None:
+    kept = Redaction([SSN]).body(body)
+    assert kept == WITHHELD
+
+
+cells = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=5))
+values = st.recursive(
+    cells, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+)
+
+
+@given(
+    rows=st.lists(st.dictionaries(st.sampled_from(["ssn", "age", "name", "ß"]), values), max_size=4),
+    ascii=st.booleans(),
+)
+def test_generated_bodies_lose_that_value_alone(rows: list[dict[str, Any]], ascii: bool) -> None:  # noqa: A002
+    try:
+        body = json.dumps({"instances": rows}, ensure_ascii=ascii).encode()
+    except UnicodeEncodeError:
+        return
+    expected = {"instances": [row | {"ssn": None} if "ssn" in row else row for row in rows]}
+    kept = json.loads(Redaction([SSN]).body(body))
+    assert kept == expected or kept is None
+
+
+def test_headers_leave_the_metadata_and_the_attributes() -> None:
+    redaction = Redaction(["headers.X-User"])
+    metadata = '{"X_USER":["jane"],"inner":[{"x-user":"jane"}],"Accept":["*/*"]}'
+    kept = redaction.event(event(b"jane", metadata=metadata, **{"x-user": "jane"}, path="/v1")).extensions
+    assert kept == {"metadata": '{"inner":[{}],"Accept":["*/*"]}', "path": "/v1"}
+    assert redaction.event(event(b"", metadata="x-user: jane")).extensions == {}
+    assert redaction.event(event(b"", metadata='["x-user"]')).extensions == {}
+    assert redaction.event(event(b"", metadata="null", namespace="a")).extensions == {
+        "metadata": "null",
+        "namespace": "a",
+    }
+
+
+def test_what_identifies_an_event_is_no_header() -> None:
+    redaction = Redaction(["headers.namespace", "headers.metadata"])
+    assert redaction.attributes({"namespace": "a", "metadata": "{}"}) == {"namespace": "a", "metadata": "{}"}
+
+
+def test_an_event_that_holds_nothing_of_it_is_the_same_object() -> None:
+    untouched = event(b'{"instances":[1]}', metadata='{"Accept":["*/*"]}')
+    assert Redaction([SSN, "headers.x-user"]).event(untouched) is untouched
+    assert Redaction().event(untouched) is untouched
+
+
+def test_the_key_is_that_of_what_is_kept() -> None:
+    first, second = (event(b'{"instances":[{"ssn":%d}]}' % number) for number in (1, 2))
+    assert first.key() != second.key()
+    assert Redaction([SSN]).event(first).key() == Redaction([SSN]).event(second).key()
+
+
+@pytest.mark.parametrize(
+    "rule", ["", "$", "ssn", "$..ssn", "headers.", "headers.a b", "$.a[", "$.a b", "$.a[?@.b > 1]"]
+)
+def test_a_rule_that_cannot_be_read_is_refused(rule: str) -> None:
+    with pytest.raises(ValueError, match=r"a rule is `headers.NAME`, or a JSON path"):
+        Redaction([rule])
