@@ -5,11 +5,13 @@ row-major order. Rows wider than `MAX_COLUMNS` stay whole: each cell is then an 
 
 Raw bytes are little-endian and row-major, as the binary tensor extension and gRPC's raw contents have them; an element
 of BYTES is its length in 4 bytes, then so many bytes. BF16 is read as float32, which holds each of its values. Elements
-of BYTES are text where all of a tensor are UTF-8, else bytes.
+of BYTES are text where all of a tensor are UTF-8, else bytes; the content type `base64` says that they are base64 of
+what is meant, which is read then.
 """
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -52,10 +54,11 @@ class Head:
     name: str
     datatype: str
     shape: tuple[int, ...]
+    is_base64: bool = False
 
     @classmethod
-    def of(cls, name: object, datatype: object, shape: object) -> Head:
-        """Return the head that three values of a message state. Raises `UndecodablePayload`."""
+    def of(cls, name: object, datatype: object, shape: object, parameters: object = None) -> Head:
+        """Return the head that these values of a message state. Raises `UndecodablePayload`."""
         if not isinstance(name, str) or not isinstance(datatype, str):
             raise UndecodablePayload("a tensor's name and datatype are no strings")
         if datatype not in ITEMS and datatype != "BYTES":
@@ -64,7 +67,8 @@ class Head:
             raise UndecodablePayload(f"tensor {name[:64]!r} has a shape that is no list of sizes")
         if len(shape) > MAX_RANK:
             raise UndecodablePayload(f"tensor {name[:64]!r} has {len(shape)} dimensions; at most {MAX_RANK} are read")
-        return cls(name, datatype, tuple(shape))
+        content_type = parameters.get("content_type") if isinstance(parameters, dict) else None
+        return cls(name, datatype, tuple(shape), datatype == "BYTES" and content_type == "base64")
 
     @property
     def count(self) -> int:
@@ -95,27 +99,37 @@ def columns(head: Head, values: NDArray[Any]) -> Rows:
     return Rows(tuple(map(Column, names, values.reshape(count, width).T)), count)
 
 
-def raw(datatype: str, data: memoryview) -> NDArray[Any]:
+def raw(head: Head, data: memoryview) -> NDArray[Any]:
     """Return the elements that raw bytes hold, flat. O(1) but for BOOL, BF16 and BYTES. Raises `UndecodablePayload`."""
-    if datatype == "BYTES":
-        return objects(texts(_elements(data)))
-    item = ITEMS[datatype]
+    if head.datatype == "BYTES":
+        return objects(contents(head, _elements(data)))
+    item = ITEMS[head.datatype]
     if len(data) % item.itemsize:
-        raise UndecodablePayload(f"{len(data)} bytes hold no whole number of {datatype} values")
+        raise UndecodablePayload(f"{len(data)} bytes hold no whole number of {head.datatype} values")
     values: NDArray[Any] = np.frombuffer(data, dtype=item)
-    if datatype == "BOOL":
+    if head.datatype == "BOOL":
         return values.astype(np.bool_)
-    if datatype == "BF16":
+    if head.datatype == "BF16":
         return (values.astype(np.uint32) << 16).view(np.float32)
     return values
 
 
-def texts(elements: Sequence[bytes]) -> Sequence[str] | Sequence[bytes]:
-    """Return the elements as text where all of them are UTF-8, else as they are."""
+def contents(head: Head, elements: Sequence[bytes]) -> Sequence[str] | Sequence[bytes]:
+    """Return the elements of BYTES as the bytes that are meant, or as text where all of them are UTF-8."""
+    if head.is_base64:
+        return [from_base64(element) for element in elements]
     try:
         return [element.decode() for element in elements]
     except UnicodeDecodeError:
         return elements
+
+
+def from_base64(cell: Any) -> Any:  # noqa: ANN401 - any JSON
+    """Return the bytes that a cell encodes; the cell as it is where it is no base64."""
+    try:
+        return b64decode(cell, validate=True) if isinstance(cell, (str, bytes)) else cell
+    except ValueError:
+        return cell
 
 
 def objects(cells: Sequence[Any]) -> NDArray[Any]:

@@ -1,7 +1,8 @@
 """The V2 (Open Inference) protocol in JSON: named tensors, the first dimension being the rows.
 
 A tensor of shape (n,) or (n, 1) is one column of the tensor's name; (n, d) and higher ranks are columns `name[i]` in
-row-major order. Data may be flat or nested. FP16, FP32, FP64 and BF16 read whole numbers as fractions.
+row-major order. Data may be flat or nested. FP16, FP32, FP64 and BF16 read whole numbers as fractions. BYTES is text as
+it stands; with the content type `base64`, the bytes that it encodes.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from inferwatch.errors import UndecodablePayload
 from inferwatch.events import Role
 from inferwatch.rows import Column, Rows
 from inferwatch.wire.columns import MAX_COLUMNS, joined, positions, single, typed
-from inferwatch.wire.tensors import Head
+from inferwatch.wire.tensors import Head, from_base64
 
 _FIELDS = {Role.REQUEST: "inputs", Role.RESPONSE: "outputs"}
 _FLOATING = frozenset({"FP16", "FP32", "FP64", "BF16"})
@@ -45,10 +46,12 @@ def rows(body: Mapping[str, Any], role: Role) -> Rows:
 
 def tensor_rows(tensor: Mapping[str, Any]) -> Rows:
     """Return one tensor as columns. Raises `UndecodablePayload`."""
-    head = Head.of(tensor.get("name", ""), tensor["datatype"], tensor["shape"])
+    head = Head.of(tensor.get("name", ""), tensor["datatype"], tensor["shape"], tensor.get("parameters"))
     if "data" not in tensor:
         raise UndecodablePayload(f"tensor {head.name[:64]!r} has no data in the JSON body")
     cells = _flat(tensor["data"], len(head.shape))
+    if head.is_base64:
+        cells = list(map(from_base64, cells))
     head.check(len(cells))
     return _columns(head.name, cells, head.count, head.width, head.datatype in _FLOATING)
 

@@ -68,8 +68,8 @@ def _tensors(found: Sequence[Mapping[str, Any]], sizes: Sequence[int | None], ta
         if size is None:
             yield v2.tensor_rows(tensor)
         else:
-            head = Head.of(tensor.get("name", ""), tensor["datatype"], tensor["shape"])
-            yield columns(head, raw(head.datatype, tail[position : position + size]))
+            head = Head.of(tensor.get("name", ""), tensor["datatype"], tensor["shape"], tensor.get("parameters"))
+            yield columns(head, raw(head, tail[position : position + size]))
             position += size
 
 

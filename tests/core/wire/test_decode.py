@@ -85,6 +85,10 @@ def test_v1_predictions(body: dict[str, Any], columns: dict[str, list[Any]]) -> 
 def test_v1_inputs_by_column() -> None:
     assert cells(rows_of({"inputs": {"a": [1, 2], "b": [[1.5], [2.5]]}})) == {"a": [1, 2], "b": [1.5, 2.5]}
     assert cells(rows_of({"inputs": [[1, 2]]})) == {"inputs[0]": [1], "inputs[1]": [2]}
+    assert cells(rows_of({"inputs": {"a": 1, "b": {"b64": "AP8="}}})) == {"a": [1], "b": [b"\x00\xff"]}
+    assert cells(rows_of({"signature_name": "s", "inputs": {"b64": "AP8="}})) == {"inputs[0]": [b"\x00\xff"]}
+    assert cells(rows_of({"inputs": {"a": [{"b64": "AP8="}, {"b64": ""}]}})) == {"a": [b"\x00\xff", b""]}
+    assert cells(rows_of({"outputs": {"a": [[1, 2]], "b": ["x"]}}, RESPONSE)) == {"a[0]": [1], "a[1]": [2], "b": ["x"]}
     assert "different numbers of rows (a: 2, b: 1)" in unknown({"inputs": {"a": [1, 2], "b": [1]}})
 
 
@@ -149,6 +153,39 @@ def test_v2_tensors(item: dict[str, Any], columns: dict[str, list[Any]], dtype: 
 def test_v2_nulls_among_fractions_are_nan() -> None:
     (column,) = rows_of({"inputs": [tensor([None, 1.5, 2], [3], "FP32")]}, protocol="v2").columns
     np.testing.assert_array_equal(column.values, [np.nan, 1.5, 2.0])
+
+
+NUMBERS = {
+    **{f"INT{bits}": [0, -(2 ** (bits - 1)), 2 ** (bits - 1) - 1] for bits in (8, 16, 32, 64)},
+    **{f"UINT{bits}": [0, 1, 2**bits - 1] for bits in (8, 16, 32, 64)},
+    "FP16": [0.5, 65504.0, -1],
+    "BF16": [0.5, 3.3895314e38, -1],
+    "FP32": [0.1, 3.4028235e38, -1],
+    "FP64": [0.1, 1.7976931348623157e308, 5e-324],
+    "BOOL": [True, False, True],
+    "BYTES": ["", "é", "\x00"],
+}
+
+
+@pytest.mark.parametrize("datatype", NUMBERS)
+def test_v2_every_datatype_in_every_layout(datatype: str) -> None:
+    values = NUMBERS[datatype]
+    for data, shape in ((values, [3]), (values, [3, 1]), ([[value] for value in values], [3, 1])):
+        assert cells(rows_of({"inputs": [tensor(data, shape, datatype)]}, protocol="v2")) == {"x": values}
+    for data, shape in ((values, [1, 3]), ([values], [1, 3]), ([[values]], [1, 1, 3]), (values, [1, 3, 1])):
+        row = cells(rows_of({"inputs": [tensor(data, shape, datatype)]}, protocol="v2"))
+        assert [row[f"x[{index}]"] for index in range(3)] == [[value] for value in values]
+    (column,) = rows_of({"inputs": [tensor([None, values[1]], [2], datatype)]}, protocol="v2").columns
+    assert [None if cell != cell else cell for cell in column.values.tolist()] == [None, values[1]]
+
+
+def test_v2_bytes_of_content_types() -> None:
+    data = ["AP8=", "no base64", None]
+    for content_type, expected in (("base64", [b"\x00\xff", "no base64", None]), ("str", data), (None, data)):
+        item = tensor(data, [3], "BYTES", parameters={"content_type": content_type})
+        assert cells(rows_of({"inputs": [item]}, protocol="v2")) == {"x": expected}
+    number = tensor([1], [1], "INT8", parameters={"content_type": "base64"})
+    assert cells(rows_of({"inputs": [number]}, protocol="v2")) == {"x": [1]}
 
 
 def test_v2_response_of_kserve() -> None:
@@ -239,6 +276,22 @@ def test_gzip_is_undone_up_to_a_bound() -> None:
     bomb = decode(gzip.compress(bytes(1_000_000)), REQUEST, max_inflated_bytes=999_999)
     assert bomb.fault == "the gzip body is larger than 999999 bytes when decompressed"
     assert "ends before its end" in unknown(gzip.compress(b'{"instances": [1]}')[:-4])
+
+
+def test_of_repeated_fields_the_last_counts() -> None:
+    assert cells(rows_of(b'{"instances": [1], "instances": [{"a": 2, "a": 3}]}')) == {"a": [3]}
+
+
+def test_integers_beyond_64_bits_are_the_nearest_fractions() -> None:
+    assert cells(rows_of(b'{"instances": [123456789012345678901, 2]}')) == {
+        "instances[0]": [123456789012345678901.0, 2.0]
+    }
+
+
+def test_shapes_that_would_fill_memory() -> None:
+    for shape in ([2**62, 2**62], [10**9], [0, 2**62, 2**62], [1] * 100_000, [2**62] * 100_000):
+        item = {"name": "x", "shape": shape, "datatype": "FP32", "data": []}
+        assert decode(json.dumps({"inputs": [item]}).encode(), REQUEST).protocol in {"v2", "unknown"}
 
 
 @pytest.mark.parametrize("opening", [b"[", b'{"a":'])

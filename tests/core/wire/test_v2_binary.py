@@ -92,6 +92,13 @@ def test_elements_of_bytes_are_text_where_all_are() -> None:
     assert column.values.tolist() == [b"a", b"\xff"]
 
 
+def test_elements_of_bytes_that_are_base64() -> None:
+    data = packed(b"AP8=", b"?")
+    item = tensor("x", "BYTES", [2], len(data))
+    item["parameters"]["content_type"] = "base64"
+    assert rows_of(body([item], data)).columns[0].values.tolist() == [b"\x00\xff", b"?"]
+
+
 def test_tensors_in_json_and_in_bytes_stand_side_by_side() -> None:
     plain = {"name": "b", "shape": [2], "datatype": "BYTES", "data": ["{", "}"]}
     data = body([tensor("a", "INT16", [2], 4), plain, tensor("c", "UINT8", [2], 2)], b"\x20\x0a\x20\x00", b"\x09\x0d")
