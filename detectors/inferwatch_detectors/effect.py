@@ -21,6 +21,15 @@ class Effect(NamedTuple):
     high: float | None = None
 
 
+def two_digits(number: float) -> str:
+    """Return a number with two significant digits and without an exponent, as people read it.
+
+    >>> [two_digits(number) for number in (0.0123, 3.14, 100.0, 413.2, 1234567.0)]
+    ['0.012', '3.1', '100', '410', '1,200,000']
+    """
+    return f"{float(f'{number:.2g}'):,.15g}"
+
+
 def mean_shift(column: Matrix, profile: NumericProfile, effective: float) -> Effect:
     """Return (window mean - reference mean) / reference sd of a column (n,), missing values left out.
 

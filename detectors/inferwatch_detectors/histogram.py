@@ -15,7 +15,7 @@ from inferwatch.reference import Reference
 from inferwatch.rows import Batch, Feature, Matrix
 from inferwatch_detectors.cell_test import CellTest
 from inferwatch_detectors.dependence import Dependence
-from inferwatch_detectors.effect import Effect, mean_shift, total_variation
+from inferwatch_detectors.effect import Effect, mean_shift, total_variation, two_digits
 from inferwatch_detectors.null_distribution import CELL_DRAWS, NullDistribution, null_distributions
 from inferwatch_detectors.tolerance import TOTAL_VARIATION_PER_SD, Ball, Exact, Shifts, Tolerance
 
@@ -223,7 +223,7 @@ def _change(feature: Feature, profile: FeatureProfile, test: CellTest, counts: C
             return f"{feature.name} left the one value it had"
         if abs(effect.value) < 0.05:
             return f"{feature.name} changed its shape"
-        return f"{feature.name} {'rose' if effect.value > 0 else 'fell'} by {abs(effect.value):.2g} sd"
+        return f"{feature.name} {'rose' if effect.value > 0 else 'fell'} by {two_digits(abs(effect.value))} sd"
     cell = int(np.argmax(test.weights(int(counts.sum())) * moved**2))
     names = [*map(repr, feature.categories), "unlisted", "missing"]
     return _share(f"{feature.name} {names[cell]}", profile, counts, cell)
@@ -231,7 +231,8 @@ def _change(feature: Feature, profile: FeatureProfile, test: CellTest, counts: C
 
 def _share(what: str, profile: FeatureProfile, counts: Counts, cell: int) -> str:
     before, after = profile.counts[cell] / profile.counts.sum(), counts[cell] / counts.sum()
-    return f"{what} {'rose' if after > before else 'fell'} from {100 * before:.2g} % to {100 * after:.2g} %"
+    direction = "rose" if after > before else "fell"
+    return f"{what} {direction} from {two_digits(100 * before)} % to {two_digits(100 * after)} %"
 
 
 def _refuse_unkeepable(count: int, window_rows: int, features: int, promise: Promise) -> None:

@@ -13,6 +13,7 @@ from inferwatch.finding import Finding
 from inferwatch.reference import Reference
 from inferwatch.rows import Batch, Feature, Matrix, Schema
 from inferwatch_detectors.conformal import Conformal, split
+from inferwatch_detectors.effect import two_digits
 
 _FLOOR = 1e-6
 _NAMED = 2
@@ -74,14 +75,16 @@ class RowDistance:
         if feature.kind == "numeric":
             place = int(np.searchsorted(self._numeric, index))
             away = (value - float(self.mean[place])) / float(self.sd[place])
-            return f"{feature.name} is {abs(away):.2g} sd {'above' if away > 0 else 'below'} the reference's mean"
+            return (
+                f"{feature.name} is {two_digits(abs(away))} sd {'above' if away > 0 else 'below'} the reference's mean"
+            )
         if math.isnan(value):
             return f"{feature.name} is missing"
         code = int(value)
         if code == len(feature.categories):
             return f"{feature.name} has a category that the reference does not list"
         share = math.exp(-0.5 * float(self._surprisals[int(np.searchsorted(self._categorical, index))][code]))
-        return f"{feature.name} is {feature.categories[code]!r}, as {100 * share:.2g} % of the reference"
+        return f"{feature.name} is {feature.categories[code]!r}, as {two_digits(100 * share)} % of the reference"
 
     def _numeric_parts(self, deviations: Matrix) -> Matrix:
         absent = np.isnan(deviations)

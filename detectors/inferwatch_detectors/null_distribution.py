@@ -110,7 +110,8 @@ def _single_cell(test: CellTest, rows: int, points: Matrix) -> Matrix:
     either = np.logaddexp(upper[cells, above], lower[cells, below])
     if test.ordered:
         return np.asarray(either.max(axis=1))
-    return np.asarray(np.minimum(np.logaddexp.reduce(either, axis=1), 0.0))
+    with np.errstate(divide="ignore"):  # log 0 is minus infinity: no cell can take the statistic there
+        return np.log(np.minimum(np.exp(either).sum(axis=1), 1.0))
 
 
 def _beta_binomial_tails(a: Matrix, b: Matrix, rows: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

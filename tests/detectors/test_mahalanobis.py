@@ -132,6 +132,13 @@ def test_why_names_what_contributes_most() -> None:
     assert {"age", "hours"} <= set(said[3].split())
 
 
+def test_far_away_is_said_without_an_exponent() -> None:
+    detector = MahalanobisOutlier(reference(), false_alarm_rate=0.01)
+    [finding] = detector.observe(Batch.of(np.array([[4050.0, 1, 38, 1, 0, np.nan]])))
+
+    assert finding.why == "age is 410 sd above the reference's mean"
+
+
 def test_the_assumption_states_the_rate_achieved() -> None:
     detector = MahalanobisOutlier(reference(), false_alarm_rate=0.001)
     low, high = detector.conformal.achieved
