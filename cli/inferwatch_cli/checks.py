@@ -26,6 +26,7 @@ class Checked:
 
     settings: Settings
     models: Sequence[MonitoredModel]
+    bearer_token: str | None = None
 
 
 def checked(path: Path) -> Checked:
@@ -47,9 +48,14 @@ def checked(path: Path) -> Checked:
             continue
         models.append(MonitoredModel(model, reference))
         faults.extend(_unkeepable(model, reference, where))
+    token = None
+    try:
+        token = settings.auth.bearer_token()
+    except ValueError as fault:
+        faults.append(Fault("auth.bearer_token_file", str(fault)))
     if faults:
         raise ConfigError(faults)
-    return Checked(settings, models)
+    return Checked(settings, models, token)
 
 
 def _further_faults(path: Path, known: ConfigError) -> list[Fault]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -23,12 +22,11 @@ from inferwatch.redaction import Redaction
 from inferwatch_cli.checks import Checked
 from inferwatch_detectors.worker import MonitoredModel, Worker
 from inferwatch_explainers.service import ExplainedModel, ExplainerSpec, explain_router
+from inferwatch_logger.access import Application, addressed, guarded
 from inferwatch_logger.api import api_app
 from inferwatch_logger.ingest import Ingest
 from inferwatch_logger.monitor import ConfiguredModel, Monitor
 from inferwatch_logger.replies import ReferenceItem
-
-Application = Callable[[MutableMapping[str, Any], Any, Any], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,21 +74,11 @@ def open_up(configuration: Checked, data: Path | None = None) -> Iterator[Up]:
         ingest = Ingest(journal, dead_letter, max_body_bytes=settings.ingest.max_body_bytes, redaction=redaction)
         pipeline.start()
         try:
-            yield Up(_gateway(ingest, app), directory)
+            prefix = settings.auth.ingest_path_prefix
+            rest = guarded(app, configuration.bearer_token)
+            yield Up(addressed(ingest, ingest.handles, rest, prefix and prefix.strip("/")), directory)
         finally:
             pipeline.stop()
-
-
-def _gateway(ingest: Ingest, app: FastAPI) -> Application:
-    """Return the application that gives events to the ingest and everything else to the rest."""
-
-    async def gateway(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:  # noqa: ANN401 - ASGI
-        if ingest.handles(scope):
-            await ingest(scope, receive, send)
-        else:
-            await app(scope, receive, send)
-
-    return gateway
 
 
 def _serve_metrics(app: FastAPI, registry: CollectorRegistry) -> None:

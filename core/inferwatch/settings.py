@@ -67,6 +67,29 @@ class IngestSettings(_Section):
     """Bytes that may wait for the log; beyond, events are refused and counted. Default 256 MiB."""
 
 
+class AuthSettings(_Section):
+    """Who may ask, and where events are taken."""
+
+    bearer_token_file: Path | None = None
+    """A file with the token that everything that reads or explains asks for; open to everybody where unset."""
+    ingest_path_prefix: str | None = Field(None, pattern=r"^/?[A-Za-z0-9._~-]+/?$", max_length=256)
+    """A secret first segment of the path that events are sent to, as in `http://host/SECRET/`; none where unset."""
+
+    def bearer_token(self) -> str | None:
+        """Return the token, None where none is asked for. Raises `ValueError` for a file that holds none."""
+        if self.bearer_token_file is None:
+            return None
+        try:
+            token = self.bearer_token_file.read_text("ascii").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(
+                f"{self.bearer_token_file}: {getattr(error, 'strerror', None) or 'no ASCII text'}"
+            ) from error
+        if not token.isprintable() or not token or " " in token:
+            raise ValueError(f"{self.bearer_token_file}: the file is to hold one token, without spaces")
+        return token
+
+
 class ExplainSettings(_Section):
     """The `:explain` service."""
 
@@ -273,6 +296,7 @@ class Settings(BaseSettings):
     transport: TransportSettings = TransportSettings()
     payload_log: PayloadLogSettings = PayloadLogSettings()
     ingest: IngestSettings = IngestSettings()
+    auth: AuthSettings = AuthSettings()
     explain: ExplainSettings = ExplainSettings()
     exclude: tuple[ExcludeSettings, ...] = ()
     """Traffic that is stored and not judged, beside health checks and what explainers ask."""
@@ -321,8 +345,10 @@ def _unknown(keys: Sequence[str]) -> list[Fault]:
 def _rooted(settings: Settings, root: Path) -> Settings:
     """Return the settings with relative paths taken from the directory of the file."""
     log = settings.payload_log.model_copy(update={"path": root / settings.payload_log.path})
+    token = settings.auth.bearer_token_file
+    auth = settings.auth.model_copy(update={"bearer_token_file": root / token if token else None})
     models = tuple(model.model_copy(update={"reference": root / model.reference}) for model in settings.models)
-    return settings.model_copy(update={"payload_log": log, "models": models})
+    return settings.model_copy(update={"payload_log": log, "auth": auth, "models": models})
 
 
 def _repeated(names: Sequence[str]) -> str | None:

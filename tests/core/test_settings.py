@@ -96,7 +96,7 @@ models:
         "models[0].detectors[1].false_alarm_rate: 2: input should be less than 1",
         "models[0].detectors[2].kind: 'magic': input should be one of 'drift', 'outlier'",
         "models[0].detectors[3].kind: is required and absent",
-        "colour: unknown key; allowed here: transport, payload_log, ingest, explain, exclude, models",
+        "colour: unknown key; allowed here: transport, payload_log, ingest, auth, explain, exclude, models",
     ]
 
 
@@ -109,6 +109,7 @@ models:
         ("payload_log: {x: 1}", "payload_log.x"),
         ("ingest: {x: 1}", "ingest.x"),
         ("explain: {x: 1}", "explain.x"),
+        ("auth: {x: 1}", "auth.x"),
         ("exclude: [{component: a, x: 1}]", "exclude[0].x"),
         (MODEL % "x: 1", "models[0].x"),
         (MODEL % "false_alarms: {x: 1}", "models[0].false_alarms.x"),
@@ -140,6 +141,8 @@ def test_unknown_keys_are_refused_at_every_level(file: Path, text: str, path: st
             "exclude[0]: authorization, cookie, proxy-authorization, x-api-key are never",
         ),
         ("payload_log: {redact: [ssn]}", "payload_log.redact: 'ssn': a rule is `headers.NAME`, or a JSON path $ with"),
+        ("auth: {ingest_path_prefix: a/b}", "auth.ingest_path_prefix: 'a/b': string should match pattern"),
+        ("auth: {ingest_path_prefix: /}", "auth.ingest_path_prefix: '/': string should match pattern"),
         ("payload_log: {durability: tape}", "payload_log.durability: 'tape': input should be 'process' or 'disk'"),
         ("models: 5", "models: 5: input should be a list"),
         ("models: [5]", "models[0]: 5: input should be a mapping"),
@@ -258,7 +261,7 @@ def test_a_fault_from_the_environment_names_the_variable(file: Path, monkeypatch
         " (from the environment, INFERWATCH_INGEST__MAX_BODY_BYTES)",
         "ingest.colour: unknown key; allowed here: max_body_bytes, pair_timeout_s, max_inflight_bytes"
         " (from the environment, INFERWATCH_INGEST__COLOUR)",
-        "colour: unknown key; allowed here: transport, payload_log, ingest, explain, exclude, models",
+        "colour: unknown key; allowed here: transport, payload_log, ingest, auth, explain, exclude, models",
     ]
 
 
@@ -295,6 +298,22 @@ def test_detectors_are_named_after_their_method_and_numbered(file: Path) -> None
         " {kind: outlier, method: a}]",
     ).named_detectors()
     assert [name for name, _ in found] == ["a", "a-3", "a-2", "a-4"]
+
+
+def test_the_token_is_read_from_a_file_beside(file: Path) -> None:
+    (file.parent / "token").write_text("s3cret\n")
+    assert read(file, "auth: {bearer_token_file: token}").auth.bearer_token() == "s3cret"
+    assert read(file, "").auth.bearer_token() is None
+
+
+@pytest.mark.parametrize("content", ["", "\n", "two words", "two\nlines", "schlüssel"])
+def test_a_file_that_holds_no_token_is_named(file: Path, content: str) -> None:
+    auth = read(file, "auth: {bearer_token_file: token}").auth
+    with pytest.raises(ValueError, match=r"token: No such file"):
+        auth.bearer_token()
+    (file.parent / "token").write_text(content)
+    with pytest.raises(ValueError, match=r"token: (the file is to hold one token|no ASCII text)"):
+        auth.bearer_token()
 
 
 def test_rules_of_exclusion_are_by_header_or_by_component(file: Path) -> None:

@@ -1,0 +1,38 @@
+"""Everything in one process, asked without a network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from inferwatch.settings import AuthSettings, Settings
+from inferwatch_cli.checks import Checked
+from inferwatch_cli.up import open_up
+from tests.logger.test_access import TOKEN, ask
+
+
+def test_auth_guards_what_reads_and_hides_where_events_are_taken(tmp_path: Path) -> None:
+    settings = Settings(auth=AuthSettings(ingest_path_prefix="/s3gment/"))
+    with open_up(Checked(settings, (), TOKEN), tmp_path) as up:
+        statuses = {path: ask(up.application, path)[0] for path in ("/healthz", "/readyz", "/metrics", "/api/models")}
+        assert statuses == {"/healthz": 200, "/readyz": 200, "/metrics": 200, "/api/models": 401}
+        assert ask(up.application, "/api/models", authorization=f"Bearer {TOKEN}")[0] == 200
+        assert ask(up.application, "/v1/models/a:explain", "POST", authorization=f"Bearer {TOKEN}")[0] == 401
+        assert ask(up.application, "/events", "POST")[0] == 404
+        assert ask(up.application, "/s3gment/events", "POST")[0] == 400  # taken in, and no event
+
+
+@pytest.mark.parametrize("token", ["", "two words"])
+def test_check_names_a_token_file_that_holds_none(tmp_path: Path, token: str) -> None:
+    from inferwatch.errors import ConfigError
+    from inferwatch_cli.checks import checked
+
+    (tmp_path / "token").write_text(token)
+    config = tmp_path / "inferwatch.yaml"
+    config.write_text("auth: {bearer_token_file: token}")
+    with pytest.raises(ConfigError) as raised:
+        checked(config)
+    (fault,) = raised.value.faults
+    assert fault.path == "auth.bearer_token_file"
+    assert "one token" in fault.message
