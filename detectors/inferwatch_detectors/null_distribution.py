@@ -111,7 +111,7 @@ def _single_cell(test: CellTest, rows: int, points: Matrix) -> Matrix:
     if test.ordered:
         return np.asarray(either.max(axis=1))
     with np.errstate(divide="ignore"):  # log 0 is minus infinity: no cell can take the statistic there
-        return np.log(np.minimum(np.exp(either).sum(axis=1), 1.0))
+        return np.asarray(np.log(np.minimum(np.exp(either).sum(axis=1), 1.0)))
 
 
 def _beta_binomial_tails(a: Matrix, b: Matrix, rows: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
