@@ -6,10 +6,11 @@ import asyncio
 import random
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Hashable, Mapping, Sequence
+from concurrent.futures import CancelledError as FutureCancelled
 from concurrent.futures import TimeoutError as FutureTimeout
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self, TypeVar
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -18,29 +19,49 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inferwatch.errors import PredictorError, PredictorTimeout
-from inferwatch.events import EXPLAIN_ID_PREFIX, ORIGIN_HEADER, Role
-from inferwatch.rows import Matrix, Rows, Schema
-from inferwatch.wire.decode import decode
-from inferwatch_explainers.request_form import Protocol, RequestForm
+from inferwatch.events import EXPLAIN_ID_PREFIX, ORIGIN_HEADER
+from inferwatch.rows import Matrix, Schema
+from inferwatch_explainers.binary_tensors import LENGTH_HEADER, write_binary
+from inferwatch_explainers.predictor_reply import Reply, read_outputs, same_outputs
+from inferwatch_explainers.request_form import RequestForm
+
+_Answer = TypeVar("_Answer")
+
+Dialect = Literal["v1", "v2", "v2_binary"]
+"""What is spoken on the wire: a protocol, V2 with tensors as JSON or as raw bytes."""
 
 _ATTEMPTS = 3
 _BUSY = (429, 503)
 _NOT_SPOKEN = (404, 405, 501)
+_TOO_LARGE = 413
 _MOST_REPLY_BYTES = 268_435_456
+_AT_ONCE = 4
+"""Calls of one question that are under way at a time."""
+
+_BINARY_FROM_ROWS = 512
+"""Smaller questions are not worth the two calls that find out whether the server speaks binary."""
+
+_PROBE_ROWS = 8
+_PROBE_S = 2.0
+_FORMS_KEPT = 64
 
 
-class _Reply(NamedTuple):
-    status: int
+class _Call(NamedTuple):
+    dialect: Dialect
     body: bytes
-    retry_after: str | None = None
+    head_bytes: int | None = None
 
 
 class RemotePredictor:
     """A model behind a V1 or V2 server. `async with` opens its connections; `bind` gives the function to explain.
 
     With protocol `auto`, rows go in the protocol of the request that is explained, and where the server does not know
-    that route in the other one, from then on. A call takes at most `timeout_s` seconds and `max_rows` rows; more rows
-    are cut into several calls. 429, 503 and broken connections are tried again, three times in all.
+    that route in the other one, from then on. Before the first question of many rows, a few of them are asked in V2
+    with binary tensors too, and if the outputs are the same, that is how rows of such requests go from then on.
+
+    A call takes at most `timeout_s` seconds and `max_rows` rows; more rows are cut into several calls, some of them at
+    a time, and into smaller ones where the server answers 413. 429, 503 and broken connections are tried again, three
+    times in all.
 
     In a notebook, `with RemotePredictor(...) as predict` gives a function of rows that needs no event loop.
     """
@@ -51,7 +72,7 @@ class RemotePredictor:
         model_name: str,
         schema: Schema,
         *,
-        protocol: Literal["auto", "v1", "v2"] = "auto",
+        protocol: Literal["auto", "v1", "v2", "v2_binary"] = "auto",
         timeout_s: float = 60.0,
         max_rows: int = 10_000,
     ) -> None:
@@ -59,12 +80,15 @@ class RemotePredictor:
         self.model_name = model_name
         self.timeout_s = timeout_s
         self.max_rows = max_rows
-        self.speaks: Protocol | None = None if protocol == "auto" else protocol
+        self.speaks: Dialect | None = None if protocol == "auto" else protocol
         self.fixed = protocol != "auto"
+        self.binary: dict[Hashable, bool] = {}
         name = quote(model_name, safe="")
-        self._urls: Mapping[Protocol, str] = {
+        infer = f"{url.rstrip('/')}/v2/models/{name}/infer"
+        self._urls: Mapping[Dialect, str] = {
             "v1": f"{url.rstrip('/')}/v1/models/{name}:predict",
-            "v2": f"{url.rstrip('/')}/v2/models/{name}/infer",
+            "v2": infer,
+            "v2_binary": infer,
         }
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -105,18 +129,27 @@ class RemotePredictor:
         """
         return BoundPredictor(self, form, headers or {}, ends)
 
-    async def _post(self, protocol: Protocol, body: bytes, headers: Mapping[str, str]) -> _Reply:
+    def remember(self, form: Hashable, binary: bool) -> None:
+        """Keep whether rows of such requests can go as binary tensors; the oldest knowledge gives way."""
+        while len(self.binary) >= _FORMS_KEPT:
+            self.binary.pop(next(iter(self.binary)), None)
+        self.binary[form] = binary
+
+    async def post(self, call: _Call, headers: Mapping[str, str]) -> Reply:
+        """Return the predictor's reply to one call. Raises what aiohttp raises."""
         if self._session is None:
             raise PredictorError(f"the connections to the predictor of {self.model_name} are closed")
         marked = {
             **headers,
-            "Content-Type": "application/json",
+            "Content-Type": "application/json" if call.head_bytes is None else "application/octet-stream",
             "Ce-Id": f"{EXPLAIN_ID_PREFIX}{uuid4()}",
             ORIGIN_HEADER: "explain",
         }
+        if call.head_bytes is not None:
+            marked[LENGTH_HEADER] = str(call.head_bytes)
         async with self._session.post(
-            self._urls[protocol],
-            data=body,
+            self._urls[call.dialect],
+            data=call.body,
             headers=marked,
             allow_redirects=False,  # a redirect could carry the caller's credentials elsewhere
         ) as response:
@@ -125,28 +158,25 @@ class RemotePredictor:
                 reply += chunk
                 if len(reply) > _MOST_REPLY_BYTES:
                     raise PredictorError(f"the predictor of {self.model_name} answered more than 256 MiB")
-            return _Reply(response.status, bytes(reply), response.headers.get("Retry-After"))
+            return Reply(response.status, bytes(reply), response.headers.get("Retry-After"))
 
-    def send(self, protocol: Protocol, body: bytes, headers: Mapping[str, str], timeout_s: float) -> _Reply:
-        """Return the predictor's reply to one call; called in a worker's thread.
-
-        Raises `PredictorTimeout` after so many seconds, `PredictorError` where no reply can be had.
-        """
+    def run(self, work: Coroutine[Any, Any, _Answer], timeout_s: float) -> _Answer:
+        """Return what the work returns, done in the event loop on behalf of another thread."""
         if self._loop is None:
+            work.close()
             raise PredictorError(f"the connections to the predictor of {self.model_name} are not open")
-        call = asyncio.wait_for(self._post(protocol, body, headers), timeout_s)
-        future = asyncio.run_coroutine_threadsafe(call, self._loop)
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result(timeout_s + 1.0)  # the second bounds a loop that was stopped meanwhile
-        except (TimeoutError, FutureTimeout) as fault:
+        except (TimeoutError, FutureTimeout, FutureCancelled) as fault:
             future.cancel()
-            raise PredictorTimeout(
-                f"the predictor of {self.model_name} did not answer within {timeout_s:.3g} s"
-            ) from fault
+            if isinstance(fault, PredictorTimeout):
+                raise
+            raise PredictorTimeout(f"the predictor of {self.model_name} was given up") from fault
 
 
 class BoundPredictor:
-    """Asks a remote predictor about rows (r, d) in the form of one request, and counts the calls."""
+    """Asks a remote predictor about rows (r, d) in the form of one request, and counts calls and rows."""
 
     def __init__(
         self, remote: RemotePredictor, form: RequestForm, headers: Mapping[str, str], ends: float | None
@@ -156,53 +186,112 @@ class BoundPredictor:
         self._headers = headers
         self._ends = ends
         self.calls = 0
+        self.rows = 0
 
     def __call__(self, rows: Matrix) -> NDArray[Any]:
         """Return the outputs (r,) or (r, k). Raises `PredictorError` or `PredictorTimeout`."""
-        size = self._remote.max_rows
-        return np.concatenate([self._ask(rows[start : start + size]) for start in range(0, len(rows), size)])
-
-    def _ask(self, rows: Matrix) -> NDArray[Any]:
-        protocol = self._remote.speaks or self._form.protocol
-        reply = self._send(protocol, rows)
-        if reply.status in _NOT_SPOKEN and not self._remote.fixed:
-            other: Protocol = "v2" if protocol == "v1" else "v1"
-            in_other = self._send(other, rows)
-            if in_other.status == 200:
-                self._remote.speaks, reply = other, in_other
-        name = self._remote.model_name
-        if reply.status != 200:
-            said = " ".join(reply.body[:200].decode("utf-8", "replace").split())
-            raise PredictorError(f"the predictor of {name} answered {reply.status}: {said}")
-        decoded = decode(reply.body, Role.RESPONSE)
-        if decoded.rows is None:
-            reason = decoded.fault or f"a {decoded.protocol} reply"
-            raise PredictorError(f"the predictor of {name} answered no predictions: {reason}")
-        if decoded.rows.count != len(rows):
-            raise PredictorError(
-                f"the predictor of {name} was asked for {len(rows)} rows and answered {decoded.rows.count}"
-            )
-        return outputs(decoded.rows)
-
-    def _send(self, protocol: Protocol, rows: Matrix) -> _Reply:
         remote = self._remote
-        body = self._form.speaking(protocol, remote.schema).write(rows, remote.schema)
+        if not remote.fixed and len(rows) >= _BINARY_FROM_ROWS and self._form.kind not in remote.binary:
+            self._probe(rows[:_PROBE_ROWS])
+        upgraded = not remote.fixed and remote.binary.get(self._form.kind, False)
+        dialect: Dialect = "v2_binary" if upgraded else remote.speaks or self._form.protocol
+        return self._ask(dialect, rows)
+
+    def _ask(self, dialect: Dialect, rows: Matrix) -> NDArray[Any]:
+        """Return the outputs. Asks in the other protocol where the server does not know the route of this one."""
+        remote = self._remote
+        size = remote.max_rows
+        parts = [rows[start : start + size] for start in range(0, len(rows), size)]
+        replies = self._exchange(dialect, parts)
+        if replies[0].status in _NOT_SPOKEN and not remote.fixed and dialect != "v2_binary":
+            other: Dialect = "v2" if dialect == "v1" else "v1"
+            in_other = self._exchange(other, parts)
+            if in_other[0].status == 200:
+                remote.speaks, replies = other, in_other
+        if any(reply.status == _TOO_LARGE for reply in replies) and len(parts[0]) > 1:
+            remote.max_rows = len(parts[0]) // 2
+            return self._ask(dialect, rows)
+        name = remote.model_name
+        return np.concatenate(
+            [read_outputs(reply, len(part), name) for reply, part in zip(replies, parts, strict=True)]
+        )
+
+    def _probe(self, rows: Matrix) -> None:
+        """Find out whether the server answers binary tensors as it answers the request's own protocol."""
+        remote = self._remote
+        said = self._ask(remote.speaks or self._form.protocol, rows)
+        patience_s = min(_PROBE_S, self._time_left() / 2)
+        probe = BoundPredictor(remote, self._form, self._headers, time.monotonic() + patience_s)
+        try:
+            [reply] = probe._exchange("v2_binary", [rows])
+            if reply.status in _BUSY:
+                return
+            alike = same_outputs(read_outputs(reply, len(rows), remote.model_name), said)
+        except PredictorError:
+            alike = False
+        finally:
+            self.calls += probe.calls
+            self.rows += probe.rows
+        remote.remember(self._form.kind, alike)
+
+    def _exchange(self, dialect: Dialect, parts: Sequence[Matrix]) -> list[Reply]:
+        """Return the replies about each part, some asked at a time; one that is not 200 ends it early."""
+        calls = [self._written(dialect, part) for part in parts]
+        self.rows += sum(map(len, parts))
+        longest_s = self._time_left() if self._ends is not None else self._remote.timeout_s * _ATTEMPTS * len(calls)
+        return self._remote.run(self._all(calls), longest_s)
+
+    def _written(self, dialect: Dialect, rows: Matrix) -> _Call:
+        remote = self._remote
+        if dialect == "v2_binary":
+            return _Call(dialect, *write_binary(self._form.speaking("v2", remote.schema), rows, remote.schema))
+        return _Call(dialect, self._form.speaking(dialect, remote.schema).write(rows, remote.schema))
+
+    async def _all(self, calls: Sequence[_Call]) -> list[Reply]:
+        places = asyncio.Semaphore(_AT_ONCE)
+
+        async def place(call: _Call) -> Reply:
+            async with places:
+                return await self._persist(call)
+
+        first = await self._persist(calls[0])  # a server that refuses the first is not sent the others
+        if first.status != 200:
+            return [first] * len(calls)
+        tasks = [asyncio.ensure_future(place(call)) for call in calls[1:]]
+        try:
+            return [first, *await asyncio.gather(*tasks)]
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _persist(self, call: _Call) -> Reply:
+        """Return the reply to one call, tried again while the server is busy or breaks off."""
+        name = self._remote.model_name
         for attempt in range(_ATTEMPTS):
             last = attempt == _ATTEMPTS - 1
             self.calls += 1
             try:
-                reply = remote.send(protocol, body, self._headers, self._time_left())
+                reply = await self._once(call)
             except aiohttp.ClientConnectorError as fault:
-                raise PredictorError(f"the predictor of {remote.model_name} cannot be reached: {fault}") from fault
+                raise PredictorError(f"the predictor of {name} cannot be reached: {fault}") from fault
             except aiohttp.ClientError as fault:
                 if last:
                     reason = str(fault) or type(fault).__name__
-                    raise PredictorError(f"the predictor of {remote.model_name} broke off: {reason}") from fault
+                    raise PredictorError(f"the predictor of {name} broke off: {reason}") from fault
                 continue
             if reply.status not in _BUSY or last:
                 return reply
-            self._pause(attempt, reply.retry_after)
+            await self._pause(attempt, reply.retry_after)
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+    async def _once(self, call: _Call) -> Reply:
+        timeout_s = self._time_left()
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._remote.post(call, self._headers)
+        except TimeoutError as fault:
+            name = self._remote.model_name
+            raise PredictorTimeout(f"the predictor of {name} did not answer within {timeout_s:.3g} s") from fault
 
     def _time_left(self) -> float:
         if self._ends is None:
@@ -212,34 +301,10 @@ class BoundPredictor:
             raise PredictorTimeout(f"no time is left to ask the predictor of {self._remote.model_name}")
         return min(left, self._remote.timeout_s)
 
-    def _pause(self, attempt: int, retry_after: str | None) -> None:
+    async def _pause(self, attempt: int, retry_after: str | None) -> None:
         wait = random.uniform(0.5, 1.0) * 0.1 * 2**attempt  # noqa: S311 - jitter
         if retry_after is not None and retry_after.isdecimal():
             wait = float(min(int(retry_after), 60))
         if wait >= self._time_left():
             raise PredictorTimeout(f"the predictor of {self._remote.model_name} is busy for longer than there is time")
-        time.sleep(wait)
-
-
-def outputs(rows: Rows) -> NDArray[Any]:
-    """Return the outputs of a reply, (r,) or (r, k): a single column as it is, of several those that hold floats.
-
-    Where labels and probabilities come together the probabilities are explained, since they say more; several columns
-    of integers are numbers too.
-    """
-    columns = [column.values for column in rows.columns]
-    floats = [values for values in columns if values.dtype.kind == "f"]
-    chosen = floats or [values for values in columns if values.dtype.kind in "iu"] or columns
-    if len(columns) == 1 or len(chosen) == 1:
-        return _numbers_if_all(chosen[0])
-    return np.stack(chosen, axis=1)
-
-
-def _numbers_if_all(values: NDArray[Any]) -> NDArray[Any]:
-    """Return a column of mixed integers and floats as floats; anything else as it is."""
-    if values.dtype.kind != "O":
-        return values
-    cells = values.tolist()
-    if any(isinstance(cell, float) for cell in cells) and all(type(cell) in (int, float) for cell in cells):
-        return values.astype(np.float64)
-    return values
+        await asyncio.sleep(wait)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -76,6 +76,12 @@ class RequestForm:
         keys = rows.names if isinstance(first, dict) else None
         return cls("v1", order, cells, keys, not isinstance(first, (dict, list)), member)
 
+    @property
+    def kind(self) -> Hashable:
+        """What two requests have in common whose rows a server takes alike, whatever their values."""
+        tensors = tuple((tensor.name, tensor.datatype, tensor.row_shape) for tensor in self.tensors)
+        return self.protocol, self.order, self.cells, tensors
+
     def speaking(self, protocol: Protocol, schema: Schema) -> RequestForm:
         """Return the form in another protocol: V1 as lists, V2 as one tensor of numbers, or one tensor a feature."""
         if protocol == self.protocol:
@@ -95,7 +101,8 @@ class RequestForm:
         """Return a request body that asks about rows (r, d) as the schema encodes them."""
         features = schema.features
         columns = [
-            _cells(features[place], kind, values[:, place]) for place, kind in zip(self.order, self.cells, strict=True)
+            column_cells(features[place], kind, values[:, place])
+            for place, kind in zip(self.order, self.cells, strict=True)
         ]
         return orjson.dumps(self._v1(columns) if self.protocol == "v1" else self._v2(columns, len(values)))
 
@@ -135,7 +142,7 @@ def _kind(values: np.ndarray[Any, Any]) -> CellKind:
     return "number" if isinstance(cell, float) else "text"
 
 
-def _cells(feature: Feature, kind: CellKind, values: Matrix) -> list[Any]:
+def column_cells(feature: Feature, kind: CellKind, values: Matrix) -> list[Any]:
     """Return one column as JSON values; integers only where every value is one, so that no value is changed."""
     if feature.kind == "categorical":
         written = [_category(text, kind) for text in feature.categories]

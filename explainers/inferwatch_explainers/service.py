@@ -41,7 +41,7 @@ class ExplainerSpec:
 
     method: str
     predictor_url: str
-    protocol: Literal["auto", "v1", "v2"] = "auto"
+    protocol: Literal["auto", "v1", "v2", "v2_binary"] = "auto"
     deadline_s: float = 5.0
     samples: int | None = None
 
@@ -239,7 +239,7 @@ def _explain(
         deadline_s=max(ends - time.monotonic(), 1e-3),
     )
     attribution = explainer.explain(asked.values, target=asked.options.target)
-    return replace(attribution, predictor_calls=predict.calls)
+    return replace(attribution, predictor_calls=predict.calls, predictor_rows=predict.rows)
 
 
 def _json(content: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:

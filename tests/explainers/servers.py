@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -42,13 +43,15 @@ class Call:
     path: str
     headers: dict[str, str]
     body: dict[str, Any]
+    rows: int
 
 
 @dataclass
 class ModelServer:
     """A V1 and V2 server of one function of rows, which can be told to misbehave.
 
-    `spoken` limits the protocols; `refusals` are replies given before any good one; `spoil` replaces every reply.
+    `spoken` lists the protocols; `refusals` are replies given before any good one; `spoil` replaces every reply;
+    calls about more than `most_rows` get 413; `binary_outputs` are answered to binary requests in place of the truth.
     """
 
     schema: Schema
@@ -58,12 +61,13 @@ class ModelServer:
     refusals: list[Response] = field(default_factory=list)
     spoil: Response | None = None
     hold: threading.Event | None = None
+    most_rows: int | None = None
+    binary_outputs: Callable[[np.ndarray[Any, Any]], Any] | None = None
 
     @property
     def asked_rows(self) -> int:
         """How many rows it was asked about."""
-        asked = [decode(orjson.dumps(call.body), Role.REQUEST).rows for call in self.calls]
-        return sum(rows.count for rows in asked if rows is not None)
+        return sum(call.rows for call in self.calls)
 
     def application(self) -> FastAPI:
         """Return the server as an application."""
@@ -74,12 +78,22 @@ class ModelServer:
             if version not in self.spoken:
                 return Response(b'{"detail":"Not Found"}', 404)
             body = await request.body()
-            self.calls.append(Call(request.url.path, dict(request.headers), orjson.loads(body)))
+            head_bytes = request.headers.get("inference-header-content-length")
+            if head_bytes is not None and "v2_binary" not in self.spoken:
+                return Response(b'{"error":"no JSON"}', 400)
+            call = _call(request, body, head_bytes)
+            self.calls.append(call)
             if self.hold is not None:
                 await asyncio.to_thread(self.hold.wait, 30)
             if self.refusals:
                 return self.refusals.pop(0)
-            return self.spoil or self._reply(version, body)
+            if self.most_rows is not None and call.rows > self.most_rows:
+                return Response(b'{"error":"too many rows"}', 413)
+            if self.spoil is not None:
+                return self.spoil
+            if head_bytes is not None:
+                return self._binary_reply(call.body)
+            return self._reply(version, body)
 
         for path in ("/v1/models/{name}:predict", "/v2/models/{name}/infer"):
             app.post(path)(infer)
@@ -97,3 +111,50 @@ class ModelServer:
         reply = {"model_name": "m", "model_version": None, "id": "1", "parameters": None}
         reply["outputs"] = [{**tensor, "parameters": None, "data": outputs.ravel().tolist()}]  # type: ignore[assignment]  # any JSON
         return Response(orjson.dumps(reply), media_type="application/json")
+
+    def _binary_reply(self, body: dict[str, Any]) -> Response:
+        rows = decode(orjson.dumps(body), Role.REQUEST).rows
+        assert rows is not None
+        predict = self.binary_outputs or self.predict
+        outputs = np.asarray(predict(self.schema.encode(rows).values))
+        if outputs.dtype.kind == "f":
+            datatype, tail = "FP64", outputs.astype("<f8").tobytes()
+        else:
+            texts = [str(cell).encode() for cell in outputs.tolist()]
+            datatype, tail = "BYTES", b"".join(struct.pack("<I", len(text)) + text for text in texts)
+        parameters = {"binary_data_size": len(tail)}
+        tensor = {"name": "o", "shape": list(outputs.shape), "datatype": datatype, "parameters": parameters}
+        head = orjson.dumps({"model_name": "m", "outputs": [tensor]})
+        return Response(head + tail, headers={"inference-header-content-length": str(len(head))})
+
+
+def _call(request: Request, body: bytes, head_bytes: str | None) -> Call:
+    document = orjson.loads(body) if head_bytes is None else _as_json(body, int(head_bytes))
+    rows = decode(orjson.dumps(document), Role.REQUEST).rows
+    return Call(request.url.path, dict(request.headers), document, rows.count if rows is not None else 0)
+
+
+def _as_json(body: bytes, head_bytes: int) -> dict[str, Any]:
+    """Return what the same request says in JSON; written apart from the code under test."""
+    document: dict[str, Any] = orjson.loads(body[:head_bytes])
+    assert document["parameters"].pop("binary_data_output") is True
+    start = head_bytes
+    for tensor in document["inputs"]:
+        tail = body[start : start + tensor["parameters"]["binary_data_size"]]
+        start += len(tail)
+        tensor["data"] = _values(tensor["datatype"], tail)
+        del tensor["parameters"]["binary_data_size"]
+    assert start == len(body)
+    return document
+
+
+def _values(datatype: str, tail: bytes) -> list[Any]:
+    if datatype != "BYTES":
+        code = {"FP64": "d", "FP32": "f", "INT64": "q", "BOOL": "?"}[datatype]
+        return list(struct.unpack(f"<{len(tail) // struct.calcsize(code)}{code}", tail))
+    texts = []
+    while tail:
+        length = int.from_bytes(tail[:4], "little")
+        texts.append(tail[4 : 4 + length].decode())
+        tail = tail[4 + length :]
+    return texts

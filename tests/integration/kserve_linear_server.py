@@ -13,7 +13,10 @@ from sklearn.tree import DecisionTreeClassifier
 
 
 class Served(kserve.Model):  # type: ignore[misc]  # kserve is in another environment
-    """Answers what a scikit-learn model predicts, in V1 and in V2 with one tensor of all features."""
+    """Answers what a scikit-learn model predicts, in V1 and in V2 with one tensor of all features.
+
+    Replies in V2 are binary where the request asks for that, which KServe sees to.
+    """
 
     def __init__(self, name: str, model: Any) -> None:
         super().__init__(name)
@@ -26,7 +29,8 @@ class Served(kserve.Model):  # type: ignore[misc]  # kserve is in another enviro
             datatype = "INT64" if outputs.dtype.kind == "i" else "FP64"
             output = kserve.InferOutput("output-0", list(outputs.shape), datatype)
             output.set_data_from_numpy(outputs, binary_data=False)
-            return kserve.InferResponse(payload.id or str(uuid4()), self.name, [output])
+            binary = payload.use_binary_outputs
+            return kserve.InferResponse(payload.id or str(uuid4()), self.name, [output], use_binary_outputs=binary)
         return {"predictions": self._model.predict(np.array(payload["instances"])).tolist()}
 
 

@@ -1,4 +1,4 @@
-"""Explanations of models that KServe's own server serves, over V1 and V2."""
+"""Explanations of models that KServe's own server serves, over V1, V2 and V2 with binary tensors."""
 
 from __future__ import annotations
 
@@ -110,7 +110,19 @@ def test_a_model_that_the_server_lacks_is_502(service: str) -> None:
         assert "404" in json.loads(reply.read())["error"]
 
 
-@pytest.mark.parametrize("protocol", ["v1", "v2"])
+@pytest.mark.parametrize("name", ["price", "sign"])
+def test_binary_tensors_are_found_and_answer_alike(kserve: str, name: str) -> None:
+    rows = np.random.default_rng(1).normal(size=(3000, 4))
+    with (
+        RemotePredictor(kserve, name, SCHEMA, protocol="v1") as plain,
+        RemotePredictor(kserve, name, SCHEMA) as predict,
+    ):
+        np.testing.assert_allclose(predict(rows), plain(rows), rtol=1e-12)
+    assert list(predict._remote.binary.values()) == [True]
+    assert predict.calls == 3
+
+
+@pytest.mark.parametrize("protocol", ["v1", "v2", "v2_binary"])
 def test_in_a_notebook_the_served_model_is_a_function(kserve: str, protocol: Any) -> None:
     with RemotePredictor(kserve, "price", SCHEMA, protocol=protocol, max_rows=1000) as predict:
         attribution = ExactShapley(predict, SAMPLE.rows, schema=SCHEMA).explain(np.array(ROWS))

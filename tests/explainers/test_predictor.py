@@ -1,0 +1,176 @@
+"""The predictor over sockets: what it speaks, how it cuts, and that nothing changes on the way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+
+from inferwatch.errors import PredictorError
+from inferwatch.events import Role
+from inferwatch.rows import Feature, Matrix, Schema
+from inferwatch.wire.decode import decode
+from inferwatch_explainers.predictor import RemotePredictor
+from inferwatch_explainers.request_form import RequestForm
+from tests.explainers.servers import ModelServer, serving
+
+SCHEMA = Schema(
+    (Feature("age", "numeric"), Feature("work", "categorical", ("Private", "Sträte")), Feature("n", "numeric"))
+)
+GENERATOR = np.random.default_rng(0)
+ROWS = np.stack([GENERATOR.normal(size=1500), GENERATOR.integers(0, 2, 1500), GENERATOR.integers(0, 9, 1500)], axis=1)
+EVERYTHING = ("v1", "v2", "v2_binary")
+
+
+def score(rows: Matrix) -> Matrix:
+    return np.asarray(rows[:, 0] / 3 + rows[:, 1] * rows[:, 2])
+
+
+def paths(server: ModelServer) -> list[str]:
+    def named(headers: dict[str, str]) -> str:
+        return "binary" if "inference-header-content-length" in headers else "json"
+
+    return [f"{call.path[1:3]} {named(call.headers)} {call.rows}" for call in server.calls]
+
+
+@pytest.mark.parametrize("protocol", EVERYTHING)
+def test_every_protocol_gives_the_model_the_same_rows(protocol: Any) -> None:
+    server = ModelServer(SCHEMA, score, EVERYTHING)
+    with (
+        serving(server.application()) as url,
+        RemotePredictor(url, "m", SCHEMA, protocol=protocol, max_rows=400) as predict,
+    ):
+        np.testing.assert_array_equal(predict(ROWS), score(ROWS))
+    assert predict.calls == len(server.calls) == 4
+    assert predict.rows == server.asked_rows == 1500
+    binary = {"inference-header-content-length" in call.headers for call in server.calls}
+    assert binary == {protocol == "v2_binary"}
+
+
+def test_many_rows_go_as_binary_tensors_where_a_probe_agrees() -> None:
+    server = ModelServer(SCHEMA, score, EVERYTHING)
+    with serving(server.application()) as url, RemotePredictor(url, "m", SCHEMA) as predict:
+        np.testing.assert_array_equal(predict(ROWS), score(ROWS))
+        np.testing.assert_array_equal(predict(ROWS), score(ROWS))
+        predict(ROWS[:4])
+    assert paths(server) == ["v1 json 8", "v2 binary 8", "v2 binary 1500", "v2 binary 1500", "v2 binary 4"]
+    assert (predict.calls, predict.rows) == (5, server.asked_rows)
+
+
+def test_few_rows_are_not_worth_a_probe() -> None:
+    server = ModelServer(SCHEMA, score, EVERYTHING)
+    with serving(server.application()) as url, RemotePredictor(url, "m", SCHEMA) as predict:
+        predict(ROWS[:100])
+    assert paths(server) == ["v1 json 100"]
+
+
+@pytest.mark.parametrize("binary_outputs", [None, lambda rows: score(rows) + 1e-3, lambda rows: rows], ids=str)
+def test_a_server_without_binary_or_with_other_answers_is_asked_in_the_requests_own(binary_outputs: Any) -> None:
+    spoken = EVERYTHING if binary_outputs else ("v1", "v2")
+    server = ModelServer(SCHEMA, score, spoken, binary_outputs=binary_outputs)
+    with serving(server.application()) as url, RemotePredictor(url, "m", SCHEMA) as predict:
+        for _ in range(2):
+            np.testing.assert_array_equal(predict(ROWS), score(ROWS))
+    assert [path for path in paths(server) if "binary" not in path] == ["v1 json 8", "v1 json 1500", "v1 json 1500"]
+
+
+def test_a_busy_probe_decides_nothing() -> None:
+    from fastapi import Response
+
+    server = ModelServer(SCHEMA, score, EVERYTHING)
+    busy = Response(b"", 503, {"Retry-After": "0"})
+    original = server._binary_reply
+    left = [busy] * 3
+
+    def first_busy(body: dict[str, Any]) -> Response:
+        return left.pop() if left else original(body)
+
+    server._binary_reply = first_busy  # type: ignore[method-assign]  # busy for the first binary call and its retries
+    with serving(server.application()) as url, RemotePredictor(url, "m", SCHEMA) as predict:
+        predict(ROWS)
+        assert paths(server)[-1] == "v1 json 1500"
+        predict(ROWS)
+    assert paths(server)[-1] == "v2 binary 1500"
+
+
+def test_a_label_server_is_read_in_binary_too() -> None:
+    server = ModelServer(SCHEMA, lambda rows: np.where(score(rows) > 1, "großes", "small"), EVERYTHING)
+    with serving(server.application()) as url, RemotePredictor(url, "m", SCHEMA, protocol="v2_binary") as predict:
+        assert predict(ROWS).tolist() == np.where(score(ROWS) > 1, "großes", "small").tolist()
+
+
+@pytest.mark.parametrize("protocol", ["v1", "v2_binary"])
+def test_calls_shrink_to_what_the_server_takes(protocol: Any) -> None:
+    server = ModelServer(SCHEMA, score, EVERYTHING, most_rows=400)
+    with serving(server.application()) as url, RemotePredictor(url, "m", SCHEMA, protocol=protocol) as predict:
+        np.testing.assert_array_equal(predict(ROWS), score(ROWS))
+        asked = len(server.calls)
+        np.testing.assert_array_equal(predict(ROWS), score(ROWS))
+    assert [call.rows for call in server.calls[:2]] == [1500, 750]
+    assert max(call.rows for call in server.calls[asked:]) <= 400
+
+
+def test_a_server_that_takes_no_row_at_all_is_a_fault() -> None:
+    server = ModelServer(SCHEMA, score, most_rows=0)
+    with (
+        serving(server.application()) as url,
+        RemotePredictor(url, "m", SCHEMA) as predict,
+        pytest.raises(PredictorError, match="413"),
+    ):
+        predict(ROWS[:5])
+
+
+def test_the_requests_own_tensors_are_kept_in_binary() -> None:
+    server = ModelServer(SCHEMA, score, EVERYTHING)
+    inputs = [
+        {"name": "n", "shape": [1, 1], "datatype": "INT64", "data": [3], "parameters": {"content_type": "np"}},
+        {"name": "work", "shape": [1], "datatype": "BYTES", "data": ["Private"]},
+        {"name": "age", "shape": [1], "datatype": "FP32", "data": [0.5]},
+    ]
+    document = {"inputs": inputs, "parameters": {"threshold": 0.5}}
+    rows = decode(orjson.dumps(document), Role.REQUEST).rows
+    assert rows is not None
+    form = RequestForm.of(document, rows, SCHEMA)
+    whole = np.array([[0.25, 1.0, 4.0]] * 600)
+    fraction = np.array([[0.25, 1.0, 4.5]] * 600)
+    with serving(server.application()) as url, RemotePredictor(url, "m", SCHEMA, protocol="v2_binary") as notebook:
+        predict = notebook._remote.bind(form)
+        np.testing.assert_array_equal(predict(whole), score(whole))
+        np.testing.assert_array_equal(predict(fraction), score(fraction))
+    first, second = (call.body["inputs"] for call in server.calls)
+    assert [tensor["datatype"] for tensor in first] == ["INT64", "BYTES", "FP32"]
+    assert [tensor["shape"] for tensor in first] == [[600, 1], [600], [600]]
+    assert first[0]["parameters"] == {"content_type": "np"}
+    assert [tensor["datatype"] for tensor in second] == ["FP64", "BYTES", "FP32"]  # 4.5 is no INT64
+
+
+def head(shape: list[int], datatype: str, size: int) -> bytes:
+    parameters = {"binary_data_size": size}
+    output = {"name": "o", "shape": shape, "datatype": datatype, "parameters": parameters}
+    return orjson.dumps({"outputs": [output]})
+
+
+@pytest.mark.parametrize(
+    ("head", "tail"),
+    [
+        (b"not json", b""),
+        (head([2], "FP64", 8), b"12345678"),
+        (head([2], "FP64", 16), b"1234"),
+        (head([2], "?", 0), b""),
+        (head([1], "BYTES", 2), b"ab"),
+    ],
+    ids=["head", "short", "cut", "datatype", "text"],
+)
+def test_a_broken_binary_reply_is_the_predictors_fault(head: bytes, tail: bytes) -> None:
+    from fastapi import Response
+
+    server = ModelServer(SCHEMA, score, EVERYTHING)
+    server.spoil = Response(head + tail, headers={"inference-header-content-length": str(len(head))})
+    with (
+        serving(server.application()) as url,
+        RemotePredictor(url, "m", SCHEMA, protocol="v2_binary") as predict,
+        pytest.raises(PredictorError, match="answered no predictions"),
+    ):
+        predict(ROWS[:2])
