@@ -11,6 +11,7 @@
     ├── InvalidOption (ValueError)          an option of one request that is not allowed
     ├── UnkeepablePromise (ValueError)      a false-alarm promise that the reference is too small to carry
     ├── PayloadLogError (OSError)           the payload log cannot be opened, read or written
+    ├── QueueFileError (OSError)            a queue file cannot be made, or is another process's
     ├── DeliveryError (ConnectionError)     a sink did not take an event; `retryable` says whether to try again
     ├── PredictorError (RuntimeError)       a predictor that is down, or answers what cannot be used
     │   └── PredictorTimeout (TimeoutError) a predictor that did not answer in time
@@ -81,6 +82,10 @@ class UnkeepablePromise(InferwatchError, ValueError):
 
 class PayloadLogError(InferwatchError, OSError):
     """The payload log cannot be opened, read or written."""
+
+
+class QueueFileError(InferwatchError, OSError):
+    """A queue file cannot be made, opened or read, or another process has it."""
 
 
 class DeliveryError(InferwatchError, ConnectionError):

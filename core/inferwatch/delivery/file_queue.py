@@ -1,0 +1,355 @@
+"""A queue in a memory-mapped file: what was put there survives the process, and costs it no memory of its own.
+
+One ring of records serves several sinks, each at its own pace. A record holds its length, a CRC-32 of its position and
+content, when it came, and one byte for each sink that says what became of it. Records leave the ring when every sink is
+done with them, or as the oldest when it is full; what is then counted in the header is what those bytes said. So the
+accounts hold after a kill -9 at any instruction, and what was being sent then counts as waiting again.
+
+A file belongs to one process, by a lock, and to one thread of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from heapq import heappop, heappush
+from pathlib import Path
+from typing import Final
+from zlib import crc32
+
+from inferwatch.delivery.account import Account
+from inferwatch.delivery.queue import Queued
+from inferwatch.delivery.queue_file import (
+    ADRIFT,
+    COUNTS,
+    DELIVERED,
+    MAX_SINKS,
+    MIN_BYTES,
+    RING,
+    Damage,
+    QueueFile,
+    open_file,
+    set_aside,
+)
+from inferwatch.delivery.queue_records import (
+    CONTENT,
+    DONE,
+    HEAD,
+    LENGTH,
+    QUEUE_FULL,
+    REASON,
+    SEALED,
+    SENT,
+    TO_THE_START,
+    WAITING,
+    account_of,
+    padded,
+    records,
+)
+from inferwatch.delivery.record import attributes_of, event_of
+from inferwatch.errors import QueueFileError
+from inferwatch.events import CloudEvent
+
+_RESTART_BYTES: Final = 1 << 20
+"""An empty ring is used from its start again, so that light traffic touches few pages."""
+
+
+class FileQueue:
+    """The queue file at `path`, of `size_bytes`, made where there is none; `positions` has a `Queue` for each sink.
+
+    What a process before this one left is sent first. A file that cannot be read is kept under another name, with a
+    warning; one that holds events keeps its size until it is empty at an opening. Sinks are known by their names; what
+    waits for one that is not among `sinks` is kept as long as there is room. Raises `QueueFileError` where there can be
+    no such file, and `BlockingIOError` where another process has it.
+    """
+
+    def __init__(self, path: Path, size_bytes: int, sinks: Sequence[str] = ("sink",)) -> None:
+        if size_bytes < MIN_BYTES:
+            raise QueueFileError(f"a queue file of {size_bytes} bytes is too small; allowed is {MIN_BYTES} and more")
+        self.path = path
+        self._waiting = [0] * MAX_SINKS
+        self._sent = [0] * MAX_SINKS
+        self._settled = [0] * (MAX_SINKS * COUNTS)
+        self._late = 0
+        self._file, self._open = self._opened(size_bytes), True
+        try:
+            self._sinks = [self._file.index_of(name) for name in sinks]
+        except QueueFileError:
+            self.close()
+            raise
+        self._addressed = bytes(WAITING if index in self._sinks else 0 for index in range(MAX_SINKS))
+        self.positions = [Position(self, index, self._file.head) for index in self._sinks]
+
+    def put(self, event: CloudEvent, now_s: float) -> None:
+        """Append an event for every sink. The oldest are dropped where it does not fit; it is when it is too large."""
+        attributes, data = attributes_of(event), event.data
+        length = CONTENT + len(attributes) + len(data)
+        size = padded(length)
+        file = self._file
+        if not self._open:
+            self._late += 1
+            return
+        if size > file.capacity:
+            self._drop_unseen()
+            return
+        at = self._room(size)
+        check = crc32(data, crc32(attributes, crc32(SEALED.pack(file.tail, now_s, len(attributes)))))
+        start = at + CONTENT
+        body = start + len(attributes)
+        file.bytes[at:start] = HEAD.pack(length, check, now_s, len(attributes)) + self._addressed
+        file.bytes[start:body] = attributes
+        file.bytes[body : at + length] = data
+        file.advance(file.tail + size)
+        for index in self._sinks:
+            self._waiting[index] += 1
+
+    def close(self) -> None:
+        """Leave the file to the next process. What is put later is dropped and counted as `shutdown`."""
+        if self._open:
+            self._open = False
+            self._file.close()
+
+    def account(self, index: int) -> Account:
+        """Return where every event of a sink is."""
+        return account_of(self._file.counts, self._settled, index, self._waiting[index], self._sent[index], self._late)
+
+    def waiting(self, index: int) -> int:
+        """Return how many events wait for a sink."""
+        return self._waiting[index]
+
+    def end_of(self, position: int) -> int:
+        """Return the position behind the record at `position`."""
+        return position + padded(self._length(position))
+
+    def next(self, position: int, index: int) -> int | None:
+        """Return where the first record lies, from `position` on, that waits for a sink."""
+        file = self._file
+        position = max(position, file.head)
+        while position < file.tail:
+            place = position % file.capacity
+            (length,) = LENGTH.unpack_from(file.bytes, RING + place)
+            if length == TO_THE_START:
+                position += file.capacity - place
+            elif file.bytes[RING + place + HEAD.size + index] == WAITING:
+                return position
+            else:
+                position += padded(length)
+        return None
+
+    def is_gone(self, position: int) -> bool:
+        """Say whether the record has left the ring."""
+        return position < self._file.head
+
+    def take(self, position: int, index: int) -> Queued | None:
+        """Return a record that waits, as sent from now on; None, and drop it, where it is not what was written."""
+        item = self._read(position)
+        self._waiting[index] -= 1
+        if item is None:
+            self._settled[index * COUNTS + REASON["damaged"]] += 1
+            self._mark(position, index, DONE + REASON["damaged"])
+            return None
+        self._sent[index] += 1
+        self._mark(position, index, SENT)
+        return item
+
+    def settle(self, items: Sequence[Queued], index: int, count: int) -> None:
+        """Count sent records as delivered or dropped."""
+        for item in items:
+            if self.is_gone(item.place):
+                self._land(index, count)
+            else:
+                self._sent[index] -= 1
+                self._settled[index * COUNTS + count] += 1
+                self._mark(item.place, index, DONE + count)
+        self._trim()
+
+    def restore(self, items: Sequence[Queued], index: int) -> list[int]:
+        """Let sent records wait again; return their positions. Those that left the ring are dropped."""
+        kept = []
+        for item in items:
+            if self.is_gone(item.place):
+                self._land(index, QUEUE_FULL)
+            else:
+                self._sent[index] -= 1
+                self._waiting[index] += 1
+                self._mark(item.place, index, WAITING)
+                kept.append(item.place)
+        return kept
+
+    def _opened(self, size_bytes: int) -> QueueFile:
+        try:
+            while True:
+                file = open_file(self.path, size_bytes)
+                try:
+                    self._recover(file)
+                    return file
+                except Damage as damage:
+                    set_aside(self.path, damage)
+                    file.close()
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            raise QueueFileError(f"cannot make the queue file {self.path}: {error}") from error
+
+    def _recover(self, file: QueueFile) -> None:
+        """Count what the ring holds. What was being sent waits again, unless it left the ring: that is lost."""
+        waiting, settled = [0] * MAX_SINKS, [0] * (MAX_SINKS * COUNTS)
+        for position, states in records(file):
+            for index, state in enumerate(states):
+                if state >= DONE:
+                    settled[index * COUNTS + state - DONE] += 1
+                elif state:
+                    waiting[index] += 1
+                    file.bytes[RING + position % file.capacity + HEAD.size + index] = WAITING
+        self._waiting, self._settled = waiting, settled
+        for index in range(MAX_SINKS):
+            file.counts[index * COUNTS + QUEUE_FULL] += file.counts[index * COUNTS + ADRIFT]
+            file.counts[index * COUNTS + ADRIFT] = 0
+        file.commit()
+
+    def _room(self, size: int) -> int:
+        """Make room behind the tail; return the offset in the file."""
+        file = self._file
+        place = file.tail % file.capacity
+        if file.head == file.tail and place > _RESTART_BYTES:
+            file.head = file.tail + file.capacity - place
+            file.commit()
+            file.advance(file.head)
+            return RING
+        if place + size > file.capacity:
+            self._evict(file.capacity - place)
+            LENGTH.pack_into(file.bytes, RING + place, TO_THE_START)
+            file.advance(file.tail + file.capacity - place)
+            place = 0
+        self._evict(size)
+        return RING + place
+
+    def _evict(self, size: int) -> None:
+        """Drop the oldest records until so many bytes are free."""
+        file = self._file
+        if file.tail + size <= file.head + file.capacity:
+            return
+        while file.tail + size > file.head + file.capacity:
+            self._let_go()
+        file.commit()
+
+    def _trim(self) -> None:
+        """Let go of the records at the head that every sink is done with."""
+        file = self._file
+        head = file.head
+        while file.head < file.tail:
+            at = RING + file.head % file.capacity
+            states = file.bytes[at + HEAD.size : at + CONTENT]
+            if (WAITING in states or SENT in states) and LENGTH.unpack_from(file.bytes, at)[0] != TO_THE_START:
+                break
+            self._let_go()
+        if file.head != head:
+            file.commit()
+
+    def _let_go(self) -> None:
+        """Count the oldest record by its states and move the head behind it; takes effect with a commit."""
+        file = self._file
+        place = file.head % file.capacity
+        (length,) = LENGTH.unpack_from(file.bytes, RING + place)
+        if length == TO_THE_START:
+            file.head += file.capacity - place
+            return
+        at = RING + place + HEAD.size
+        for index, state in enumerate(file.bytes[at : at + MAX_SINKS]):
+            if state == WAITING:
+                self._waiting[index] -= 1
+                file.counts[index * COUNTS + QUEUE_FULL] += 1
+            elif state == SENT:
+                self._sent[index] -= 1
+                file.counts[index * COUNTS + ADRIFT] += 1
+            elif state:
+                self._settled[index * COUNTS + state - DONE] -= 1
+                file.counts[index * COUNTS + state - DONE] += 1
+        file.head += padded(length)
+
+    def _land(self, index: int, count: int) -> None:
+        """Count what became of a record that had left the ring while it was being sent."""
+        self._file.counts[index * COUNTS + ADRIFT] -= 1
+        self._file.counts[index * COUNTS + count] += 1
+        self._file.commit()
+
+    def _drop_unseen(self) -> None:
+        for index in self._sinks:
+            self._file.counts[index * COUNTS + QUEUE_FULL] += 1
+        self._file.commit()
+
+    def _mark(self, position: int, index: int, state: int) -> None:
+        self._file.bytes[RING + position % self._file.capacity + HEAD.size + index] = state
+
+    def _length(self, position: int) -> int:
+        (length,) = LENGTH.unpack_from(self._file.bytes, RING + position % self._file.capacity)
+        return int(length)
+
+    def _read(self, position: int) -> Queued | None:
+        file = self._file
+        at = RING + position % file.capacity
+        length, check, since_s, split = HEAD.unpack_from(file.bytes, at)
+        attributes = file.bytes[at + CONTENT : at + CONTENT + split]
+        data = file.bytes[at + CONTENT + split : at + length]
+        if check != crc32(data, crc32(attributes, crc32(SEALED.pack(position, since_s, split)))):
+            return None
+        return Queued(event_of(attributes, data), padded(length), since_s, position)
+
+
+class Position:
+    """One sink's place in a queue file: a `Queue` whose `put` is every sink's."""
+
+    def __init__(self, file: FileQueue, index: int, start: int) -> None:
+        self._file = file
+        self._index = index
+        self._cursor = start
+        self._returned: list[int] = []
+
+    def __len__(self) -> int:
+        return self._file.waiting(self._index)
+
+    def put(self, event: CloudEvent, now_s: float, /) -> None:
+        """Append an event for every sink of the file."""
+        self._file.put(event, now_s)
+
+    def take(self, limit: int, limit_bytes: int, /) -> list[Queued]:
+        """Return the oldest events that wait, up to `limit` and `limit_bytes`, but one at least if there is any."""
+        items: list[Queued] = []
+        room = limit_bytes
+        while len(items) < limit and (position := self._oldest()) is not None:
+            room -= self._file.end_of(position) - position
+            if items and room < 0:
+                break
+            self._pass(position)
+            item = self._file.take(position, self._index)
+            if item is not None:
+                items.append(item)
+        return items
+
+    def restore(self, items: Sequence[Queued], /) -> None:
+        """Put taken events back in front; those that later events left no room for are dropped."""
+        for position in self._file.restore(items, self._index):
+            heappush(self._returned, position)
+
+    def settle(self, items: Sequence[Queued], reason: str | None = None, /) -> None:
+        """Forget taken events: they were delivered, or dropped for a reason."""
+        self._file.settle(items, self._index, DELIVERED if reason is None else REASON[reason])
+
+    def account(self) -> Account:
+        """Return where every event of this sink is."""
+        return self._file.account(self._index)
+
+    def close(self) -> None:
+        """Leave what waits to the next process; the file itself is closed by `FileQueue.close`."""
+
+    def _oldest(self) -> int | None:
+        if not self._file.waiting(self._index):
+            return None
+        while self._returned and self._file.is_gone(self._returned[0]):
+            heappop(self._returned)
+        return self._returned[0] if self._returned else self._file.next(self._cursor, self._index)
+
+    def _pass(self, position: int) -> None:
+        if self._returned:
+            heappop(self._returned)
+        else:
+            self._cursor = self._file.end_of(position)

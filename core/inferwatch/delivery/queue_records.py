@@ -1,0 +1,122 @@
+"""The records of a queue file: how they lie in the ring, and what their states say of every sink's events."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from inferwatch.delivery.account import REASONS, Account
+from inferwatch.delivery.queue_file import (
+    ADRIFT,
+    COUNTS,
+    DELIVERED,
+    FIRST_REASON,
+    MAX_SINKS,
+    RING,
+    Damage,
+    QueueFile,
+    view_file,
+)
+from inferwatch.errors import QueueFileError
+
+WAITING: Final = 1
+SENT: Final = 2
+DONE: Final = 3
+"""A state from here on is `DONE` plus the number of the count it belongs to."""
+REASON: Final = {reason: FIRST_REASON + number for number, reason in enumerate(REASONS)}
+QUEUE_FULL: Final = REASON["queue_full"]
+_LOOKS: Final = 100
+"""So often a file is read that changes meanwhile, before it counts as damaged."""
+
+HEAD: Final = struct.Struct("=IIdI4x")
+"""Length without padding, CRC-32, when it came, length of the attributes. Behind it: 8 states, attributes, body."""
+CONTENT: Final = HEAD.size + MAX_SINKS
+LENGTH: Final = struct.Struct("=I")
+SEALED: Final = struct.Struct("=QdI")
+TO_THE_START: Final = 0xFFFFFFFF
+"""Instead of a length: what follows lies at the start of the ring."""
+
+
+def accounts(path: Path) -> dict[str, Account]:
+    """Return the account of every sink of a queue file, by its name, whether or not a process uses it.
+
+    Raises `QueueFileError` for a file that cannot be read.
+    """
+    try:
+        file, owned = view_file(path)
+    except (OSError, Damage) as fault:
+        raise QueueFileError(f"cannot read the queue file {path}: {fault}") from fault
+    try:
+        return _looked_at(file, owned)
+    except Damage as damage:
+        raise QueueFileError(f"cannot read the queue file {path}: {damage}") from damage
+    finally:
+        file.close()
+
+
+def _looked_at(file: QueueFile, owned: bool) -> dict[str, Account]:
+    for _ in range(_LOOKS):
+        with suppress(Damage):  # or its owner changed it under our eyes
+            return _seen(file, owned)
+    return _seen(file, owned)
+
+
+def _seen(file: QueueFile, owned: bool) -> dict[str, Account]:
+    file.refresh()
+    found = list(records(file))
+    file.refresh()  # what has left the ring meanwhile is counted there
+    waiting, sent, settled = [0] * MAX_SINKS, [0] * MAX_SINKS, [0] * (MAX_SINKS * COUNTS)
+    for position, states in found:
+        if position < file.head:
+            continue
+        for index, state in enumerate(states):
+            if state >= DONE:
+                settled[index * COUNTS + state - DONE] += 1
+            elif state == SENT and owned:
+                sent[index] += 1
+            elif state:
+                waiting[index] += 1
+    if not owned:
+        for index in range(MAX_SINKS):
+            settled[index * COUNTS + QUEUE_FULL] += file.counts[index * COUNTS + ADRIFT]
+            file.counts[index * COUNTS + ADRIFT] = 0
+    return {
+        name: account_of(file.counts, settled, index, waiting[index], sent[index], 0)
+        for index, name in enumerate(file.names())
+        if name
+    }
+
+
+def account_of(
+    counts: Sequence[int], settled: Sequence[int], index: int, waiting: int, sent: int, late: int
+) -> Account:
+    """Return a sink's account: the file's `counts`, those of records in the ring, and `late` ones never written."""
+    whole = [counts[at] + settled[at] for at in range(index * COUNTS, (index + 1) * COUNTS)]
+    dropped = {reason: whole[at] for reason, at in REASON.items()}
+    dropped["shutdown"] += late
+    return Account.of(whole[DELIVERED], waiting, sent + whole[ADRIFT], dropped)
+
+
+def records(file: QueueFile) -> Iterator[tuple[int, bytes]]:
+    """Yield position and states of every record of the ring, oldest first."""
+    position, tail, capacity = file.head, file.tail, file.capacity
+    while position < tail:
+        place = position % capacity
+        (length,) = LENGTH.unpack_from(file.bytes, RING + place)
+        if length == TO_THE_START:
+            position += capacity - place
+            continue
+        end = position + padded(length)
+        states = file.bytes[RING + place + HEAD.size : RING + place + CONTENT]
+        if length < CONTENT or end > tail or place + padded(length) > capacity or max(states) >= DONE + COUNTS:
+            raise Damage("its records do not follow one another")
+        yield position, states
+        position = end
+
+
+def padded(length: int) -> int:
+    """Return how many bytes of the ring a record of this length takes."""
+    return (length + 7) & ~7
