@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from base64 import b64decode
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,6 +43,11 @@ def binary(field: str, *tensors: tuple[str, str, Any]) -> bytes:
     return orjson.dumps({field: heads}) + b"".join(values.tobytes() for *_, values in tensors)
 
 
+def grpc_bodies() -> dict[str, bytes]:
+    corpus = json.loads((Path(__file__).parents[1] / "core" / "wire" / "grpc_corpus.json").read_text(encoding="utf-8"))
+    return {case["case"]: b64decode(case["body"]) for case in corpus}
+
+
 def test_v2_binary(log: WatchedLog) -> None:
     ids = np.array([2**53 + 1, -1])
     fractions = np.array([[0.5, np.nan], [1.5, 2.5]], np.float32)
@@ -62,3 +70,20 @@ def test_an_image_in_a_binary_tensor(log: WatchedLog) -> None:
     found = shown(log, 2, binary("inputs", ("image", "UINT8", image)), {"predictions": [1]})
     assert found["decoded"]["columns"] == ["image", "prediction"]
     assert found["decoded"]["rows"] == [[image[0].tolist(), 1]]
+
+
+def test_grpc(log: WatchedLog) -> None:
+    bodies = grpc_bodies()
+    found = shown(log, 3, bodies["typed"], bodies["raw reply, as the SDK writes it"])
+    assert (found["protocol"], found["rows"]) == ("grpc", 2)
+    assert found["decoded"] == {
+        "columns": ["x[0]", "x[1]", "n", "t", "y"],
+        "rows": [[0.1, -1.5, 2**53 + 1, "é", 7], [2.5, 1e300, -(2**63), "", -7]],
+    }
+    health = shown(log, 4, bodies["live"], bodies["live reply"])
+    assert (health["protocol"], health["excluded"]) == ("health", "health")
+
+
+def test_a_grpc_call_that_failed_has_an_empty_reply(log: WatchedLog) -> None:
+    found = shown(log, 5, grpc_bodies()["typed, no frame"], b"")
+    assert (found["protocol"], found["excluded"], found["decoded"]["columns"][0]) == ("grpc", None, "x[0]")

@@ -8,7 +8,6 @@ CloudEvent, as KServe's V1 endpoint accepts, is read by its data. Of fields that
 from __future__ import annotations
 
 import json
-import zlib
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,12 +16,11 @@ import orjson
 from inferwatch.errors import UndecodablePayload
 from inferwatch.events import Role
 from inferwatch.rows import Rows
-from inferwatch.wire import v1, v2, v2_binary
+from inferwatch.wire import grpc, v1, v2, v2_binary
+from inferwatch.wire.compression import GZIP_MAGIC, MAX_INFLATED_BYTES, inflate
 
-MAX_INFLATED_BYTES: Final = 64 * 1024 * 1024
-"""A compressed body that is larger than this when decompressed is not decoded."""
+__all__ = ["MAX_INFLATED_BYTES", "Decoded", "decode", "inflate"]
 
-_GZIP_MAGIC: Final = b"\x1f\x8b"
 _METRICS: Final = (b"# HELP ", b"# TYPE ")
 _HEALTH_FIELDS: Final = frozenset(
     map(
@@ -42,7 +40,7 @@ _HEALTH_FIELDS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What a body holds: `protocol` is v1, v2, v2_binary, health or unknown; `fault` says why a body is unknown."""
+    """What a body holds: `protocol` is v1, v2, v2_binary, grpc, health or unknown; `fault` says why it is unknown."""
 
     protocol: str
     rows: Rows | None = None
@@ -57,39 +55,28 @@ _SNIFFED_BYTES: Final = 4096
 def decode(data: bytes, role: Role, *, max_inflated_bytes: int = MAX_INFLATED_BYTES) -> Decoded:
     """Return what the body holds; never raises for any bytes. An empty body is health: it has nothing to judge."""
     try:
-        if data[:2] == _GZIP_MAGIC:
+        if data[:2] == GZIP_MAGIC:
             data = inflate(data, max_inflated_bytes)
         if not data or data.isspace():
             return _HEALTH
+        if grpc.is_framed(data):
+            rows = grpc.rows(data, role, max_inflated_bytes)
+            return _HEALTH if rows is None else Decoded("grpc", rows)
         return _classify(data, role)
     except UndecodablePayload as error:
         return Decoded("unknown", fault=str(error))
 
 
-def inflate(data: bytes, max_bytes: int = MAX_INFLATED_BYTES) -> bytes:
-    """Return the decompressed bytes of a gzip body. Raises `UndecodablePayload` when broken, cut or too large."""
-    parts: list[bytes] = []
-    room = max_bytes
-    while data:
-        stream = zlib.decompressobj(wbits=31)
-        try:
-            part = stream.decompress(data, room + 1)
-        except zlib.error as error:
-            raise UndecodablePayload(f"the gzip body is broken: {error}") from error
-        room -= len(part)
-        if room < 0:
-            raise UndecodablePayload(f"the gzip body is larger than {max_bytes} bytes when decompressed")
-        if not stream.eof:
-            raise UndecodablePayload("the gzip body ends before its end")
-        parts.append(part)
-        data = stream.unused_data
-    return b"".join(parts)
-
-
 def _classify(data: bytes, role: Role) -> Decoded:
     if data.startswith(_METRICS):
         return _HEALTH
-    body, tail = _document(data)
+    try:
+        body, tail = _document(data)
+    except UndecodablePayload:
+        rows = grpc.bare_rows(data, role)
+        if rows is None:
+            raise
+        return Decoded("grpc", rows)
     if isinstance(body, dict) and "specversion" in body and isinstance(body.get("data"), dict):
         body = body["data"]
     if not isinstance(body, dict):

@@ -225,7 +225,7 @@ def unknown(body: Any, role: Role = REQUEST) -> str:
         ([1, 2], "an array"),
         ("text", "a string"),
         (b"null", "null"),
-        (b"\x00\x00\x00\x00\x05hello", "no JSON"),
+        (b"\x02\x00\x00\x00\x05hello", "no JSON"),
         (b'{"instances": [1', "no JSON"),
         (b'{"instances": [NaN', "no JSON"),
         (b'{"instances": [NaN, "\\ud800"]}', "no JSON"),
@@ -358,7 +358,7 @@ def test_no_json_raises(body: dict[str, Any], role: Role) -> None:
     st.binary(max_size=60), st.sampled_from([b"", b"\x1f\x8b", b'{"instances":', b"NaN"]), st.sampled_from(list(Role))
 )
 def test_no_bytes_raise(data: bytes, prefix: bytes, role: Role) -> None:
-    assert decode(prefix + data, role).protocol in {"v1", "v2", "health", "unknown"}
+    assert decode(prefix + data, role).protocol in {"v1", "v2", "grpc", "health", "unknown"}
 
 
 @given(st.lists(st.lists(SCALARS | st.text(max_size=5), min_size=3, max_size=3), min_size=1, max_size=5))
