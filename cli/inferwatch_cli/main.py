@@ -91,6 +91,23 @@ def check(config: ConfigOption) -> None:
 
 
 @app.command()
+def erase(
+    data: Annotated[Path, typer.Option(help="Directory of the payload log.")],
+    model: Annotated[str, typer.Option(metavar="NS/NAME", help="The served model.")],
+    identity: Annotated[str | None, typer.Option("--id", help="The id of the events to remove.")] = None,
+    where: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN=VALUE", help="Remove payloads with a row that has this value, in or out."),
+    ] = None,
+) -> None:
+    """Remove payloads everywhere in a log that no process has open, and say how many."""
+    from inferwatch_cli.erasing import erase_payloads
+
+    count = erase_payloads(data, model, identity, where)
+    typer.echo(f"{data}: {count} payloads of {model} erased")
+
+
+@app.command()
 def demo(
     drift: Annotated[bool, typer.Option("--drift/--no-drift", help="Whether the population really changes.")] = True,
     directory: Annotated[Path, typer.Option(help="Where the demo keeps its files; emptied first.")] = Path(

@@ -15,6 +15,9 @@ MAX_AHEAD_NS = 300 * NS_PER_S
 _EARLIEST_NS = -(2**63)
 """Times before 1677 (Go's zero time is one) read as this instant, so that every time fits 64 bits."""
 
+ERASED = CloudEvent(id="", source="", type="io.inferwatch.erased")
+"""Stands at the offset of an event that was erased: no payload, so nothing is derived from it."""
+
 Row = tuple[bytes, int, bytes, bytes]
 """key, arrival_ns, head, data: a row of the table `events` without its offset."""
 
@@ -55,8 +58,10 @@ def pack(event: CloudEvent, arrival_ns: int) -> Row:
 
 
 def unpack(offset: int, row: Row) -> Entry:
-    """Return the entry that `pack` made a row of."""
+    """Return the entry that `pack` made a row of; one with the event `ERASED` where the row was emptied."""
     key, arrival_ns, head, data = row
+    if not head:
+        return Entry(offset, key, arrival_ns, arrival_ns, ERASED)
     identity, source, kind, time, content_type, truncated, extensions = orjson.loads(head)
     event = CloudEvent(
         id=identity,

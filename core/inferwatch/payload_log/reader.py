@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from inferwatch.payload_log.database import Schema, open_database, translated
-from inferwatch.payload_log.entry import Entry, unpack
+from inferwatch.payload_log.entry import ERASED, Entry, unpack
 from inferwatch.payload_log.ledger import Ledger, Tally
 
 FILE_NAME = "log.db"
 
-# AUTOINCREMENT: an offset is never given twice, whatever is erased, because checkpoints and indexes hold offsets.
+# An offset is never given twice, because checkpoints and indexes hold offsets: hence AUTOINCREMENT, and the row of an
+# erased event stays, emptied. Its key stays too, so that a sender who repeats the event does not bring it back.
 SCHEMA = Schema(
     name="inferwatch payload log",
     application_id=0x69664C67,
@@ -31,6 +33,7 @@ SCHEMA = Schema(
 
 _READ = "SELECT offset, key, arrival_ns, head, data FROM events WHERE offset > ? ORDER BY offset LIMIT ?"
 _GET = "SELECT offset, key, arrival_ns, head, data FROM events WHERE offset = ?"
+_PAGE = 1000
 END = "SELECT coalesce(max(offset), 0) FROM events"
 
 
@@ -43,7 +46,7 @@ class JournalReader:
         self._connection = open_database(self._path, SCHEMA, read_only=True)
 
     def read(self, after: int, limit: int, *, max_bytes: int = 64 * 1024 * 1024) -> list[Entry]:
-        """Return up to `limit` entries behind the offset `after`, in order.
+        """Return up to `limit` entries behind the offset `after`, in order; `ERASED` stands for those that were erased.
 
         Ends with the entry whose body brings the sum to `max_bytes`, so that a waiting entry is always among them.
         """
@@ -60,10 +63,18 @@ class JournalReader:
         return entries
 
     def get(self, offset: int) -> Entry | None:
-        """Return the entry at an offset; None where there is none."""
+        """Return the entry at an offset; None where there is none, or none any more."""
         with self._lock, translated(self._path):
             row = self._connection.execute(_GET, (offset,)).fetchone()
-        return None if row is None else unpack(row[0], row[1:])
+        entry = None if row is None else unpack(row[0], row[1:])
+        return None if entry is None or entry.event is ERASED else entry
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield every entry, in order; those that were erased are left out."""
+        after = 0
+        while page := self.read(after, _PAGE):
+            yield from (entry for entry in page if entry.event is not ERASED)
+            after = page[-1].offset
 
     def end(self) -> int:
         """Return the offset of the last entry, 0 for an empty journal."""

@@ -1,0 +1,152 @@
+"""Erased payloads are gone from every file, others are not, and the log goes on as before."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from inferwatch.clock import ManualClock
+from inferwatch.errors import Fault, InvalidEvent, PayloadLogError
+from inferwatch.events import CloudEvent, Service, Stream
+from inferwatch.finding import Finding
+from inferwatch.payload_log.dead_letter import DeadLetter
+from inferwatch.payload_log.erasure import Wanted, erase, with_id, with_value
+from inferwatch.payload_log.findings import FindingFilter, list_findings, save_findings
+from inferwatch.payload_log.index import PayloadFilter, count_streams, list_payloads
+from inferwatch.payload_log.journal import Journal
+from inferwatch.payload_log.reader import JournalReader
+from inferwatch.payload_log.state import State
+from inferwatch.pipeline import Pipeline
+from tests.core.test_pipeline import EVENING, RowCounter
+from tests.inferences import NOON, request, response
+
+INCOME = Service("default", "income")
+PERSON = "Jane Roe of Elm Street"
+
+
+def traffic() -> list[CloudEvent]:
+    """Three payloads of income, one of another model; the second names somebody."""
+    events = []
+    for number, name in enumerate(["Ann", PERSON, "Ann"]):
+        events += [
+            request(f"id-{number}", number, [{"age": 30 + number, "name": name}]),
+            response(f"id-{number}", number + 0.5, [{"class": number}]),
+        ]
+    return [*events, request("id-1", 9, [{"age": 31, "name": "Ann"}], inferenceservicename="other")]
+
+
+def take(directory: Path, events: list[CloudEvent], *, derive: bool = True) -> list[str]:
+    """Append the events, derive what they are where wanted, and return the ids in the index, newest first."""
+    clock = ManualClock(EVENING)
+    with Journal.open(directory, clock=clock) as journal, State.open(directory) as state:
+        journal.append(events).result()
+        if derive:
+            pipeline = Pipeline(journal, state, RowCounter(), pair_timeout_s=60, clock=clock)
+            pipeline.start()
+            assert pipeline.wait_for(journal.end(), 20)
+            pipeline.stop()
+        with state.read() as connection:
+            return [payload.id for _, payload in list_payloads(connection, PayloadFilter())]
+
+
+def stored(directory: Path) -> list[str]:
+    with JournalReader(directory) as journal:
+        return [entry.event.id for entry in journal.entries()]
+
+
+def holding(directory: Path, text: str) -> list[str]:
+    return [path.name for path in directory.rglob("*") if path.is_file() and text.encode() in path.read_bytes()]
+
+
+@pytest.mark.parametrize("derive", [True, False])
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        with_id("id-1"),
+        with_value("name", PERSON),
+        with_value("age", "31"),
+        with_value("age", "31.0"),
+        with_value("class", "1"),
+    ],
+)
+def test_both_halves_go_and_nothing_else(tmp_path: Path, wanted: Wanted, derive: bool) -> None:
+    take(tmp_path, traffic(), derive=derive)
+    assert "log.db" in holding(tmp_path, PERSON)
+    assert erase(tmp_path, INCOME, wanted) == 1
+    assert holding(tmp_path, PERSON) == []
+    assert stored(tmp_path) == ["id-0", "id-0", "id-2", "id-2", "id-1"]
+    assert take(tmp_path, []) == ["id-1", "id-2", "id-0"]
+    assert erase(tmp_path, INCOME, wanted) == 0
+
+
+def test_counts_and_findings_follow(tmp_path: Path) -> None:
+    take(tmp_path, traffic())
+    with State.open(tmp_path) as state:
+        with state.transaction() as connection:
+            found = {payload.id: payload.key for _, payload in list_payloads(connection, PayloadFilter(service=INCOME))}
+            about = [Finding("outlier", "m", 2.0, 1.0, NOON, key=key, payload_id=name) for name, key in found.items()]
+            save_findings(
+                connection, [finding.at(Stream(*INCOME, "p", "e"), "m", finding.key or "") for finding in about]
+            )
+        erase(tmp_path, INCOME, with_id("id-1"))
+        with state.read() as connection:
+            left = [finding["payload_id"] for _, finding in list_findings(connection, FindingFilter(kind="outlier"))]
+            counts = {stream.stream.name: (stream.events, stream.rows) for stream in count_streams(connection, 1)}
+    assert sorted(left) == ["id-0", "id-2"]
+    assert counts == {"income": (4, 2), "other": (1, 1)}
+
+
+def test_the_end_stays_where_it_was_and_offsets_are_not_given_again(tmp_path: Path) -> None:
+    take(tmp_path, traffic())
+    erase(tmp_path, Service("default", "other"), with_id("id-1"))
+    assert take(tmp_path, [request("new", 10, [[1]])])[0] == "new"
+    with Journal.open(tmp_path) as journal:
+        assert journal.end() == 8
+        assert journal.get(7) is None
+
+
+def test_the_index_can_be_computed_again(tmp_path: Path) -> None:
+    take(tmp_path, traffic())
+    erase(tmp_path, INCOME, with_value("name", PERSON))
+    for path in tmp_path.glob("state.db*"):
+        path.unlink()
+    assert take(tmp_path, []) == ["id-1", "id-2", "id-0"]
+
+
+def test_a_repeated_event_does_not_come_back(tmp_path: Path) -> None:
+    take(tmp_path, traffic())
+    erase(tmp_path, INCOME, with_id("id-1"))
+    assert take(tmp_path, traffic()) == ["id-1", "id-2", "id-0"]
+    with JournalReader(tmp_path) as journal:
+        assert journal.ledger().duplicate == 7
+
+
+def test_dead_letters_of_the_id_go(tmp_path: Path) -> None:
+    take(tmp_path, traffic())
+    letters = DeadLetter(tmp_path)
+    for identity, name in [("id-1", "income"), ("id-1", "other"), ("id-2", "income")]:
+        letters.keep(InvalidEvent([Fault("time", "bad")]), {"id": identity, "inferenceservicename": name}, b"{}")
+    with letters.path.open("ab") as file:
+        file.write(b'{"time": "cut')
+    erase(tmp_path, INCOME, with_id("id-1"), "id-1")
+    lines = letters.path.read_text().splitlines()
+    assert ["id-1" in line for line in lines] == [True, False, False]
+    assert "other" in lines[0]
+
+
+def test_a_log_in_use_or_absent_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PayloadLogError, match="there is no payload log here"):
+        erase(tmp_path / "none", INCOME, with_id("id-1"))
+    assert not (tmp_path / "none").exists()
+    with Journal.open(tmp_path), pytest.raises(PayloadLogError, match="in use by another process"):
+        erase(tmp_path, INCOME, with_id("id-1"))
+
+
+@pytest.mark.parametrize("column", ["nothing", "na", ""])
+def test_a_column_that_is_not_there_erases_nothing(tmp_path: Path, column: str) -> None:
+    take(tmp_path, traffic())
+    before = shutil.copytree(tmp_path, tmp_path.with_name("before"), dirs_exist_ok=True)
+    assert erase(tmp_path, INCOME, with_value(column, PERSON)) == 0
+    assert stored(tmp_path) == stored(before)
