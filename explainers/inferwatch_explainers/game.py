@@ -23,6 +23,9 @@ Question = tuple[Masks, slice]
 
 Keys = NDArray[np.uint64]
 
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+"""2^64 divided by the golden ratio, for multiplicative hashing (Knuth, "The Art of Computer Programming" 3, 6.4)."""
+
 
 class Game:
     """Asks a predictor for the worth of coalitions, each distinct row once a call, and counts what was asked.
@@ -54,13 +57,13 @@ class Game:
         which say what is explained. Raises `PredictorError` for outputs that cannot be used.
         """
         keys = [self._keys(masks, part) for masks, part in questions]
-        _, first, inverse = np.unique(
-            np.concatenate([key.ravel() for key in keys]), return_index=True, return_inverse=True
-        )
-        distinct = np.zeros(len(inverse), dtype=bool)
-        distinct[first] = True
-        inverse = (np.cumsum(distinct) - 1)[first][inverse]  # distinct rows are asked in the order they come up in
-        outputs = self._outputs(self._build(questions)[distinct])
+        first = first_occurrences(np.concatenate([key.ravel() for key in keys]))
+        distinct = first == np.arange(len(first))
+        rows = self._build(questions)
+        if distinct.all():
+            outputs, inverse = self._outputs(rows), first
+        else:
+            outputs, inverse = self._outputs(rows[distinct]), (np.cumsum(distinct) - 1)[first]
         bounds = np.cumsum([key.size for key in keys])[:-1]
         answers = [
             outputs[part].reshape(*key.shape, *outputs.shape[1:])
@@ -77,18 +80,42 @@ class Game:
         return np.asarray(changed + background.sum(axis=1), dtype=np.uint64)
 
     def _build(self, questions: Sequence[Question]) -> Matrix:
-        filled = [
-            np.where(masks[None, :, None], self._rows[:, None, None], self._background[part]).reshape(
-                -1, masks.shape[1]
-            )
-            for masks, part in questions
-        ]
-        return np.concatenate(filled)
+        count, d = self._rows.shape
+        sizes = [count * len(masks) * len(self._background[part]) for masks, part in questions]
+        built = np.empty((sum(sizes), d))
+        end = 0
+        for size, (masks, part) in zip(sizes, questions, strict=True):
+            start, end = end, end + size
+            block = built[start:end].reshape(count, len(masks), len(self._background[part]), d)
+            block[:] = self._background[part]
+            np.copyto(block, self._rows[:, None, None], where=masks[None, :, None])
+        return built
 
     def _outputs(self, rows: Matrix) -> NDArray[Any]:
         self.predictor_calls += 1
         self.predictor_rows += len(rows)
         return checked_outputs(self._predict(rows), len(rows))
+
+
+def first_occurrences(keys: Keys) -> NDArray[np.int64]:
+    """Return for each key (r,) the index of the first one that equals it, by hashing: linear in r, nothing is sorted.
+
+    Every index is written into the slot of its key, earlier ones last. Those that read an equal key back are done; the
+    rest, whose slot went to another key, take another hash.
+    """
+    bits = max(8, int(2 * len(keys)).bit_length())
+    table = np.empty(1 << bits, dtype=np.int64)
+    first = np.empty(len(keys), dtype=np.int64)
+    left, hashed = np.arange(len(keys)), keys
+    while len(left):
+        slots = (hashed >> np.uint64(64 - bits)).astype(np.int64)
+        table[slots[::-1]] = left[::-1]
+        found = table[slots]
+        same = keys[found] == keys[left]
+        first[left[same]] = found[same]
+        left = left[~same]
+        hashed = hashed[~same] * _GOLDEN
+    return first
 
 
 def _zobrist(rows: Matrix, background: Matrix) -> tuple[Keys, Keys]:

@@ -34,6 +34,8 @@ def shapley_values(
     odd = (worth - complement) / 2
     response = odd.mean(axis=2) - (design.sizes[:count] / d - 0.5) * total[:, None]
     values = response @ solver.T
+    if not design.covers(count):  # what no pair of a size would have said, no residual tells
+        return values + share, np.full_like(share, np.nan)
     variance = _fit_variance(solver, z, response - values @ z.T, unseen) + _row_variance(solver, odd, rows_left)
     return values + share, np.sqrt(variance)
 

@@ -27,14 +27,17 @@ def test_no_coalition_and_no_complement_comes_twice(d: int, pairs: int) -> None:
     assert sample.sizes.max() <= d / 2
 
 
-def test_every_beginning_has_sizes_in_equal_shares_until_they_run_out() -> None:
+def test_every_beginning_has_size_one_and_of_the_others_equal_shares_until_they_run_out() -> None:
     sample = design(12, 300, 0)
-    for count in (6, 30, 72, 150, 300):
-        drawn = np.bincount(sample.sizes[:count], minlength=7)[1:]
-        room = np.array([pairs_of_size(12, size) for size in range(1, 7)])
+    assert set(sample.sizes[:12].tolist()) == {1}
+    for count in (17, 30, 72, 150, 300):
+        drawn = np.bincount(sample.sizes[:count], minlength=7)[2:]
+        room = np.array([pairs_of_size(12, size) for size in range(2, 7)])
         open_sizes = drawn < room
         assert drawn[open_sizes].max() - drawn[open_sizes].min() <= 1
         assert (drawn[~open_sizes] <= drawn[open_sizes].min() + 1).all()
+        assert sample.covers(count)
+    assert not sample.covers(16)
 
 
 def test_weights_of_all_pairs_are_the_shapley_kernel() -> None:
@@ -50,7 +53,7 @@ def test_subsets_of_a_size_are_equally_likely() -> None:
     """Each of C(6, 2) = 15 pairs comes first with probability 1/15; chi-square stays below its 99.9 % point, 36.1."""
     firsts = []
     for seed in range(1500):
-        sample = design(6, 2, seed)
+        sample = design(6, 7, seed)
         firsts.append(int(sample.masks[sample.sizes == 2][0] @ (2 ** np.arange(6))))
     counts = np.unique(firsts, return_counts=True)[1]
     assert len(counts) == 15

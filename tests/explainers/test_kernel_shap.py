@@ -68,6 +68,13 @@ def test_the_standard_error_covers_the_truth(background: Matrix, rows: Matrix, s
     assert np.sqrt((off**2).mean()) > 0.5 * np.sqrt((errors**2).mean())
 
 
+def test_an_error_that_no_residual_tells_is_not_stated(background: Matrix, rows: Matrix) -> None:
+    """The 10 pairs of size 1 fit exactly, which says nothing about the other sizes."""
+    attribution = KernelShap(interacting, background, samples=22).explain(rows)
+    assert np.isnan(attribution.std_error).all()
+    assert not attribution.exact
+
+
 def test_many_features_work_and_what_does_not_matter_gets_nothing() -> None:
     generator = np.random.default_rng(0)
     background, row = generator.normal(size=(10, 60)), generator.normal(size=(1, 60))
