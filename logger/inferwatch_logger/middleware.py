@@ -11,12 +11,11 @@ response event with `statuscode` 500 and no body; one whose client left before a
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from inferwatch.delivery.emitter import Emitter
-from inferwatch.delivery.http import HttpSink
-from inferwatch.delivery.queue import MemoryQueue
+from inferwatch.delivery.delivery import MEMORY_BYTES, Delivery
 from inferwatch_logger.capture import Capture, FailOpen, Inference, Mode
 
 if TYPE_CHECKING:  # protocols imports NumPy, which a model server need not pay for
@@ -37,17 +36,18 @@ _SHUTDOWN_REPLIES: Final = frozenset({"lifespan.shutdown.complete", "lifespan.sh
 class CaptureMiddleware:
     """Wraps an ASGI application and sends what it is asked and answers to a sink.
 
-    `sink` is a URL (`http://host:port/path`) or a `Sink` object. `mode`: which events to send. `metadata_headers`:
-    request headers to carry in `metadata`, in any case; credentials never are. `max_body_bytes`: longer bodies are cut
-    and marked. `queue_bytes`: the memory that undelivered events may take, oldest dropped first. Raises `ConfigError`
-    with every fault.
+    `sink` is a URL (`http://host:port/path`), a `Sink` object, or several of them, each served at its own pace. `mode`:
+    which events to send. `metadata_headers`: request headers to carry in `metadata`, in any case; credentials never
+    are. `max_body_bytes`: longer bodies are cut and marked. `spool`: a directory in which undelivered events survive
+    the process. `queue_bytes`: the space that they may take, oldest dropped first; unless given, 256 MiB in the
+    directory, 64 MiB in memory. Raises `ConfigError` with every fault.
     """
 
     def __init__(
         self,
         app: App,
         *,
-        sink: str | Sink,
+        sink: str | Sink | Sequence[str | Sink],
         name: str,
         namespace: str = "default",
         component: str = "predictor",
@@ -56,7 +56,8 @@ class CaptureMiddleware:
         metadata_headers: Iterable[str] = (),
         paths: Iterable[str] | None = None,
         max_body_bytes: int = 1_048_576,
-        queue_bytes: int = 67_108_864,
+        spool: str | Path | None = None,
+        queue_bytes: int | None = None,
     ) -> None:
         self.capture = Capture.of(
             name=name,
@@ -67,10 +68,11 @@ class CaptureMiddleware:
             metadata_headers=metadata_headers,
             paths=paths,
             max_body_bytes=max_body_bytes,
-            queue_bytes=queue_bytes,
+            queue_bytes=MEMORY_BYTES if queue_bytes is None else queue_bytes,
         )
         self.app = app
-        self.emitter = Emitter(HttpSink(sink) if isinstance(sink, str) else sink, MemoryQueue(queue_bytes))
+        sinks = sink if isinstance(sink, Sequence) and not isinstance(sink, str) else [sink]
+        self.delivery = Delivery(sinks, spool=None if spool is None else Path(spool), queue_bytes=queue_bytes)
         self._guarded = FailOpen()
 
     @property
@@ -86,12 +88,13 @@ class CaptureMiddleware:
                 await self._relay(inference, scope, receive, send)
                 return
         elif scope["type"] == "lifespan":
+            self._guarded(self.delivery.start)
             await self.app(scope, receive, self._flushing(send))
             return
         await self.app(scope, receive, send)
 
     def _begin(self, scope: Scope) -> Inference | None:
-        return self.capture.begin(scope["method"], scope["path"], list(scope["headers"]), self.emitter.emit)
+        return self.capture.begin(scope["method"], scope["path"], list(scope["headers"]), self.delivery.emit)
 
     async def _relay(self, inference: Inference, scope: Scope, receive: Receive, send: Send) -> None:
         async def received() -> Message:
@@ -115,10 +118,10 @@ class CaptureMiddleware:
         async def flushed(message: Message) -> None:
             if message["type"] in _SHUTDOWN_REPLIES:
                 try:
-                    await self.emitter.aclose(_FLUSH_S)
+                    await self.delivery.aclose(_FLUSH_S)
                 except Exception:  # noqa: BLE001 - fail open
                     self._guarded.complain()
-                account = self.emitter.account()
+                account = self.delivery.account()
                 logger.log(logging.WARNING if account.dropped else logging.INFO, "capture ends: %s", account)
             await send(message)
 

@@ -93,7 +93,7 @@ def captured(test: Callable[[Callable[..., CaptureMiddleware]], Coroutine[Any, A
     async def whole() -> None:
         await asyncio.wait_for(test(wrap), 20)
         for middleware in made:
-            await middleware.emitter.aclose()
+            await middleware.delivery.aclose()
             assert middleware.errors == 0
 
     asyncio.run(whole())
@@ -418,11 +418,11 @@ def test_whatever_the_sink_does_the_answers_are_the_same(fate: str) -> None:
             for _ in range(200):
                 assert await call(middleware) == plain
                 await asyncio.sleep(0)
-            account = middleware.emitter.account()
+            account = middleware.delivery.account()
             assert account.captured == 400
             assert account.queued <= 25
-            await middleware.emitter.aclose(timeout_s=0.05)
-            account = middleware.emitter.account()
+            await middleware.delivery.aclose(timeout_s=0.05)
+            account = middleware.delivery.account()
             assert account.captured == sum(account.dropped.values()) == 400
             assert middleware.errors == 0
 
@@ -448,7 +448,7 @@ def test_faults_of_capture_itself_stay_inside(
     async def test() -> None:
         plain = await call(PLAIN)
         middleware = CaptureMiddleware(PLAIN, sink=Trap(), name="m")
-        monkeypatch.setattr(middleware.emitter, "emit", broken)
+        monkeypatch.setattr(middleware.delivery, "emit", broken)
         assert await call(middleware) == plain
         assert middleware.errors == 2
         assert await lifespan(middleware) == ["lifespan.startup.complete", "lifespan.shutdown.complete"]

@@ -113,9 +113,16 @@ class Emitter:
         self._pausing = False
         lane = asyncio.get_running_loop().create_task(self._run())
         self._lanes.add(lane)
-        lane.add_done_callback(self._lanes.discard)
+        lane.add_done_callback(self._lanes.discard)  # also where it was cancelled before it began
 
     async def _run(self) -> None:
+        try:
+            await self._deliver()
+        finally:  # at once: an event that comes from here on needs another lane
+            if (lane := asyncio.current_task()) is not None:
+                self._lanes.discard(lane)
+
+    async def _deliver(self) -> None:
         while not self._pausing and (items := self._queue.take(_BATCH_EVENTS, _BATCH_BYTES)):
             waiting: Sequence[Queued] = items
             try:

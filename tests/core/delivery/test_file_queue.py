@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import shutil
 import tempfile
+import tracemalloc
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -345,3 +347,30 @@ def test_an_account_can_be_read_while_the_owner_writes(path: Path) -> None:
 def test_no_file_no_account(path: Path) -> None:
     with pytest.raises(QueueFileError, match="cannot read"):
         accounts(path)
+
+
+def test_what_is_put_back_is_taken_first_and_in_order(path: Path) -> None:
+    filled(path, 8)
+    queue = FileQueue(path, MIN_BYTES, SINKS)
+    position = queue.positions[0]
+    one, two, three, four, five = position.take(5, 10**6)
+    for items in ([five], [two, three], [one], [four]):
+        position.restore(items)
+    assert ids(queue) == list(range(8))
+    queue.close()
+
+
+def test_memory_stays_flat_however_much_waits(path: Path) -> None:
+    queue = FileQueue(path, 64 * MIN_BYTES)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for number in range(3000):
+            queue.put(event(number, 1000), 0.0)
+        held, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(queue.positions[0]) > 2500
+    assert held < 20_000
+    assert peak < 100_000
+    queue.close()
