@@ -8,9 +8,9 @@ index of its category, an unseen category as the number of categories, and a mis
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,17 +35,47 @@ class Column:
     values: NDArray[Any]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Grid(Sequence[Column]):
+    """Columns of numbers that lie in one matrix: `values` (n, d); those marked `whole` (d,) are int64, others float64.
+
+    A column is made when it is asked for, so that a payload is decoded, matched and judged without any. Whole numbers
+    are below 2^53, hence exact.
+    """
+
+    names: tuple[str, ...]
+    values: Matrix
+    whole: tuple[bool, ...]
+
+    @overload
+    def __getitem__(self, index: int) -> Column: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Column, ...]: ...
+    def __getitem__(self, index: int | slice) -> Column | tuple[Column, ...]:
+        """Return one column, or several."""
+        if isinstance(index, slice):
+            return tuple(self[place] for place in range(*index.indices(len(self))))
+        values = self.values[:, index]
+        return Column(self.names[index], values.astype(np.int64) if self.whole[index] else values)
+
+    def __len__(self) -> int:
+        """Return the number of columns."""
+        return len(self.names)
+
+
 @dataclass(frozen=True, slots=True)
 class Rows:
     """`count` rows as columns. `named` says whether the names came with the payload or merely state positions."""
 
-    columns: tuple[Column, ...]
+    columns: Sequence[Column]
     count: int
     named: bool = True
 
     @property
     def names(self) -> tuple[str, ...]:
         """The column names, in order."""
+        if isinstance(self.columns, Grid):
+            return self.columns.names
         return tuple(column.name for column in self.columns)
 
     @classmethod
@@ -79,13 +109,32 @@ class Encoded:
     extra: tuple[str, ...] = ()
 
 
+class _Match(NamedTuple):
+    """The place of each feature's column, None where there is none; the features without, the columns left over."""
+
+    places: tuple[int | None, ...]
+    missing: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+
+
+@lru_cache(maxsize=256)  # the payloads of a service have the same columns
+def _match(features: tuple[str, ...], columns: tuple[str, ...], named: bool) -> _Match | None:
+    by_name = {name: place for place, name in enumerate(columns)} if named else {}
+    missing = tuple(name for name in features if name not in by_name)
+    if len(missing) < len(features):
+        known = set(features)
+        extra = tuple(name for name in by_name if name not in known)
+        return _Match(tuple(map(by_name.get, features)), missing, extra)
+    return _Match(tuple(range(len(columns)))) if len(columns) == len(features) else None
+
+
 @dataclass(frozen=True)
 class Schema:
     """The features of a model in the order of the reference's columns."""
 
     features: tuple[Feature, ...]
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """The feature names, in order."""
         return tuple(feature.name for feature in self.features)
@@ -94,29 +143,35 @@ class Schema:
     def _encoders(self) -> Mapping[str, Callable[[NDArray[Any]], Matrix]]:
         return {feature.name: _encoder(feature) for feature in self.features}
 
+    @cached_property
+    def _is_numeric(self) -> bool:
+        return all(feature.kind == "numeric" for feature in self.features)
+
     def encode(self, rows: Rows) -> Encoded:
         """Return the rows as a matrix, columns matched by name, else by order.
 
         A column the rows lack becomes NaN. Raises `InvalidRows` when neither names nor width fit, naming both.
         """
-        by_name = {column.name: column for column in rows.columns} if rows.named else {}
-        found = [name for name in self.names if name in by_name]
-        if not found and len(rows.columns) == len(self.features):
-            by_name = dict(zip(self.names, rows.columns, strict=True))
-            found = list(self.names)
-        if not found:
+        match = _match(self.names, rows.names, rows.named)
+        if match is None:
             raise InvalidRows(_mismatch(self.names, rows))
+        if isinstance(rows.columns, Grid) and self._is_numeric and None not in match.places:
+            in_order = match.places == tuple(range(len(rows.columns)))
+            values = rows.columns.values if in_order else rows.columns.values[:, np.array(match.places)]
+            return Encoded(values, match.missing, match.extra)
         values = np.full((rows.count, len(self.features)), np.nan)
-        for index, name in enumerate(self.names):
-            column = by_name.get(name)
-            if column is not None:
-                values[:, index] = self._encoders[name](column.values)
-        known = set(self.names)
-        return Encoded(
-            values,
-            missing=tuple(name for name in self.names if name not in by_name),
-            extra=tuple(name for name in by_name if name not in known),
-        )
+        for index, (name, place) in enumerate(zip(self.names, match.places, strict=True)):
+            if place is not None:
+                values[:, index] = self._encoders[name](rows.columns[place].values)
+        return Encoded(values, match.missing, match.extra)
+
+    def encode_all(self, parts: Sequence[Rows]) -> Encoded:
+        """Return the rows of all parts, which have the same column names, as one matrix. Raises `InvalidRows`."""
+        grids = [part.columns for part in parts if isinstance(part.columns, Grid)]
+        if len(grids) < len(parts):
+            return self.encode(Rows.concat(parts))
+        values = np.concatenate([grid.values for grid in grids])  # the same number, written whole or not, is one code
+        return self.encode(Rows(replace(grids[0], values=values), len(values), parts[0].named))
 
     def decode(self, values: Matrix) -> list[list[Any]]:
         """Return the rows of a matrix as plain values: numbers, category texts, None where missing."""

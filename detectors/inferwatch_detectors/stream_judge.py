@@ -20,7 +20,7 @@ from inferwatch.payload_log.findings import status_document, status_from
 from inferwatch.pipeline import Item
 from inferwatch.protocols import Detector
 from inferwatch.reference import Reference
-from inferwatch.rows import Batch, Rows
+from inferwatch.rows import Batch
 from inferwatch.settings import DriftSettings, FalseAlarmSettings, ModelSettings, OutlierSettings
 from inferwatch.status import DetectorStatus
 from inferwatch_detectors.burn_in import BurnIn
@@ -164,7 +164,7 @@ class StreamJudge:
     def _matched(self, items: Sequence[Item]) -> Batch | None:
         parts = [item.decoded.rows for item in items if item.decoded.rows is not None]
         try:
-            encoded = self._reference.schema.encode(Rows.concat(parts))
+            encoded = self._reference.schema.encode_all(parts)
         except InvalidRows as fault:
             self._notes = (str(fault),)
             return None

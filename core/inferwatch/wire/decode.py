@@ -17,6 +17,7 @@ from inferwatch.errors import UndecodablePayload
 from inferwatch.events import Role
 from inferwatch.rows import Rows
 from inferwatch.wire import grpc, v1, v2, v2_binary
+from inferwatch.wire.numeric import numeric
 from inferwatch.wire.compression import GZIP_MAGIC, MAX_INFLATED_BYTES, inflate
 
 __all__ = ["MAX_INFLATED_BYTES", "Decoded", "decode", "inflate"]
@@ -71,7 +72,10 @@ def _classify(data: bytes, role: Role) -> Decoded:
     if data.startswith(_METRICS):
         return _HEALTH
     try:
-        body, tail = _document(data)
+        numbers = numeric(data, role)
+    if numbers is not None:
+        return Decoded(*numbers)
+    body, tail = _document(data)
     except UndecodablePayload:
         rows = grpc.bare_rows(data, role)
         if rows is None:
