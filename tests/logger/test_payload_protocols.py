@@ -87,3 +87,37 @@ def test_grpc(log: WatchedLog) -> None:
 def test_a_grpc_call_that_failed_has_an_empty_reply(log: WatchedLog) -> None:
     found = shown(log, 5, grpc_bodies()["typed, no frame"], b"")
     assert (found["protocol"], found["excluded"], found["decoded"]["columns"][0]) == ("grpc", None, "x[0]")
+
+
+def test_a_chat_that_is_answered_in_chunks(log: WatchedLog) -> None:
+    chunks = [
+        {"object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"content": part}}]} for part in "Hé"
+    ]
+    reply = b"".join(b"data: " + orjson.dumps(chunk) + b"\n\n" for chunk in chunks) + b"data: [DONE]\n\n"
+    found = shown(log, 6, {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": True}, reply)
+    assert (found["protocol"], found["rows"]) == ("openai_chat", 1)
+    row = dict(zip(found["decoded"]["columns"], found["decoded"]["rows"][0], strict=True))
+    assert row == {
+        "model": "m",
+        "prompt": "Hi",
+        "messages": 1,
+        "completion": "Hé",
+        **dict.fromkeys(["finish_reason", "prompt_tokens", "completion_tokens", "total_tokens"]),
+    }
+
+
+def test_completions(log: WatchedLog) -> None:
+    reply = {"object": "text_completion", "choices": [{"index": 0, "text": "b"}], "usage": {"total_tokens": 2}}
+    found = shown(log, 7, {"model": "m", "prompt": "a"}, reply)
+    assert found["protocol"] == "openai_completions"
+    assert found["decoded"]["rows"] == [["m", "a", "b", None, None, None, 2]]
+
+
+def test_embeddings(log: WatchedLog) -> None:
+    reply = {"object": "list", "data": [{"index": n, "embedding": [n, 0.5]} for n in (0, 1)]}
+    found = shown(log, 8, {"model": "m", "input": ["a", "b"]}, reply)
+    assert (found["protocol"], found["rows"]) == ("openai_embeddings", 2)
+    assert found["decoded"] == {
+        "columns": ["model", "input", "embedding[0]", "embedding[1]"],
+        "rows": [["m", "a", 0, 0.5], ["m", "b", 1, 0.5]],
+    }

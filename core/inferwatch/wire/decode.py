@@ -16,9 +16,9 @@ import orjson
 from inferwatch.errors import UndecodablePayload
 from inferwatch.events import Role
 from inferwatch.rows import Rows
-from inferwatch.wire import grpc, v1, v2, v2_binary
-from inferwatch.wire.numeric import numeric
+from inferwatch.wire import grpc, openai, sse, v1, v2, v2_binary
 from inferwatch.wire.compression import GZIP_MAGIC, MAX_INFLATED_BYTES, inflate
+from inferwatch.wire.numeric import numeric
 
 __all__ = ["MAX_INFLATED_BYTES", "Decoded", "decode", "inflate"]
 
@@ -41,7 +41,7 @@ _HEALTH_FIELDS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What a body holds: `protocol` is v1, v2, v2_binary, grpc, health or unknown; `fault` says why it is unknown."""
+    """What a body holds, in one of the protocols that core/README.md lists; `fault` says why it is `unknown`."""
 
     protocol: str
     rows: Rows | None = None
@@ -63,6 +63,8 @@ def decode(data: bytes, role: Role, *, max_inflated_bytes: int = MAX_INFLATED_BY
         if grpc.is_framed(data):
             rows = grpc.rows(data, role, max_inflated_bytes)
             return _HEALTH if rows is None else Decoded("grpc", rows)
+        if role is Role.RESPONSE and sse.is_stream(data):
+            return Decoded(*openai.stream(sse.values(data)))
         return _classify(data, role)
     except UndecodablePayload as error:
         return Decoded("unknown", fault=str(error))
@@ -71,11 +73,11 @@ def decode(data: bytes, role: Role, *, max_inflated_bytes: int = MAX_INFLATED_BY
 def _classify(data: bytes, role: Role) -> Decoded:
     if data.startswith(_METRICS):
         return _HEALTH
-    try:
-        numbers = numeric(data, role)
+    numbers = numeric(data, role)
     if numbers is not None:
         return Decoded(*numbers)
-    body, tail = _document(data)
+    try:
+        body, tail = _document(data)
     except UndecodablePayload:
         rows = grpc.bare_rows(data, role)
         if rows is None:
@@ -97,7 +99,10 @@ def _classify(data: bytes, role: Role) -> Decoded:
     name = v1.field(body, role)
     if name is not None:
         return Decoded("v1", v1.rows(body, name, role))
-    if isinstance(body.get("error"), str):
+    kind = openai.protocol(body, role)
+    if kind is not None:
+        return Decoded(kind, openai.rows(body, kind, role))
+    if isinstance(body.get("error"), (str, dict)):
         raise UndecodablePayload("the reply is an error")
     shown = ", ".join(repr(key[:32]) for key in list(body)[:5]) or "none"
     raise UndecodablePayload(f"the body is a JSON object of no known protocol; its fields: {shown}")
@@ -136,7 +141,9 @@ def _parse_leniently(data: bytes) -> Any:  # noqa: ANN401 - any JSON
 def _is_health(body: dict[str, Any]) -> bool:
     if len(body) <= 3 and frozenset(body) in _HEALTH_FIELDS:
         return True
-    return "platform" in body and {"inputs", "outputs"} <= body.keys()  # a model's V2 metadata
+    if "platform" in body and {"inputs", "outputs"} <= body.keys():  # a model's V2 metadata
+        return True
+    return openai.lists_models(body)
 
 
 def _kind(body: Any) -> str:  # noqa: ANN401 - any JSON
