@@ -32,7 +32,14 @@ def licence(distribution: Distribution) -> str:
     if "License-Expression" in metadata:
         return metadata["License-Expression"]
     classifiers = [value for value in metadata.get_all("Classifier") or () if value.startswith("License ::")]
-    return "; ".join([*classifiers, metadata["License"][:200] if "License" in metadata else ""])
+    declared = "; ".join([*classifiers, metadata["License"][:200] if "License" in metadata else ""])
+    return declared if declared.strip("; ") else _licence_file(distribution)
+
+
+def _licence_file(distribution: Distribution) -> str:
+    """The text that comes with a package whose metadata do not name a licence."""
+    files = distribution.metadata.get_all("License-File") or ()
+    return "\n".join(distribution.read_text(f"licenses/{name}") or "" for name in files)
 
 
 def forbidden(text: str) -> bool:
