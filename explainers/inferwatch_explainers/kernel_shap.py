@@ -9,26 +9,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from inferwatch.errors import InvalidOption, InvalidReference, InvalidRows, PredictorTimeout
+from inferwatch.errors import PredictorTimeout
 from inferwatch.explanation import Attribution, Target
 from inferwatch.protocols import Predict
 from inferwatch.rows import Matrix, Schema
+from inferwatch_explainers.arguments import (
+    TOLERANCE,
+    check_options,
+    checked_rows,
+    feature_names,
+    most_coalitions,
+    shuffled_background,
+)
 from inferwatch_explainers.coalitions import Design, design
 from inferwatch_explainers.game import Game
+from inferwatch_explainers.pace import Pace
 from inferwatch_explainers.regression import shapley_values
-
-ROUND_ROWS = 131_072
-"""At most so many rows are put together at once, which bounds memory to about 100 bytes a row and feature."""
 
 _COARSE_CELLS = 1_024
 """About so many rows go with the first call under a deadline, beside the background: enough for a coarse answer."""
-
-_GROWTH = 8
-"""A round asks at most so many times the rows of the one before, so that no guess of the speed is far off."""
-
-_TOLERANCE = 0.01
-"""Where it is left to the explainer, more coalitions are asked until the standard errors are so small a part of the
-values, root mean square by row: every row asked costs the predictor, and the log that keeps its traffic."""
 
 
 class KernelShap:
@@ -63,19 +62,13 @@ class KernelShap:
         seed: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if background.ndim != 2 or background.size == 0:
-            raise InvalidReference(f"a background is a matrix with rows and features, not of shape {background.shape}")
-        if samples is not None and samples < 2:
-            raise InvalidOption(f"samples is {samples}; at least 2 coalitions are needed, all features and none")
-        if deadline_s is not None and not (deadline_s > 0 and math.isfinite(deadline_s)):
-            raise InvalidOption(f"deadline_s is {deadline_s}; a deadline is a positive number of seconds")
+        check_options(samples, deadline_s)
         self._predict = predict
-        # A beginning of the background stands in for all of it in a coarse answer, so its order must mean nothing.
-        self._background = np.random.default_rng(seed).permutation(np.asarray(background, dtype=np.float64))
-        width = background.shape[1]
-        self._features = schema.names if schema is not None else tuple(f"x{index}" for index in range(width))
+        self._background = shuffled_background(background, seed)
+        width = self._background.shape[1]
+        self._features = feature_names(schema, width)
         self._design = design(width, _pairs(width, samples), seed)
-        self._tolerance = _TOLERANCE if samples is None and len(self._design) < self._design.total else 0.0
+        self._tolerance = TOLERANCE if samples is None and len(self._design) < self._design.total else 0.0
         self._deadline_s = deadline_s
         self._clock = clock
 
@@ -87,9 +80,9 @@ class KernelShap:
         slow for even a coarse answer.
         """
         started = self._clock()
-        rows = _checked_rows(rows, self._background.shape[1])
+        rows = checked_rows(rows, self._background.shape[1])
         game = Game(self._predict, self._background, rows, target=target)
-        pace = _Pace(self._clock, started, self._deadline_s)
+        pace = Pace(self._clock, started, self._deadline_s)
         coarse = pace.hurried or self._tolerance > 0
         estimate = _Estimate.begin(game, self._design, len(self._background), len(rows), pace, coarse)
         out_of_time = False
@@ -113,37 +106,6 @@ class KernelShap:
         )
 
 
-class _Pace:
-    """How many rows the time left allows, judged by the rounds so far."""
-
-    def __init__(self, clock: Callable[[], float], started: float, deadline_s: float | None) -> None:
-        self._clock = clock
-        self._end = None if deadline_s is None else started + deadline_s
-        self._round_started = clock()
-        self._fastest_s = math.inf
-        self._allowed = ROUND_ROWS
-
-    @property
-    def hurried(self) -> bool:
-        """Whether there is a deadline at all."""
-        return self._end is not None
-
-    def took(self, rows: int) -> None:
-        """Note that a round of so many rows is over."""
-        now = self._clock()
-        spent, self._round_started = now - self._round_started, now
-        self._fastest_s = min(self._fastest_s, spent)
-        self._allowed = min(_GROWTH * rows, ROUND_ROWS)
-        if self._end is not None:
-            left = self._end - now
-            in_time = 0.7 * left / spent * rows if spent > 0 else math.inf
-            self._allowed = 0 if left < self._fastest_s else int(min(in_time, self._allowed))
-
-    def units(self, rows_each: int) -> int:
-        """Return how many units of so many rows the next round may ask: at least one where there is no deadline."""
-        return max(self._allowed // rows_each, 0 if self.hurried else 1)
-
-
 @dataclass
 class _Estimate:
     """What is known of the game so far: `worth` and `complement` (n, p, b) of p pairs over b background rows each.
@@ -160,9 +122,7 @@ class _Estimate:
     asked_rows: int
 
     @classmethod
-    def begin(
-        cls, game: Game, design: Design, background_rows: int, count: int, pace: _Pace, coarse: bool
-    ) -> _Estimate:
+    def begin(cls, game: Game, design: Design, background_rows: int, count: int, pace: Pace, coarse: bool) -> _Estimate:
         """Return the estimate of the first call: predictions, base values, and pairs over some of the background."""
         d = design.masks.shape[1]
         if coarse:
@@ -205,7 +165,7 @@ class _Estimate:
         ratios = np.divide(found, allowed, out=np.where(found > 0, np.inf, 0.0), where=allowed > 0)
         return math.inf if np.isnan(ratios).any() else float(ratios.max())
 
-    def grow(self, game: Game, pace: _Pace, excess: float) -> bool:
+    def grow(self, game: Game, pace: Pace, excess: float) -> bool:
         """Ask for one more round and return True, or return False because time is up.
 
         An error falls with the root of the pairs at least, which says how many more an excess calls for.
@@ -250,14 +210,4 @@ class _Estimate:
 
 
 def _pairs(width: int, samples: int | None) -> int:
-    coalitions = 2 * width + 2048 if samples is None else samples
-    return int(min(coalitions, 2**width) - 2) // 2
-
-
-def _checked_rows(rows: Matrix, width: int) -> Matrix:
-    rows = np.asarray(rows, dtype=np.float64)
-    if rows.ndim != 2 or len(rows) == 0 or rows.shape[1] != width:
-        raise InvalidRows(f"rows to explain have shape {rows.shape}; at least one row of {width} features is needed")
-    if not np.isfinite(rows).all():
-        raise InvalidRows("rows to explain hold values that are missing or not finite")
-    return rows
+    return int(min(most_coalitions(width, samples), 2**width) - 2) // 2

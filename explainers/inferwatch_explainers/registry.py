@@ -10,6 +10,7 @@ from inferwatch.protocols import Explainer, Predict
 from inferwatch.rows import Matrix, Schema
 from inferwatch_explainers.exact_shapley import ExactShapley
 from inferwatch_explainers.kernel_shap import KernelShap
+from inferwatch_explainers.permutation_shap import PermutationShap
 
 
 class ExplainerFactory(Protocol):
@@ -22,7 +23,11 @@ class ExplainerFactory(Protocol):
         ...
 
 
-EXPLAINERS: Mapping[str, ExplainerFactory] = {"exact_shapley": ExactShapley, "kernel_shap": KernelShap}
+EXPLAINERS: Mapping[str, ExplainerFactory] = {
+    "exact_shapley": ExactShapley,
+    "kernel_shap": KernelShap,
+    "permutation_shap": PermutationShap,
+}
 """One line an explainer; the contract tests run over these."""
 
 

@@ -12,6 +12,7 @@ import pytest
 from inferwatch import __version__
 from inferwatch.reference import Reference
 from inferwatch_cli.main import main
+from inferwatch_explainers.registry import EXPLAINERS
 
 COMMANDS = ("up", "check", "demo", "reference build", "dashboards build")
 
@@ -129,7 +130,7 @@ models:
         r"models[1].explainers[0].predictor: 'nowhere': string should match pattern '^https?://[^\s/]+'",
         "models[0].detectors[0].method: 'tarot': unknown method; allowed here: histogram",
         f"models[0].reference: there is no file {tmp_path / 'none.csv'}",
-        "models[1].explainers[0].method: 'oracle': unknown method; allowed here: exact_shapley, kernel_shap",
+        f"models[1].explainers[0].method: 'oracle': unknown method; allowed here: {', '.join(EXPLAINERS)}",
     ]
 
 

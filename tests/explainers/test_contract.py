@@ -67,9 +67,11 @@ def test_arguments_are_left_alone_and_seeds_repeat(method: str, background: Matr
 
 
 def test_rows_explained_together_or_alone_agree(method: str, background: Matrix, rows: Matrix) -> None:
+    """What is sampled agrees within its error, since all rows together decide when it is small enough."""
     together = explainer(method, interacting, background).explain(rows)
     alone = [explainer(method, interacting, background).explain(rows[row : row + 1]) for row in range(4)]
-    np.testing.assert_allclose(together.values, np.concatenate([each.values for each in alone]), atol=1e-12)
+    off = np.abs(together.values - np.concatenate([each.values for each in alone]))
+    assert (off <= 6 * together.std_error + 1e-12).all()
 
 
 def test_a_deadline_far_away_changes_nothing(method: str, background: Matrix, rows: Matrix) -> None:

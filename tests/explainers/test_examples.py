@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 import doctest
+from importlib import import_module
 
 import pytest
 
-from inferwatch_explainers import exact_shapley, kernel_shap
+from inferwatch_explainers.registry import EXPLAINERS
 
 
-@pytest.mark.parametrize("module", [exact_shapley, kernel_shap], ids=lambda module: str(module.__name__))
-def test_examples_in_docstrings_print_what_they_say(module: object) -> None:
-    result = doctest.testmod(module)  # type: ignore[arg-type]  # typeshed wants a ModuleType, and it is one
-    assert result.attempted > 0
-    assert result.failed == 0
+@pytest.mark.parametrize("method", EXPLAINERS)
+def test_the_example_of_every_explainer_prints_what_it_says(method: str) -> None:
+    outcome = doctest.testmod(import_module(f"inferwatch_explainers.{method}"))
+    assert outcome.attempted > 0
+    assert outcome.failed == 0
