@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from inferwatch._version import __version__
-from inferwatch.errors import ConfigError, InferwatchError
+from inferwatch.errors import ConfigError, Fault, InferwatchError
 
 app = typer.Typer(
     name="inferwatch",
@@ -105,6 +105,22 @@ def erase(
 
     count = erase_payloads(data, model, identity, where)
     typer.echo(f"{data}: {count} payloads of {model} erased")
+
+
+@app.command()
+def ledger(
+    url: Annotated[str | None, typer.Option(help="A running service; http://127.0.0.1:8080 unless given.")] = None,
+    spool: Annotated[Path | None, typer.Option(help="A directory of queue files, in use or not.")] = None,
+    token_file: Annotated[Path | None, typer.Option(help="A file with the bearer token of the service.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print the account of every event: what was taken, and what became of each."""
+    from inferwatch_cli.ledger import ledger_in, ledger_of, lines, printed
+
+    if spool is not None and (url is not None or token_file is not None):
+        raise ConfigError([Fault("--spool", "reads files; --url and --token-file are of a running service")])
+    found = ledger_of(url or "http://127.0.0.1:8080", token_file) if spool is None else ledger_in(spool)
+    typer.echo(printed(found) if as_json else "\n".join(lines(found)))
 
 
 @app.command()

@@ -14,7 +14,7 @@ from inferwatch.reference import Reference
 from inferwatch_cli.main import main
 from inferwatch_explainers.registry import EXPLAINERS
 
-COMMANDS = ("up", "check", "demo", "reference build", "dashboards build")
+COMMANDS = ("up", "check", "ledger", "demo", "reference build", "dashboards build")
 
 
 class Ran:
