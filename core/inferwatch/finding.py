@@ -18,14 +18,14 @@ DetectorKind = Literal["drift", "outlier", "adversarial", "quality", "fairness",
 class FeatureFinding:
     """What a window detector says about one feature.
 
-    `score` has the unit of the finding's own score; `statistic` and `p_value` are the textbook ones. `effect` is the
-    shift of the mean in reference standard deviations for numbers (signed) and the total variation distance in [0, 1]
-    for categories, with its 95 % interval.
+    `score` has the unit of the finding's own score; `statistic` and `p_value` are the textbook ones, the first None
+    where it is not defined. `effect` is the shift of the mean in reference standard deviations for numbers (signed) and
+    the total variation distance in [0, 1] for categories, with its 95 % interval.
     """
 
     name: str
     score: float
-    statistic: float
+    statistic: float | None
     p_value: float
     effect: float | None = None
     effect_low: float | None = None

@@ -67,6 +67,21 @@ class IngestSettings(_Section):
     """Bytes that may wait for the log; beyond, events are refused and counted. Default 256 MiB."""
 
 
+class CaptureSettings(_Section):
+    """What the sidecar captures. `inferwatch proxy` reads it; the middleware takes the same names as arguments."""
+
+    mode: Literal["all", "request", "response"] = "all"
+    """Which events are made."""
+    metadata_headers: tuple[str, ...] = ()
+    """Request headers to carry in `metadata`, in any case; credentials never are."""
+    paths: tuple[str, ...] | None = None
+    """Globs of what is captured, such as `/v1/models/*:predict`; `*` also matches `/`. Everything where unset."""
+    max_body_bytes: int = Field(1_048_576, ge=0)
+    """Longer bodies are cut and marked, bytes; default 1 MiB."""
+    queue_bytes: int | None = Field(None, ge=65_536)
+    """The space that undelivered events may take, oldest dropped first; 256 MiB in a queue file, 64 MiB in memory."""
+
+
 class AuthSettings(_Section):
     """Who may ask, and where events are taken."""
 
@@ -153,7 +168,8 @@ class FalseAlarmSettings(_Section):
     """The false alarms of a model that its users tolerate, over all features of a detector."""
 
     expected_run_length_days: float | None = Field(None, gt=0, allow_inf_nan=False)
-    """Days between two false alarms of a detector, on average."""
+    """Days between two false alarms of a detector, on average; 30 where no unit is given. Windows that fill within
+    seconds then need plain evidence: a promise in windows suits a short test."""
     expected_run_length_windows: float | None = Field(None, gt=1, allow_inf_nan=False)
     """The same in windows."""
     expected_run_length_rows: float | None = Field(None, gt=1, allow_inf_nan=False)
@@ -296,6 +312,7 @@ class Settings(BaseSettings):
     transport: TransportSettings = TransportSettings()
     payload_log: PayloadLogSettings = PayloadLogSettings()
     ingest: IngestSettings = IngestSettings()
+    capture: CaptureSettings = CaptureSettings()
     auth: AuthSettings = AuthSettings()
     explain: ExplainSettings = ExplainSettings()
     exclude: tuple[ExcludeSettings, ...] = ()

@@ -3,5 +3,6 @@
 from inferwatch_detectors.dependence import Dependence, estimate_dependence
 from inferwatch_detectors.histogram import HistogramDrift
 from inferwatch_detectors.mahalanobis import MahalanobisOutlier
+from inferwatch_detectors.two_sample_drift import TwoSampleDrift
 
-__all__ = ["Dependence", "HistogramDrift", "MahalanobisOutlier", "estimate_dependence"]
+__all__ = ["Dependence", "HistogramDrift", "MahalanobisOutlier", "TwoSampleDrift", "estimate_dependence"]

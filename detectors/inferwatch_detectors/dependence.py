@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,15 +28,28 @@ _WINDOW_ROWS = 500
 _LEAST_SHARE = 1e-3
 
 
+Form = Literal["ordered", "leading", "unordered"]
+"""What a statistic averages: all deviations of the distribution, its slowest one alone, or the shares of cells."""
+
+
 @dataclass(frozen=True, slots=True)
 class Dependence:
     """The effective sample a row, in (0, 1], of each feature, and the number of rows it was estimated from.
 
-    `rows` is 0 where independence was assumed and nothing was estimated.
+    `rows` is 0 where independence was assumed and nothing was estimated. `effective` is for Anderson-Darling over the
+    cells of numbers and chi-square over those of categories. Other statistics of numbers depend otherwise: `leading`
+    is for those that the slowest deviation rules, as Wasserstein's distance, and `unordered` for those that square the
+    shares of cells; where they are not given, they are as `effective`.
     """
 
     effective: tuple[float, ...]
     rows: int = 0
+    leading: tuple[float, ...] = ()
+    unordered: tuple[float, ...] = ()
+
+    def of(self, form: Form) -> tuple[float, ...]:
+        """Return the effective sample a row of each feature for a statistic of this form."""
+        return {"ordered": (), "leading": self.leading, "unordered": self.unordered}[form] or self.effective
 
     @classmethod
     def independent(cls, features: int) -> Dependence:
@@ -65,12 +78,19 @@ class Dependence:
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON-ready values."""
-        return {"effective": list(self.effective), "rows": self.rows}
+        return {
+            "effective": list(self.effective),
+            "rows": self.rows,
+            "leading": list(self.leading),
+            "unordered": list(self.unordered),
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Dependence:
         """Return what `as_dict` gave."""
-        return cls(tuple(float(value) for value in values["effective"]), int(values["rows"]))
+        each = (tuple(map(float, values[key])) for key in ("effective", "leading", "unordered"))
+        effective, leading, unordered = each
+        return cls(effective, int(values["rows"]), leading, unordered)
 
 
 def estimate_dependence(values: Matrix, reference: Reference) -> Dependence:
@@ -84,14 +104,21 @@ def estimate_dependence(values: Matrix, reference: Reference) -> Dependence:
         raise InvalidRows(f"rows have shape {values.shape}, the reference has {len(reference.schema.features)} columns")
     if len(values) < 8:
         return Dependence((1.0,) * values.shape[1], len(values))
-    profiles = reference.profile.features
-    return Dependence(
-        tuple(
-            _effective(_indicators(CellTest.of(profile), profile.cells(column)))
-            for profile, column in zip(profiles, values.T, strict=True)
-        ),
-        len(values),
-    )
+    estimates = [
+        _forms(CellTest.of(profile), profile.cells(column))
+        for profile, column in zip(reference.profile.features, values.T, strict=True)
+    ]
+    effective, leading, unordered = zip(*estimates, strict=True)
+    return Dependence(effective, len(values), leading, unordered)
+
+
+def _forms(test: CellTest, cells: NDArray[np.intp]) -> tuple[float, float, float]:
+    """The effective sample a row for statistics of each form."""
+    series = _indicators(test, cells)
+    if not test.ordered:
+        return (_effective(series),) * 3
+    unordered = _indicators(CellTest(test.alpha, ordered=False), cells)
+    return _effective(series), _effective(series, leading=True), _effective(unordered)
 
 
 def _indicators(test: CellTest, cells: NDArray[np.intp]) -> Matrix:
@@ -103,14 +130,15 @@ def _indicators(test: CellTest, cells: NDArray[np.intp]) -> Matrix:
     return np.asarray(series - series.mean(axis=0), dtype=np.float64)
 
 
-def _effective(series: Matrix) -> float:
-    """1 / (1 + 2 sum of autocorrelations), at most 1, of the components of a series (n, j) taken together."""
+def _effective(series: Matrix, *, leading: bool = False) -> float:
+    """1 / (1 + 2 sum of autocorrelations), at most 1, of the components of a series (n, j), or of the first alone."""
     count = len(series)
     variances, directions = np.linalg.eigh(series.T @ series / count)
-    leading = variances > _LEAST_SHARE * variances[-1]
+    chosen = variances > (1 - 1e-9 if leading else _LEAST_SHARE) * variances[-1]
     if variances[-1] < 1e-9:
         return 1.0
-    components = series @ directions[:, leading] * np.sqrt(variances[leading])
+    components = series @ directions[:, chosen] * np.sqrt(variances[chosen])
+    variances = variances[chosen]
     spectrum = np.abs(np.fft.rfft(components, n=1 << (2 * count - 1).bit_length(), axis=0)) ** 2
     correlations = np.fft.irfft(spectrum.sum(axis=1))[: count // 2]
     correlations = correlations / correlations[0]

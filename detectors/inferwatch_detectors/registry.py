@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from inferwatch.finding import DetectorKind
 from inferwatch.promise import Promise
@@ -13,24 +12,23 @@ from inferwatch.reference import Reference
 from inferwatch_detectors.dependence import Dependence
 from inferwatch_detectors.histogram import HistogramDrift
 from inferwatch_detectors.mahalanobis import MahalanobisOutlier
+from inferwatch_detectors.two_sample_drift import TwoSampleDrift, TwoSampleMethod
 
 
-class Build(Protocol):
-    """Makes a detector. Every builder is offered everything and takes what its detector needs."""
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a configuration asks of a detector; each one takes what it needs."""
 
-    def __call__(
-        self,
-        reference: Reference,
-        *,
-        window_rows: int,
-        promise: Promise,
-        smallest_effect: float,
-        dependence: Dependence | None,
-        false_alarm_rate: float,
-        report_all: bool,
-    ) -> Detector:
-        """Return the detector. Raises `UnkeepablePromise` where the reference cannot carry what is promised."""
-        ...
+    window_rows: int
+    promise: Promise
+    smallest_effect: float
+    dependence: Dependence | None
+    false_alarm_rate: float
+    report_all: bool
+
+
+Build = Callable[[Reference, Asked], Detector]
+"""Makes a detector. Raises `UnkeepablePromise` where the reference cannot carry what is promised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,40 +41,42 @@ class Entry:
     build: Build
 
 
-def _histogram(
-    reference: Reference,
-    *,
-    window_rows: int,
-    promise: Promise,
-    smallest_effect: float,
-    dependence: Dependence | None,
-    false_alarm_rate: float,  # noqa: ARG001 - a row detector's
-    report_all: bool,  # noqa: ARG001 - a row detector's
-) -> Detector:
+def _histogram(reference: Reference, asked: Asked) -> Detector:
     return HistogramDrift(
         reference,
-        window_rows=window_rows,
-        promise=promise,
-        smallest_effect=smallest_effect,
-        dependence=dependence,
+        window_rows=asked.window_rows,
+        promise=asked.promise,
+        smallest_effect=asked.smallest_effect,
+        dependence=asked.dependence,
     )
 
 
-def _mahalanobis(
-    reference: Reference,
-    *,
-    window_rows: int,  # noqa: ARG001 - a window detector's
-    promise: Promise,  # noqa: ARG001 - a window detector's
-    smallest_effect: float,  # noqa: ARG001 - a window detector's
-    dependence: Dependence | None,  # noqa: ARG001 - a window detector's
-    false_alarm_rate: float,
-    report_all: bool,
-) -> Detector:
-    return MahalanobisOutlier(reference, false_alarm_rate=false_alarm_rate, report_all=report_all)
+def _two_sample(method: TwoSampleMethod) -> Entry:
+    def build(reference: Reference, asked: Asked) -> Detector:
+        return TwoSampleDrift(
+            reference,
+            method=method,
+            window_rows=asked.window_rows,
+            promise=asked.promise,
+            smallest_effect=asked.smallest_effect,
+            dependence=asked.dependence,
+        )
+
+    return Entry("drift", method, True, build)
+
+
+def _mahalanobis(reference: Reference, asked: Asked) -> Detector:
+    return MahalanobisOutlier(reference, false_alarm_rate=asked.false_alarm_rate, report_all=asked.report_all)
 
 
 _ENTRIES = (
     Entry("drift", "histogram", True, _histogram),
+    _two_sample("ks"),
+    _two_sample("cvm"),
+    _two_sample("chi_square"),
+    _two_sample("wasserstein"),
+    _two_sample("psi"),
+    _two_sample("jensen_shannon"),
     Entry("outlier", "mahalanobis", False, _mahalanobis),
 )
 

@@ -25,7 +25,7 @@ from inferwatch.settings import DriftSettings, FalseAlarmSettings, ModelSettings
 from inferwatch.status import DetectorStatus
 from inferwatch_detectors.burn_in import BurnIn
 from inferwatch_detectors.dependence import Dependence
-from inferwatch_detectors.registry import DETECTORS
+from inferwatch_detectors.registry import DETECTORS, Asked
 from inferwatch_detectors.window import RowWindow
 
 logger = logging.getLogger(__name__)
@@ -238,8 +238,7 @@ def built_detector(
     """Return the detector that the settings ask for. Raises `UnkeepablePromise`."""
     drift = settings if isinstance(settings, DriftSettings) else None
     outlier = settings if isinstance(settings, OutlierSettings) else None
-    return DETECTORS[settings.kind, settings.method].build(
-        reference,
+    asked = Asked(
         window_rows=drift.window.rows if drift else 0,
         promise=false_alarms.promise(),
         smallest_effect=false_alarms.smallest_effect,
@@ -247,6 +246,7 @@ def built_detector(
         false_alarm_rate=outlier.false_alarm_rate if outlier else 0.0,
         report_all=outlier is not None and outlier.report == "all",
     )
+    return DETECTORS[settings.kind, settings.method].build(reference, asked)
 
 
 def _alike(items: Sequence[Item]) -> Iterator[list[Item]]:

@@ -8,6 +8,7 @@ changed; so the same null distribution serves. A smallest effect of 0 leaves the
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -49,17 +50,12 @@ class Shifts:
     """
 
     def __init__(self, test: CellTest, profile: NumericProfile, sample: Matrix, reach: float) -> None:
-        steps = np.linspace(-reach, reach, 2 * _STEPS + 1) * (profile.sd if profile.sd > 0 else 0.0)
-        present = 1 - test.shares[-1]
-        shifted = _cumulated(sample, profile.edges - steps[:, np.newaxis]) - _cumulated(sample, profile.edges)
-        centre = np.maximum.accumulate(np.clip(test.centre[:-1] + present * shifted, 0, present), axis=1)
-        shares = np.diff(centre, axis=1, prepend=0.0, append=present)
-        least = np.minimum(test.shares[:-1].min(), 0.5 / test.total)
-        shares = np.maximum(shares, least)
-        shares *= present / shares.sum(axis=1, keepdims=True)
-        self._alpha = np.column_stack([shares, np.full(len(steps), test.shares[-1])]) * test.total
-        self._alpha[_STEPS] = test.alpha
-        self._tests = [CellTest(alpha, ordered=True) for alpha in self._alpha]
+        steps = shift_steps(reach) * profile.sd if profile.sd > 0 else np.zeros(2 * _STEPS + 1)
+        shares = shifted_shares(test.shares[:-1], sample, profile.edges, steps, 0.5 / test.total)
+        alpha = np.column_stack([shares, np.full(len(steps), test.shares[-1])]) * test.total
+        alpha[_STEPS] = test.alpha
+        self._ordered = test.ordered
+        self._tests = [CellTest(row, test.ordered, test.least_share) for row in alpha]
         self._centres = np.array([entry.centre for entry in self._tests])
         self._weights: dict[int, Matrix] = {}
 
@@ -70,7 +66,7 @@ class Shifts:
         if weights is None:
             self._weights.clear()  # windows of one size follow each other
             weights = self._weights[rows] = np.array([entry.weights(rows) for entry in self._tests])
-        found = np.cumsum(counts)[:-1] / rows
+        found = (np.cumsum(counts)[:-1] if self._ordered else counts) / rows
         return float((weights * (found - self._centres) ** 2).sum(axis=1).min() * rows)
 
 
@@ -96,6 +92,52 @@ class Ball:
         return rows * total
 
 
+@dataclass(frozen=True, eq=False)
+class SpreadSample:
+    """A sample's distribution with ties spread evenly halfway to their neighbours, so that any shift moves some rows.
+
+    `shares` (k,) of the values lie below `knots` (k,), linear in between; both empty for fewer than two values.
+    """
+
+    knots: Matrix
+    shares: Matrix
+
+    @classmethod
+    def of(cls, sample: Matrix) -> SpreadSample:
+        """Return the distribution of the values (n,) that are not NaN."""
+        values, counts = np.unique(sample[~np.isnan(sample)], return_counts=True)
+        if len(values) < 2:
+            return cls(np.empty(0), np.empty(0))
+        middles = (values[:-1] + values[1:]) / 2
+        ends = np.array([2 * values[0] - middles[0], 2 * values[-1] - middles[-1]])
+        return cls(np.concatenate([ends[:1], middles, ends[1:]]), np.append(0, np.cumsum(counts)) / counts.sum())
+
+    def below(self, points: Matrix) -> Matrix:
+        """Return the share of values below each point, of any shape; 0 where the sample does not vary."""
+        if not len(self.knots):
+            return np.zeros_like(points)
+        return np.asarray(np.interp(points, self.knots, self.shares))
+
+
+def shift_steps(reach: float) -> Matrix:
+    """Return 21 shifts (s,) from -reach to reach; the middle one is 0."""
+    return np.linspace(-reach, reach, 2 * _STEPS + 1)
+
+
+def shifted_shares(shares: Matrix, sample: Matrix, edges: Matrix, steps: Matrix, least: float) -> Matrix:
+    """Return the shares (s, k) of the cells between `edges` (k - 1,) with all values moved by each of `steps` (s,).
+
+    `shares` (k,) are those without a shift and give the sum; no share is below `least` or the least of them. `sample`
+    are values from which to read how many a step carries over an edge.
+    """
+    total = shares.sum()
+    spread = SpreadSample.of(sample)
+    moved = spread.below(edges - steps[:, np.newaxis]) - spread.below(edges)
+    below = np.maximum.accumulate(np.clip(np.cumsum(shares)[:-1] + total * moved, 0, total), axis=1)
+    result = np.maximum(np.diff(below, axis=1, prepend=0.0, append=total), min(float(shares.min()), least))
+    return np.asarray(result * total / result.sum(axis=1, keepdims=True))
+
+
 def _cut(part: Matrix, weights: Matrix, amount: float) -> Matrix:
     """What remains of `part` once `amount` is taken off so that sum(weights x^2) is least: min(part, level / w)."""
     if part.sum() <= amount:
@@ -107,14 +149,3 @@ def _cut(part: Matrix, weights: Matrix, amount: float) -> Matrix:
     following = np.append((sorted_part / inverse)[1:], 0.0)
     level = levels[np.argmax(levels >= following)]
     return np.asarray(np.minimum(part, level / weights))
-
-
-def _cumulated(sample: Matrix, points: Matrix) -> Matrix:
-    """The share of sample values below each point, ties spread evenly halfway to their neighbours."""
-    values, counts = np.unique(sample[~np.isnan(sample)], return_counts=True)
-    if len(values) < 2:
-        return np.zeros_like(points)
-    middles = (values[:-1] + values[1:]) / 2
-    ends = np.array([2 * values[0] - middles[0], 2 * values[-1] - middles[-1]])
-    knots = np.concatenate([ends[:1], middles, ends[1:]])
-    return np.asarray(np.interp(points, knots, np.append(0, np.cumsum(counts)) / counts.sum()))

@@ -12,7 +12,14 @@ import pytest
 from inferwatch import __version__
 from inferwatch.reference import Reference
 from inferwatch_cli.main import main
+from inferwatch_detectors.registry import DETECTORS
 from inferwatch_explainers.registry import EXPLAINERS
+
+
+def allowed(kind: str) -> str:
+    """The methods of a kind, as a fault lists them."""
+    return ", ".join(method for of_kind, method in DETECTORS if of_kind == kind)
+
 
 COMMANDS = ("up", "check", "ledger", "demo", "reference build", "dashboards build")
 
@@ -128,7 +135,7 @@ models:
         "models[0].detectors[0].window.rows: 1: input should be greater than or equal to 2",
         "models[1].reference: is required and absent",
         r"models[1].explainers[0].predictor: 'nowhere': string should match pattern '^https?://[^\s/]+'",
-        "models[0].detectors[0].method: 'tarot': unknown method; allowed here: histogram",
+        f"models[0].detectors[0].method: 'tarot': unknown method; allowed here: {allowed('drift')}",
         f"models[0].reference: there is no file {tmp_path / 'none.csv'}",
         f"models[1].explainers[0].method: 'oracle': unknown method; allowed here: {', '.join(EXPLAINERS)}",
     ]
@@ -147,7 +154,7 @@ models:
     ran = run("check", "--config", config(tmp_path, text))
     told = [line.removeprefix("inferwatch: ") for line in ran.errors]
     assert (ran.code, len(told)) == (2, 5)
-    assert told[0] == "models[0].detectors[0].method: 'histogram': unknown method; allowed here: mahalanobis"
+    assert told[0] == f"models[0].detectors[0].method: 'histogram': unknown method; allowed here: {allowed('outlier')}"
     assert told[1] == f"models[0].reference: there is no file {tmp_path / 'none.csv'}"
     assert told[2].startswith("models[1].reference: ")
     assert "feature 'wage' is not among the columns: age, job" in told[2]

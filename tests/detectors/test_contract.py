@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from inferwatch.promise import Promise
 from inferwatch.protocols import Detector
 from inferwatch.reference import Reference
 from inferwatch.rows import Batch, Matrix
-from inferwatch_detectors.registry import DETECTORS, Entry
+from inferwatch_detectors.registry import DETECTORS, Asked, Entry
 from tests.detectors.references import encoded, numbers, people, reference
 
 ALL = pytest.mark.parametrize("entry", DETECTORS.values(), ids=lambda entry: f"{entry.kind}-{entry.method}")
@@ -20,9 +21,9 @@ REFERENCE = reference()
 RATE = 0.01
 
 
+@cache
 def built(entry: Entry, against: Reference = REFERENCE, *, rate: float = RATE, report_all: bool = False) -> Detector:
-    return entry.build(
-        against,
+    asked = Asked(
         window_rows=200,
         promise=Promise(1 / rate),
         smallest_effect=0.0,
@@ -30,6 +31,7 @@ def built(entry: Entry, against: Reference = REFERENCE, *, rate: float = RATE, r
         false_alarm_rate=rate,
         report_all=report_all,
     )
+    return entry.build(against, asked)
 
 
 def normal(count: int, seed: int = 1) -> Matrix:
@@ -64,6 +66,7 @@ def test_the_batch_is_left_alone_and_the_answer_is_always_the_same(entry: Entry)
 
     assert np.array_equal(batch.values, rows, equal_nan=True)
     assert detector.observe(batch) == first
+    built.cache_clear()
     assert built(entry).observe(batch) == first
 
 

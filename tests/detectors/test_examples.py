@@ -3,10 +3,12 @@ from types import ModuleType
 
 import pytest
 
-from inferwatch_detectors import effect, histogram, mahalanobis
+from inferwatch_detectors import effect, histogram, mahalanobis, two_sample_drift
 
 
-@pytest.mark.parametrize("module", [effect, histogram, mahalanobis], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [effect, histogram, mahalanobis, two_sample_drift], ids=lambda module: module.__name__
+)
 def test_the_examples_in_docstrings_print_what_they_say(module: ModuleType) -> None:
     found = doctest.testmod(module)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from inferwatch.promise import Promise
 from inferwatch_detectors import stream_judge
 from inferwatch_detectors.dependence import Dependence
 from inferwatch_detectors.mahalanobis import MahalanobisOutlier
-from inferwatch_detectors.registry import Entry
+from inferwatch_detectors.registry import Asked, Entry
 from inferwatch_detectors.stream_judge import StreamJudge, built_detector
 from tests.detectors.watched import HISTOGRAM, MAHALANOBIS, REFERENCE, model
 
@@ -23,8 +24,8 @@ def offered(monkeypatch: pytest.MonkeyPatch, detector: dict[str, Any], **fields:
     """Return what a builder is offered for a detector."""
     seen: list[dict[str, Any]] = []
 
-    def build(reference: Any, **options: Any) -> Any:
-        seen.append({"reference": reference, **options})
+    def build(reference: Any, asked: Asked) -> Any:
+        seen.append({"reference": reference, **asdict(asked), "dependence": asked.dependence, "promise": asked.promise})
         return MahalanobisOutlier(REFERENCE, false_alarm_rate=0.1)
 
     entry = Entry(detector["kind"], detector["method"], False, build)

@@ -1,0 +1,101 @@
+"""Divergences between the cells of a window and of a reference, and how they spread where nothing changed.
+
+Where rows are independent and nothing changed, a window's counts given the reference's are Dirichlet-multinomial
+(`cell_test`). So whatever is computed from counts has its null distribution in seeded draws: PSI and Jensen-Shannon on
+the reference's deciles, Cramer-von Mises and Wasserstein on finer quantile cells. Each is brought to the scale of a
+squared deviation, whose upper tail is about exponential: beyond the upper 2.5 % of the draws the log survival goes on
+as a line with the mean excess of the draws.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from inferwatch.rows import Matrix
+from inferwatch_detectors.two_sample import jensen_shannon
+
+_TAIL = 0.025
+_CHUNK = 4096
+_LEAST_EXCEEDANCES = 20
+
+Divergence = Callable[[Matrix, Matrix, Matrix], Matrix]
+"""(reference counts (..., k), window counts (..., k), gaps (k - 1,)) -> the squared scale (...)."""
+
+
+def squared_jensen_shannon(reference: Matrix, window: Matrix, gaps: Matrix) -> Matrix:  # noqa: ARG001 - one signature
+    """Return the squared Jensen-Shannon distance (...)."""
+    return np.asarray(jensen_shannon(reference, window) ** 2)
+
+
+def stability(reference: Matrix, window: Matrix, gaps: Matrix) -> Matrix:  # noqa: ARG001 - one signature
+    """Return the population stability index (...), a share below two of the window's rows counting as two.
+
+    Else the first row of a cell that the reference does not know would decide alone.
+    """
+    least = 2 / window.sum(axis=-1, keepdims=True)
+    q = np.maximum(reference / reference.sum(axis=-1, keepdims=True), least)
+    p = np.maximum(window / window.sum(axis=-1, keepdims=True), least)
+    return np.asarray(((p - q) * np.log(p / q)).sum(axis=-1))
+
+
+def squared_wasserstein(reference: Matrix, window: Matrix, gaps: Matrix) -> Matrix:
+    """Return the squared W1 (...) of cells whose middles are `gaps` (k - 1,) apart."""
+    return np.asarray((np.abs(_deviations(reference, window)[..., :-1]) @ gaps) ** 2)
+
+
+def integrated_square(reference: Matrix, window: Matrix, gaps: Matrix) -> Matrix:  # noqa: ARG001 - one signature
+    """Return the squared difference (...) of the distributions, averaged over the reference's rows."""
+    after = _deviations(reference, window) ** 2
+    shares = reference / reference.sum(axis=-1, keepdims=True)
+    both = after.copy()
+    both[..., 1:] += after[..., :-1]
+    return np.asarray((shares * both).sum(axis=-1) / 2)
+
+
+def _deviations(reference: Matrix, window: Matrix) -> Matrix:
+    before = np.cumsum(reference, axis=-1) / reference.sum(axis=-1, keepdims=True)
+    return np.asarray(np.cumsum(window, axis=-1) / window.sum(axis=-1, keepdims=True) - before)
+
+
+@dataclass(frozen=True, eq=False)
+class DrawnNull:
+    """The survival function of a divergence: `drawn` (n,), ascending, and an exponential tail beyond `start`."""
+
+    drawn: Matrix
+    start: float
+    log_start: float
+    excess: float
+
+    def log_survival(self, value: float) -> float:
+        """Return log P(divergence >= value), at most 0."""
+        if value > self.start:
+            return self.log_start - (value - self.start) / self.excess
+        at_or_above = len(self.drawn) - int(np.searchsorted(self.drawn, value, side="left"))
+        return min(0.0, math.log(at_or_above + 1) - math.log(len(self.drawn) + 1))
+
+
+def drawn_null(divergence: Divergence, alpha: Matrix, gaps: Matrix, rows: int, draws: int) -> DrawnNull:
+    """Return the distribution for windows of so many independent rows, against a reference with counts `alpha` (k,)."""
+    return _cached(divergence, alpha.tobytes(), gaps.tobytes(), rows, draws)
+
+
+@lru_cache(maxsize=2048)
+def _cached(divergence: Divergence, alpha: bytes, gaps: bytes, rows: int, draws: int) -> DrawnNull:
+    random = np.random.default_rng(0)
+    counts, between = np.frombuffer(alpha), np.frombuffer(gaps)
+    parts = []
+    for start in range(0, draws, _CHUNK):
+        shares = random.standard_gamma(counts, (min(_CHUNK, draws - start), len(counts)))
+        shares /= shares.sum(axis=1, keepdims=True)
+        parts.append(divergence(counts, random.multinomial(rows, shares).astype(np.float64), between))
+    drawn = np.sort(np.concatenate(parts))
+    start_value = float(drawn[int((1 - _TAIL) * draws)])
+    beyond = drawn[drawn > start_value]
+    # few different values, as two rare categories give: what lies beyond the bulk is then at least as rare as one draw
+    excess = float(beyond.mean()) - start_value if len(beyond) >= _LEAST_EXCEEDANCES else float(drawn[-1]) / 10
+    return DrawnNull(drawn, start_value, math.log((len(beyond) + 1) / (draws + 1)), max(excess, 1e-12))

@@ -1,0 +1,251 @@
+"""Features judged by two-sample statistics: Kolmogorov-Smirnov all at once, divergences of cells one by one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inferwatch.profile import Counts, FeatureProfile, NumericProfile
+from inferwatch.rows import Feature, Matrix
+from inferwatch_detectors.divergence import Divergence, DrawnNull, drawn_null
+from inferwatch_detectors.effect import Effect, mean_shift, total_variation
+from inferwatch_detectors.tolerance import (
+    TOTAL_VARIATION_PER_SD,
+    SpreadSample,
+    shift_steps,
+    shifted_shares,
+)
+from inferwatch_detectors.two_sample import SortedSample, ks_log_p, largest_gap, sorted_window
+from inferwatch_detectors.verdict import Verdict, calibrated_size, described_change, design_effect
+
+Textbook = Callable[[SortedSample, Matrix, Matrix, Matrix], tuple[float | None, float | None]]
+"""(reference, a window's column (n,), counts (k,) of both) -> the statistic to report and the log of its p-value; None
+for a statistic that is not defined, and for a p-value that the null distribution of the divergence gives."""
+
+_FINE_CELLS = 64
+_DECILES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A feature with what the reference says about it, and the effective sample a row of live and reference rows."""
+
+    feature: Feature
+    profile: FeatureProfile
+    sample: Matrix
+    effective: float
+    reference_effective: float
+
+    def verdict(self, values: Matrix, statistic: float | None, plain_log_p: float, log_p: float) -> Verdict:
+        """Return the verdict on the values (n,), with effect and change."""
+        effect = self._effect(values)
+
+        def change() -> str:
+            weights = 1 / np.maximum(self.profile.counts, 0.5)
+            return described_change(self.feature, self.profile, self._counts(values), weights, effect)
+
+        return Verdict(self.feature.name, statistic, plain_log_p, log_p, effect, change)
+
+    def _effect(self, values: Matrix) -> Effect:
+        if isinstance(self.profile, NumericProfile):
+            return mean_shift(values, self.profile, self.effective)
+        total = float(self.profile.counts.sum())
+        return total_variation(self._counts(values), self.profile.counts / total, total, self.effective)
+
+    def _counts(self, values: Matrix) -> Counts:
+        return np.bincount(self.profile.cells(values), minlength=len(self.profile.counts)).astype(np.int64)
+
+
+class KolmogorovColumns:
+    """Numeric features judged by D, the p-value that of SciPy's asymptotic two-sample test.
+
+    Where a smallest effect is tolerated, the distance counts from the band of all distributions between the reference
+    shifted up and shifted down by it; at its edge only one side can alarm, so the test stays within its level. Ties
+    make D smaller than the p-value assumes: the promise then holds with room to spare.
+    """
+
+    def __init__(self, columns: Sequence[Watched], smallest_effect: float) -> None:
+        self._columns = columns
+        self._samples = [SortedSample.of(column.sample) for column in columns]
+        self._spreads = [SpreadSample.of(column.sample) if smallest_effect else None for column in columns]
+        self._reach = [smallest_effect * sample.sd for sample in self._samples]
+        self._rows = np.array([len(sample.values) for sample in self._samples], dtype=np.int64)
+
+    def judge(self, values: Sequence[Matrix]) -> list[Verdict]:
+        """Return the verdict on the values (n,) of each feature."""
+        windows = [sorted_window(column) for column in values]
+        rows = np.array([len(window) for window in windows], dtype=np.float64)
+        gaps = np.array([self._gaps(place, window) for place, window in enumerate(windows)]).reshape(-1, 2)
+        judged = np.flatnonzero((self._rows > 0) & (rows > 0))
+        plain, decisive = np.zeros(len(values)), np.zeros(len(values))
+        plain[judged] = ks_log_p(gaps[judged, 0], self._rows[judged], rows[judged])
+        effective = np.array([column.effective for column in self._columns])[judged]
+        reference_effective = np.array([column.reference_effective for column in self._columns])[judged]
+        decisive[judged] = ks_log_p(gaps[judged, 1], self._rows[judged] * reference_effective, rows[judged] * effective)
+        known = set(judged.tolist())
+        return [
+            column.verdict(values[place], float(gaps[place, 0]) if place in known else None, plain[place], log_p)
+            for place, (column, log_p) in enumerate(zip(self._columns, decisive.tolist(), strict=True))
+        ]
+
+    def _gaps(self, place: int, window: Matrix) -> tuple[float, float]:
+        """D, and the distance from the band."""
+        sample, spread, reach = self._samples[place], self._spreads[place], self._reach[place]
+        if not len(window) or not len(sample.values):
+            return 0.0, 0.0
+        below, within = sample.positions(window)
+        before, after = below / len(sample.values), within / len(sample.values)
+        gap = largest_gap(before, after, window)
+        if spread is None or reach == 0:
+            return gap, gap
+        at = spread.below(window)
+        lower = before - (at - spread.below(window - reach))
+        upper = after + (spread.below(window + reach) - at)
+        return gap, min(gap, largest_gap(lower, upper, window))
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """Cells that a divergence counts in: `counts` (k,) of the reference's rows, `gaps` (k - 1,) between their middles.
+
+    The last of `missing` cells holds missing values; without one they are left out.
+    """
+
+    counts: Matrix
+    gaps: Matrix
+    place: Callable[[Matrix], NDArray[np.intp]]
+    edges: Matrix | None = None
+    missing: bool = True
+
+    @classmethod
+    def deciles(cls, sample: Matrix) -> Cells:
+        """Return the 10 cells between the deciles of a sample (n,), fewer where they coincide, and one for missing."""
+        present = sample[~np.isnan(sample)]
+        shares = np.arange(1, _DECILES) / _DECILES
+        edges = np.unique(np.quantile(present, shares)) if len(present) else np.empty(0)
+
+        def place(values: Matrix) -> NDArray[np.intp]:
+            return np.where(np.isnan(values), len(edges) + 1, np.searchsorted(edges, values, side="left"))
+
+        return cls(_counted(place(sample), len(edges) + 2), np.empty(0), place, edges)
+
+    @classmethod
+    def fine(cls, sample: Matrix, sd: float) -> Cells:
+        """Return up to 64 quantile cells of a sample (n,), ties kept together; gaps in units of `sd`."""
+        present = np.sort(sample[~np.isnan(sample)])
+        wanted = present[(np.arange(1, _FINE_CELLS) * len(present)) // _FINE_CELLS] if len(present) else np.empty(0)
+        edges = np.unique(wanted)
+        edges = edges[edges < present[-1]] if len(present) else edges
+
+        def place(values: Matrix) -> NDArray[np.intp]:
+            return np.searchsorted(edges, values[~np.isnan(values)], side="left")
+
+        counts = _counted(place(sample), len(edges) + 1)
+        sums = np.bincount(place(present), weights=present, minlength=len(counts)) if len(present) else counts
+        gaps = np.diff(sums / np.maximum(counts, 1)) / (sd or 1.0)
+        return cls(counts, gaps, place, edges, missing=False)
+
+    @classmethod
+    def categories(cls, profile: FeatureProfile) -> Cells:
+        """Return the cells of a category's profile."""
+        return cls(profile.counts.astype(np.float64), np.empty(0), profile.cells)
+
+
+def _counted(cells: NDArray[np.intp], count: int) -> Matrix:
+    return np.bincount(cells, minlength=count).astype(np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class DivergenceColumn:
+    """A feature judged by a divergence between the cells of window and reference."""
+
+    watched: Watched
+    cells: Cells
+    divergence: Divergence
+    textbook: Textbook
+    window_rows: int
+    draws: int
+    tolerated: Matrix = field(repr=False)
+    radius: float
+    sample: SortedSample = field(repr=False)
+
+    @classmethod
+    def of(
+        cls,
+        watched: Watched,
+        cells: Cells,
+        divergence: Divergence,
+        textbook: Textbook,
+        *,
+        smallest_effect: float,
+        window_rows: int,
+        draws: int,
+    ) -> DivergenceColumn:
+        """Return the prepared feature; `draws` windows are drawn for a null distribution."""
+        sample = SortedSample.of(watched.sample)
+        tolerated = cells.counts[np.newaxis]
+        if smallest_effect > 0 and cells.edges is not None and len(cells.edges):
+            tolerated = _shifted_counts(cells, cells.edges, sample, smallest_effect * sample.sd)
+        radius = smallest_effect * TOTAL_VARIATION_PER_SD if cells.edges is None else 0.0
+        column = cls(watched, cells, divergence, textbook, window_rows, draws, tolerated, radius, sample)
+        if column._comparable:
+            column._null(window_rows)
+        return column
+
+    def judge(self, values: Matrix) -> Verdict:
+        """Return the verdict on the values (n,)."""
+        counts = _counted(self.cells.place(values), len(self.cells.counts))
+        rows = int(counts.sum())
+        if not self._comparable or not rows:
+            return self.watched.verdict(values, None, 0.0, 0.0)
+        null, scale = self._calibration(rows)
+        plain = float(self.divergence(self.cells.counts, counts, self.cells.gaps))
+        least = min(plain, float(self.divergence(self._nearest(counts), counts, self.cells.gaps).min()))
+        statistic, log_p = self.textbook(self.sample, values, self.cells.counts, counts)
+        if log_p is None:
+            log_p = null.log_survival(plain * scale)
+        return self.watched.verdict(values, statistic, log_p, null.log_survival(least * scale))
+
+    @property
+    def _comparable(self) -> bool:
+        """Whether there are two cells to compare."""
+        return len(self.cells.counts) > 1 and self.cells.counts.sum() > 0
+
+    def _calibration(self, rows: int) -> tuple[DrawnNull, float]:
+        """The null distribution that serves, and what brings a divergence of so many rows to its scale."""
+        size = calibrated_size(rows, self.window_rows)
+        total = float(self.cells.counts.sum())
+        deff = design_effect(rows, total, self.watched.effective, self.watched.reference_effective)
+        return self._null(size), (1 / size + 1 / total) / ((1 / rows + 1 / total) * deff)
+
+    def _nearest(self, counts: Matrix) -> Matrix:
+        """The reference's counts (s, k) under every shift that is tolerated, or moved towards the window's."""
+        if self.radius == 0:
+            return self.tolerated
+        total = self.cells.counts.sum()
+        shares, found = self.cells.counts / total, counts / counts.sum()
+        distance = float(np.abs(found - shares).sum()) / 2
+        reached = shares + min(1.0, self.radius / max(distance, 1e-300)) * (found - shares)
+        return np.asarray(reached[np.newaxis] * total)
+
+    def _null(self, size: int) -> DrawnNull:
+        alpha = np.where(self.cells.counts > 0, self.cells.counts, 0.5)
+        return drawn_null(self.divergence, alpha, self.cells.gaps, size, self.draws)
+
+
+def _shifted_counts(cells: Cells, edges: Matrix, sample: SortedSample, reach: float) -> Matrix:
+    present = cells.counts[:-1] if cells.missing else cells.counts
+    total = cells.counts.sum()
+    shares = shifted_shares(present / total, sample.values, edges, shift_steps(reach), 0.5 / total)
+    shifted = shares * total
+    return np.column_stack([shifted, np.full(len(shifted), cells.counts[-1])]) if cells.missing else shifted
+
+
+def draws_for(cells: int, cell_draws: int) -> int:
+    """Return how many windows are drawn for each of several features with so many cells in all; a power of two."""
+    draws = min(65_536, max(4_096, cell_draws // max(1, cells)))
+    return 1 << int(math.log2(draws))
