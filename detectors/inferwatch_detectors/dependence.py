@@ -28,8 +28,8 @@ _WINDOW_ROWS = 500
 _LEAST_SHARE = 1e-3
 
 
-Form = Literal["ordered", "leading", "unordered"]
-"""What a statistic averages: all deviations of the distribution, its slowest one alone, or the shares of cells."""
+Form = Literal["all", "leading"]
+"""What rules a statistic: all deviations of the distribution together, or its slowest one alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +37,17 @@ class Dependence:
     """The effective sample a row, in (0, 1], of each feature, and the number of rows it was estimated from.
 
     `rows` is 0 where independence was assumed and nothing was estimated. `effective` is for Anderson-Darling over the
-    cells of numbers and chi-square over those of categories. Other statistics of numbers depend otherwise: `leading`
-    is for those that the slowest deviation rules, as Wasserstein's distance, and `unordered` for those that square the
-    shares of cells; where they are not given, they are as `effective`.
+    cells of numbers and chi-square over those of categories. `leading` is for statistics that the slowest deviation of
+    a number's distribution rules, as Wasserstein's distance; as `effective` where it is not given.
     """
 
     effective: tuple[float, ...]
     rows: int = 0
     leading: tuple[float, ...] = ()
-    unordered: tuple[float, ...] = ()
 
     def of(self, form: Form) -> tuple[float, ...]:
         """Return the effective sample a row of each feature for a statistic of this form."""
-        return {"ordered": (), "leading": self.leading, "unordered": self.unordered}[form] or self.effective
+        return (self.leading or self.effective) if form == "leading" else self.effective
 
     @classmethod
     def independent(cls, features: int) -> Dependence:
@@ -78,19 +76,13 @@ class Dependence:
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON-ready values."""
-        return {
-            "effective": list(self.effective),
-            "rows": self.rows,
-            "leading": list(self.leading),
-            "unordered": list(self.unordered),
-        }
+        return {"effective": list(self.effective), "rows": self.rows, "leading": list(self.leading)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Dependence:
         """Return what `as_dict` gave."""
-        each = (tuple(map(float, values[key])) for key in ("effective", "leading", "unordered"))
-        effective, leading, unordered = each
-        return cls(effective, int(values["rows"]), leading, unordered)
+        effective, leading = (tuple(map(float, values[key])) for key in ("effective", "leading"))
+        return cls(effective, int(values["rows"]), leading)
 
 
 def estimate_dependence(values: Matrix, reference: Reference) -> Dependence:
@@ -108,17 +100,15 @@ def estimate_dependence(values: Matrix, reference: Reference) -> Dependence:
         _forms(CellTest.of(profile), profile.cells(column))
         for profile, column in zip(reference.profile.features, values.T, strict=True)
     ]
-    effective, leading, unordered = zip(*estimates, strict=True)
-    return Dependence(effective, len(values), leading, unordered)
+    effective, leading = zip(*estimates, strict=True)
+    return Dependence(effective, len(values), leading)
 
 
-def _forms(test: CellTest, cells: NDArray[np.intp]) -> tuple[float, float, float]:
-    """The effective sample a row for statistics of each form."""
+def _forms(test: CellTest, cells: NDArray[np.intp]) -> tuple[float, float]:
+    """The effective sample a row for statistics of each form; of categories the same."""
     series = _indicators(test, cells)
-    if not test.ordered:
-        return (_effective(series),) * 3
-    unordered = _indicators(CellTest(test.alpha, ordered=False), cells)
-    return _effective(series), _effective(series, leading=True), _effective(unordered)
+    overall = _effective(series)
+    return overall, _effective(series, leading=True) if test.ordered else overall
 
 
 def _indicators(test: CellTest, cells: NDArray[np.intp]) -> Matrix:

@@ -11,7 +11,7 @@ from inferwatch.promise import Promise
 from inferwatch.reference import Reference
 from inferwatch.rows import Batch, Matrix
 from inferwatch_detectors.cell_column import cell_columns
-from inferwatch_detectors.dependence import Dependence, Form
+from inferwatch_detectors.dependence import Dependence
 from inferwatch_detectors.divergence import (
     Divergence,
     integrated_square,
@@ -41,15 +41,6 @@ from inferwatch_detectors.verdict import DriftRule, Verdict, calibrated_size
 
 TwoSampleMethod = Literal["ks", "cvm", "chi_square", "wasserstein", "psi", "jensen_shannon"]
 
-_FORMS: Mapping[str, Form] = {
-    "ks": "ordered",
-    "cvm": "leading",
-    "chi_square": "unordered",
-    "wasserstein": "leading",
-    "psi": "unordered",
-    "jensen_shannon": "unordered",
-}
-
 
 class TwoSampleDrift:
     """Compares windows with a reference by a textbook statistic, feature by feature, and keeps the promise.
@@ -66,7 +57,8 @@ class TwoSampleDrift:
     The first two and `wasserstein` run on the reference's row sample without missing values, and judge categories by
     chi-square; the others give missing values a bin of their own. Scores are calibrated as those of `HistogramDrift`
     are: `ks` by its own p-value, the others by drawing windows where nothing changed (`null_distribution`,
-    `divergence`); so they hold for ties and for values beyond the reference, where textbook p-values do not.
+    `divergence`); so they hold for ties and for values beyond the reference, where textbook p-values do not. Dependent
+    rows are allowed for as `HistogramDrift` does; those that compare cells then alarm less often than promised.
 
     >>> import numpy as np
     >>> from inferwatch.rows import Column, Rows
@@ -94,7 +86,7 @@ class TwoSampleDrift:
         self._window_rows = window_rows
         self._cell_draws = cell_draws
         by_cells, rest = _divided(reference, method)
-        effective = self._rule.dependence.of(_FORMS[method])
+        effective = self._rule.dependence.of("leading" if method in ("cvm", "wasserstein") else "all")
         cells = cell_columns(reference, smallest_effect, effective, chi_square=True) if by_cells else ()
         self._cells = {index: cells[index] for index in by_cells}
         watched = [_watched(reference, effective[index], index) for index in rest]
