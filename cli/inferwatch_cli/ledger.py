@@ -16,6 +16,8 @@ from inferwatch.delivery.spool import spooled_accounts
 from inferwatch.errors import ConfigError, Fault, InferwatchError
 
 _TIMEOUT_S = 10.0
+_BESIDE = ("clamped", "unlogged")
+"""What an account tells beside its sum."""
 
 
 def ledger_of(url: str, token_file: Path | None) -> dict[str, Any]:
@@ -62,7 +64,7 @@ def printed(ledger: Mapping[str, Any]) -> str:
 
 def _sum(account: Mapping[str, Any]) -> str:
     (first, whole), *parts = account.items()
-    return f"{first} {whole} = " + " + ".join(_part(name, value) for name, value in parts if name != "clamped")
+    return f"{first} {whole} = " + " + ".join(_part(name, value) for name, value in parts if name not in _BESIDE)
 
 
 def _part(name: str, value: int | Mapping[str, int]) -> str:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import gc
 import logging
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import typer
 import uvicorn
 
-from inferwatch.errors import InferwatchError
 from inferwatch_cli.checks import checked
+from inferwatch_cli.listening import listening, loop_factory
 from inferwatch_cli.up import Up, open_up
 
 logger = logging.getLogger(__name__)
@@ -29,34 +28,14 @@ def serve(config: Path, data: Path | None, host: str, port: int) -> None:
     """Serve until SIGTERM or SIGINT. Raises `ConfigError`, or `InferwatchError` where it cannot start."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     configuration = checked(config)
-    with _listening(host, port) as listener, open_up(configuration, data) as up:
+    with listening(host, port) as listener, open_up(configuration, data) as up:
         address, bound_port = listener.getsockname()[:2]
         shown = f"[{address}]" if ":" in address else address
         gc.collect()
         gc.freeze()  # what is loaded by now stays: no collection need walk over it again
         typer.echo(f"inferwatch serves on http://{shown}:{bound_port}, payload log in {up.directory}")
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(_run(up, listener))
-
-
-@contextmanager
-def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    """Yield a socket that listens, before anything else is opened."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as listener:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-            listener.listen(2048)
-            yield listener
-    except socket.gaierror as fault:
-        raise InferwatchError(f"{host} is no address to listen on: {fault.strerror}") from fault
-    except OSError as fault:
-        if fault.errno == errno.EADDRINUSE:
-            raise InferwatchError(f"port {port} of {host} is in use; take another one with --port") from fault
-        if fault.errno in (errno.EACCES, errno.EADDRNOTAVAIL):
-            raise InferwatchError(f"cannot listen on port {port} of {host}: {fault.strerror}") from fault
-        raise
 
 
 class _Server(uvicorn.Server):
@@ -82,9 +61,3 @@ async def _run(up: Up, listener: socket.socket) -> None:
         timeout_keep_alive=75,
     )
     await _Server(config).serve(sockets=[listener])
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    import uvloop
-
-    return uvloop.new_event_loop

@@ -61,6 +61,7 @@ class Capture:
         endpoint: str = "default",
         mode: Mode = "all",
         metadata_headers: Iterable[str] = (),
+        annotations: Mapping[str, str] | None = None,
         paths: Iterable[str] | None = None,
         max_body_bytes: int = 1_048_576,
         queue_bytes: int = 67_108_864,
@@ -69,10 +70,11 @@ class Capture:
         """Return what these options ask for. Raises `ConfigError` with every fault.
 
         `mode`: which events to send. `metadata_headers`: request headers to carry in `metadata`, in any case;
-        credentials never are. `max_body_bytes`: longer bodies are cut and marked. `queue_bytes`: the memory that
-        undelivered events may take.
+        credentials never are. `annotations`: of the served model, said of every event. `max_body_bytes`: longer bodies
+        are cut and marked. `queue_bytes`: the memory that undelivered events may take.
         """
         _check(name, mode, max_body_bytes, queue_bytes)
+        said = {"annotations": orjson.dumps(annotations, option=orjson.OPT_SORT_KEYS).decode()} if annotations else {}
         return cls(
             requests=mode != "response",
             responses=mode != "request",

@@ -96,7 +96,7 @@ models:
         "models[0].detectors[1].false_alarm_rate: 2: input should be less than 1",
         "models[0].detectors[2].kind: 'magic': input should be one of 'drift', 'outlier'",
         "models[0].detectors[3].kind: is required and absent",
-        "colour: unknown key; allowed here: transport, payload_log, ingest, auth, explain, exclude, models",
+        "colour: unknown key; allowed here: transport, payload_log, ingest, capture, auth, explain, exclude, models",
     ]
 
 
@@ -261,7 +261,7 @@ def test_a_fault_from_the_environment_names_the_variable(file: Path, monkeypatch
         " (from the environment, INFERWATCH_INGEST__MAX_BODY_BYTES)",
         "ingest.colour: unknown key; allowed here: max_body_bytes, pair_timeout_s, max_inflight_bytes"
         " (from the environment, INFERWATCH_INGEST__COLOUR)",
-        "colour: unknown key; allowed here: transport, payload_log, ingest, auth, explain, exclude, models",
+        "colour: unknown key; allowed here: transport, payload_log, ingest, capture, auth, explain, exclude, models",
     ]
 
 

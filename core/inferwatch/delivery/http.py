@@ -49,10 +49,11 @@ class _Connection:
 class HttpSink:
     """Posts events to a URL, path and query kept. As many connections as there are concurrent sends.
 
-    `timeout_s` bounds connecting and the wait for each reply. Raises `ConfigError` for a URL that cannot be used.
+    `timeout_s` bounds connecting and the wait for each reply. `context`: how https is verified, by the system's roots
+    unless given. Raises `ConfigError` for a URL that cannot be used.
     """
 
-    def __init__(self, url: str, *, timeout_s: float = 5.0) -> None:
+    def __init__(self, url: str, *, timeout_s: float = 5.0, context: ssl.SSLContext | None = None) -> None:
         parts = _checked(url)
         self.url = url
         self._timeout_s = timeout_s
@@ -61,7 +62,7 @@ class HttpSink:
         self._head = _head(parts)
         self._idle: list[_Connection] = []
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._context = ssl.create_default_context() if parts.scheme == "https" else None
+        self._context = (context or ssl.create_default_context()) if parts.scheme == "https" else None
         self._pipelining = False
 
     async def send(self, events: Sequence[CloudEvent], /) -> None:

@@ -235,6 +235,7 @@ class Client(asyncio.Protocol):
             self._last = True
         self._receiving = exchange
         self._exchanges.append(exchange)
+        self._relay.requests += 1
         if probed:
             self._relay.answer_probe(exchange)
         elif len(self._exchanges) == 1:

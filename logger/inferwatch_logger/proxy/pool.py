@@ -25,6 +25,7 @@ class Pool:
         self.port = port
         self.failures = 0
         """Connections to the upstream that could not be made."""
+        self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._connect_timeout_s = connect_timeout_s
         self._idle: list[Upstream] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -80,7 +81,7 @@ class Pool:
         except OSError as error:
             self.failures += 1
             why = str(error) or f"no connection within {self._connect_timeout_s:g} s"
-            raise ConnectionError(f"the upstream {self.host}:{self.port} cannot be reached: {why}") from error
+            raise ConnectionError(f"the upstream {self.address} cannot be reached: {why}") from error
         return protocol
 
     async def _connect(self, exchange: Exchange) -> None:

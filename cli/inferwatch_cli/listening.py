@@ -1,0 +1,38 @@
+"""What every command that serves has in common: a socket that listens, and an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from inferwatch.errors import InferwatchError
+
+
+@contextmanager
+def listening(host: str, port: int) -> Iterator[socket.socket]:
+    """Yield a socket that listens, before anything else is opened."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(2048)
+            yield listener
+    except socket.gaierror as fault:
+        raise InferwatchError(f"{host} is no address to listen on: {fault.strerror}") from fault
+    except OSError as fault:
+        if fault.errno == errno.EADDRINUSE:
+            raise InferwatchError(f"port {port} of {host} is in use; take another one with --port") from fault
+        if fault.errno in (errno.EACCES, errno.EADDRNOTAVAIL):
+            raise InferwatchError(f"cannot listen on port {port} of {host}: {fault.strerror}") from fault
+        raise
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """Return what makes the event loops that serve."""
+    import uvloop
+
+    return uvloop.new_event_loop

@@ -1,0 +1,224 @@
+"""The command `proxy`: its options, and those of KServe's agent, become a sidecar that serves."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import logging
+import os
+import ssl
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, cast, get_args
+from urllib.parse import urlsplit
+
+import typer
+
+from inferwatch.delivery.delivery import Delivery
+from inferwatch.delivery.http import HttpSink
+from inferwatch.errors import ConfigError, Fault
+from inferwatch.settings import CaptureSettings, load_settings
+from inferwatch_cli.listening import listening, loop_factory
+from inferwatch_logger.capture import Capture, Mode
+from inferwatch_logger.proxy.readiness import VARIABLE, readiness
+from inferwatch_logger.proxy.service import Sidecar
+
+logger = logging.getLogger(__name__)
+
+_CA_DIRECTORY: Final = Path("/etc/tls/logger")
+"""Where KServe mounts the certificates of its loggers."""
+
+_IGNORED_WITH_VALUE: Final = frozenset(
+    {
+        "workers",
+        "log-store-path",
+        "log-store-format",
+        "log-marshaller-url",
+        "log-marshaller-port",
+        "log-batch-size",
+        "log-batch-interval",
+        "max-batchsize",
+        "max-latency",
+        "config-dir",
+        "model-dir",
+    }
+)
+_IGNORED_SWITCHES: Final = frozenset({"enable-batcher", "enable-puller"})
+"""Options of KServe's agent that concern what a sidecar of ours does not do, or does by itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyOptions:
+    """What the command line says; None where it says nothing."""
+
+    upstream: str | None
+    component_port: int
+    sinks: Sequence[str]
+    host: str
+    port: int
+    admin_port: int | None = None
+    spool: Path | None = None
+    spool_bytes: int | None = None
+    config: Path | None = None
+    source_uri: str | None = None
+    mode: str | None = None
+    inference_service: str | None = None
+    namespace: str = "default"
+    endpoint: str = "default"
+    component: str = "predictor"
+    metadata_headers: Sequence[str] = ()
+    metadata_annotations: str = ""
+    ca_file: str | None = None
+    skip_verify: bool = False
+    further: Sequence[str] = field(default_factory=tuple)
+
+
+def run_proxy(options: ProxyOptions) -> None:
+    """Serve until SIGTERM or SIGINT. Raises `ConfigError`, or `InferwatchError` where it cannot start."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    ignored = ignored_options(options.further)
+    sidecar = sidecar_of(options)
+    if ignored:
+        logger.warning("options of KServe's agent that mean nothing here: %s", ", ".join(ignored))
+    with ExitStack() as listeners:
+        listener = listeners.enter_context(listening(options.host, options.port))
+        admin = None
+        if options.admin_port is not None:
+            admin = listeners.enter_context(listening(options.host, options.admin_port))
+            typer.echo(f"inferwatch proxy tells of itself on port {admin.getsockname()[1]}")
+        typer.echo(f"inferwatch proxy relays port {listener.getsockname()[1]} to {sidecar.host}:{sidecar.port}")
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            runner.run(sidecar.serve(listener, admin))
+
+
+def sidecar_of(options: ProxyOptions) -> Sidecar:
+    """Return what the options ask for. Raises `ConfigError` with every fault."""
+    faults: list[Fault] = []
+    host, port = _upstream(options, faults)
+    settings = load_settings(options.config) if options.config is not None else None
+    capture = settings.capture if settings is not None else CaptureSettings()
+    name = options.inference_service
+    if name is None and settings is not None and len(settings.models) == 1:
+        name = settings.models[0].name
+    if options.spool is None and options.spool_bytes is not None:
+        faults.append(Fault("--spool-bytes", "is the size of a queue file; --spool says where it lies"))
+    captured = delivery = None
+    try:
+        captured = _capture(options, capture, name)
+    except ConfigError as fault:
+        faults.extend(fault.faults)
+    try:
+        delivery = _delivery(options, capture)
+    except ConfigError as fault:
+        faults.extend(fault.faults)
+    try:
+        ready = readiness(host, port, os.environ.get(VARIABLE, ""))
+    except ConfigError as fault:
+        faults.extend(fault.faults)
+    if faults or captured is None or delivery is None:
+        raise ConfigError(faults)
+    return Sidecar(host, port, captured, name is None, delivery, ready)
+
+
+def ignored_options(given: Sequence[str]) -> list[str]:
+    """Return the options of KServe's agent that mean nothing here. Raises `ConfigError` for any that is not known."""
+    ignored: list[str] = []
+    faults: list[Fault] = []
+    rest = iter(given)
+    for option in rest:
+        name, equals, _ = option.removeprefix("--").partition("=")
+        if option.startswith("--") and name in _IGNORED_WITH_VALUE:
+            ignored.append(f"--{name}")
+            if not equals:
+                next(rest, None)
+        elif option.startswith("--") and name in _IGNORED_SWITCHES:
+            ignored.append(f"--{name}")
+        else:
+            faults.append(Fault(option, "is no option; see `inferwatch proxy --help`"))
+    if faults:
+        raise ConfigError(faults)
+    return ignored
+
+
+def _upstream(options: ProxyOptions, faults: list[Fault]) -> tuple[str, int]:
+    url = options.upstream or f"http://127.0.0.1:{options.component_port}"
+    try:
+        parts = urlsplit(url)
+        if parts.scheme == "http" and parts.hostname and parts.path in ("", "/") and not parts.query:
+            return parts.hostname, parts.port or 80
+    except ValueError:
+        pass
+    faults.append(Fault("--upstream", f"{url!r} is no URL of a model server; allowed is http://host[:port]"))
+    return "", 0
+
+
+def _capture(options: ProxyOptions, settings: CaptureSettings, name: str | None) -> Capture:
+    return Capture.of(
+        name="unknown" if name is None else name,
+        namespace=options.namespace or "default",
+        component=options.component or "predictor",
+        endpoint=options.endpoint or "default",
+        mode=_mode(options.mode) or settings.mode,
+        metadata_headers=[*settings.metadata_headers, *_separated(options.metadata_headers)],
+        annotations=dict(_annotations(options.metadata_annotations)),
+        paths=settings.paths,
+        max_body_bytes=settings.max_body_bytes,
+        source=options.source_uri or None,
+    )
+
+
+def _mode(given: str | None) -> Mode | None:
+    if not given:
+        return None
+    for mode in get_args(Mode):
+        if given == mode:
+            return cast("Mode", mode)
+    raise ConfigError([Fault("--log-mode", f"{given!r} is none of all, request, response")])
+
+
+def _delivery(options: ProxyOptions, settings: CaptureSettings) -> Delivery:
+    if not options.sinks:
+        raise ConfigError([Fault("--sink", "is missing; it says where events go: http://host[:port][/path]")])
+    return Delivery(
+        [_sink(url, options) for url in options.sinks],
+        spool=options.spool,
+        queue_bytes=options.spool_bytes if options.spool_bytes is not None else settings.queue_bytes,
+    )
+
+
+def _sink(url: str, options: ProxyOptions) -> str | HttpSink:
+    """Return the sink, with the TLS that was asked for."""
+    if not url.startswith("https://") or not (options.ca_file or options.skip_verify):
+        return url
+    context = ssl.create_default_context()
+    if options.skip_verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    else:
+        path = _CA_DIRECTORY / str(options.ca_file)
+        try:
+            context.load_verify_locations(path)
+        except OSError as error:  # a broken certificate too
+            raise ConfigError([Fault("--logger-ca-cert-file", f"{path} cannot be used: {error}")]) from error
+    return HttpSink(url, context=context)
+
+
+def _separated(values: Sequence[str]) -> list[str]:
+    return [name.strip() for value in values for name in value.split(",") if name.strip()]
+
+
+def _annotations(text: str) -> Iterator[tuple[str, str]]:
+    """Yield what `k=v,k2=v2` says; a part without `=` belongs to the value before it, which has a comma."""
+    pairs: list[str] = []
+    for part in next(csv.reader([text]), []):
+        if "=" in part or not pairs:
+            pairs.append(part)
+        else:
+            pairs[-1] += f",{part}"
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise ConfigError([Fault("--metadata-annotations", f"{pair!r} is not NAME=VALUE")])
+        yield name, value

@@ -1,0 +1,110 @@
+"""`inferwatch proxy`: which sidecar its options and those of KServe's agent make."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inferwatch.errors import ConfigError
+from inferwatch_cli.proxying import ProxyOptions, ignored_options, sidecar_of
+
+
+def options(**given: Any) -> ProxyOptions:
+    usual: dict[str, Any] = {"upstream": None, "component_port": 8080, "host": "127.0.0.1", "port": 0}
+    return ProxyOptions(**(usual | {"sinks": ["http://sink:1/logs"]} | given))
+
+
+def faults(**given: Any) -> list[str]:
+    with pytest.raises(ConfigError) as raised:
+        sidecar_of(options(**given))
+    return [str(fault) for fault in raised.value.faults]
+
+
+def test_the_upstream_is_the_url_or_else_a_port_of_this_machine() -> None:
+    assert (sidecar_of(options()).host, sidecar_of(options()).port) == ("127.0.0.1", 8080)
+    sidecar = sidecar_of(options(upstream="http://model.example/"))
+    assert (sidecar.host, sidecar.port) == ("model.example", 80)
+    sidecar = sidecar_of(options(upstream="http://[::1]:9000"))
+    assert (sidecar.host, sidecar.port) == ("::1", 9000)
+
+
+@pytest.mark.parametrize("url", ["model:80", "https://model", "http://", "http://model/path", "http://model:x"])
+def test_an_upstream_that_cannot_be_one(url: str) -> None:
+    assert faults(upstream=url) == [
+        f"--upstream: {url!r} is no URL of a model server; allowed is http://host[:port]",
+    ]
+
+
+def test_the_agents_options_reach_the_events() -> None:
+    sidecar = sidecar_of(
+        options(
+            inference_service="iris",
+            namespace="ns1",
+            endpoint="canary",
+            component="transformer",
+            source_uri="http://localhost:9081/",
+            mode="response",
+            metadata_headers=["X-Request-Id, x-tenant", "x-user"],
+            metadata_annotations='owner=me,"team=a,b",note=c,d',
+        )
+    )
+    capture = sidecar.capture
+    assert not sidecar.by_path
+    assert (capture.requests, capture.responses, capture.source) == (False, True, "http://localhost:9081/")
+    assert {b"x-request-id", b"x-tenant", b"x-user"} < set(capture.metadata)
+    annotations = json.loads(capture.attributes.pop("annotations"))
+    assert annotations == {"owner": "me", "team": "a,b", "note": "c,d"}
+    assert capture.attributes == {
+        "inferenceservicename": "iris",
+        "namespace": "ns1",
+        "component": "transformer",
+        "endpoint": "canary",
+    }
+
+
+def test_the_configuration_says_what_the_options_do_not(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        "capture: {mode: request, metadata_headers: [x-a], paths: ['/p/*'], max_body_bytes: 7, queue_bytes: 65536}\n"
+        "models: [{name: income, reference: r.csv}]\n"
+    )
+    sidecar = sidecar_of(options(config=config))
+    capture = sidecar.capture
+    assert (capture.attributes["inferenceservicename"], sidecar.by_path) == ("income", False)
+    assert (capture.requests, capture.responses, capture.max_body_bytes) == (True, False, 7)
+    assert b"x-a" in capture.metadata
+    assert capture.begin("POST", "/q", (), lambda _: None) is None
+    assert capture.begin("POST", "/p/1", (), lambda _: None) is not None
+    sidecar = sidecar_of(options(config=config, mode="all", inference_service="other"))
+    assert (sidecar.capture.responses, sidecar.capture.attributes["inferenceservicename"]) == (True, "other")
+
+
+def test_every_fault_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVING_READINESS_PROBE", '{"exec": {"command": ["true"]}}')
+    given = {"sinks": [], "mode": "some", "spool_bytes": 1, "upstream": "x"}
+    assert [fault.partition(":")[0] for fault in faults(**given)] == [
+        "--upstream",
+        "--spool-bytes",
+        "--log-mode",
+        "--sink",
+        "SERVING_READINESS_PROBE",
+    ]
+    monkeypatch.delenv("SERVING_READINESS_PROBE")
+    assert faults(metadata_annotations="plain") == ["--metadata-annotations: 'plain' is not NAME=VALUE"]
+    assert "is no URL of a sink" in faults(sinks=["ftp://x"])[0]
+
+
+def test_a_ca_file_that_is_not_there(tmp_path: Path) -> None:
+    assert "cannot be used" in faults(sinks=["https://sink/"], ca_file=str(tmp_path / "ca.crt"))[0]
+    sidecar_of(options(sinks=["https://sink/"], skip_verify=True))
+
+
+def test_options_of_the_agent_that_mean_nothing_here_are_known() -> None:
+    given = ["--workers", "5", "--log-store-format=csv", "--enable-batcher", "--enable-puller=true"]
+    assert ignored_options(given) == ["--workers", "--log-store-format", "--enable-batcher", "--enable-puller"]
+    for unknown in (["--wrokers", "5"], ["stray"], ["-x"]):
+        with pytest.raises(ConfigError, match="is no option"):
+            ignored_options(unknown)
