@@ -25,6 +25,7 @@ from inferwatch_explainers.service import ExplainedModel, ExplainerSpec, explain
 from inferwatch_logger.access import Application, addressed, guarded
 from inferwatch_logger.api import api_app
 from inferwatch_logger.ingest import Ingest
+from inferwatch_logger.modelmesh import ModelMesh
 from inferwatch_logger.monitor import ConfiguredModel, Monitor
 from inferwatch_logger.replies import ReferenceItem
 
@@ -71,7 +72,13 @@ def open_up(configuration: Checked, data: Path | None = None) -> Iterator[Up]:
         _serve_metrics(app, registry)
         redaction = Redaction(settings.payload_log.redact)
         dead_letter = DeadLetter(directory, clock=clock, redaction=redaction)
-        ingest = Ingest(journal, dead_letter, max_body_bytes=settings.ingest.max_body_bytes, redaction=redaction)
+        ingest = Ingest(
+            journal,
+            dead_letter,
+            max_body_bytes=settings.ingest.max_body_bytes,
+            redaction=redaction,
+            modelmesh=ModelMesh(clock),
+        )
         pipeline.start()
         try:
             prefix = settings.auth.ingest_path_prefix

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from inferwatch.clock import NS_PER_S, Clock
 from inferwatch.errors import PayloadLogError
-from inferwatch.events import CloudEvent, Role, Stream
+from inferwatch.events import SENDER, CloudEvent, Role, Stream
 from inferwatch.exclusion import Exclusion
 from inferwatch.finding import Finding
 from inferwatch.payload_log.entry import Entry
@@ -297,6 +297,7 @@ def _half(entry: Entry, item: Item) -> Payload:
         truncated=item.event.truncated,
         excluded=item.excluded,
         fault=item.decoded.fault,
+        sender=item.event.extensions.get(SENDER, ""),
     )
 
 

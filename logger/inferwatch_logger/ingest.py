@@ -24,6 +24,8 @@ from inferwatch.payload_log.dead_letter import DeadLetter
 from inferwatch.payload_log.journal import Journal
 from inferwatch.redaction import Redaction
 from inferwatch.wire.cloudevents import from_http
+from inferwatch_logger.modelmesh import PATH as MODELMESH_PATH
+from inferwatch_logger.modelmesh import ModelMesh
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -40,6 +42,8 @@ _STRUCTURED: Final = b"application/cloudevents"
 class Ingest:
     """Answers `POST /`, `POST /events` and every path under `/events/`, with an empty 200 after the commit.
 
+    With `modelmesh` the payloads of ModelMesh at its path as well.
+
     A body above `max_body_bytes` is stored cut. 4xx only for a broken envelope (413 where it is too large to parse),
     which goes to the dead letter; of a batch the good members are taken, and it fails only where there is none. 503
     with `Retry-After` while the journal cannot take more: `Journal.fault` says why. What `redaction` names is taken out
@@ -53,11 +57,13 @@ class Ingest:
         *,
         max_body_bytes: int = MAX_BODY_BYTES,
         redaction: Redaction | None = None,
+        modelmesh: ModelMesh | None = None,
     ) -> None:
         self._journal = journal
         self._dead_letter = dead_letter
         self._max_body_bytes = max_body_bytes
         self._redaction = redaction or Redaction()
+        self._modelmesh = modelmesh
         self._receiving_bytes = 0
         self._group: Future[int] | None = None
         self._waiters: list[asyncio.Future[BaseException | None]] = []
@@ -67,7 +73,9 @@ class Ingest:
         if scope["type"] != "http":
             return False
         path: str = scope["path"]
-        return path == "/events" or path.startswith("/events/") or (path == "/" and scope["method"] == "POST")
+        if path == "/events" or path.startswith("/events/") or (path == "/" and scope["method"] == "POST"):
+            return True
+        return path == MODELMESH_PATH and self._modelmesh is not None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -76,7 +84,7 @@ class Ingest:
             return
         try:
             body, truncated = await self._receive(receive)
-            fault = await self._take(scope["headers"], body, truncated)
+            fault = await self._take(scope, body, truncated)
         except ConnectionResetError:
             return
         except PayloadLogError as error:
@@ -88,9 +96,12 @@ class Ingest:
         else:
             await _answer(send, 413 if fault.reason == "too_large" else 400, str(fault))
 
-    async def _take(self, headers: Sequence[tuple[bytes, bytes]], body: bytes, truncated: bool) -> InvalidEvent | None:
+    async def _take(self, scope: Scope, body: bytes, truncated: bool) -> InvalidEvent | None:
         """Journal a message; the fault to answer with, where nothing of it was good."""
-        members = from_http(headers, body, truncated=truncated)
+        if self._modelmesh is not None and scope["path"] == MODELMESH_PATH:
+            members = [self._modelmesh.member(body, scope.get("client"), truncated=truncated)]
+        else:
+            members = from_http(scope["headers"], body, truncated=truncated)
         events: list[CloudEvent] = []
         ignored: list[str] = []
         faults: list[tuple[int, InvalidEvent]] = []
@@ -102,7 +113,7 @@ class Ingest:
             else:
                 events.append(self._redaction.event(member))
         if faults:
-            self._bury(faults, headers, body)
+            self._bury(faults, scope, body)
         done = self._journal.append(events, ignored=ignored, malformed=[fault.reason for _, fault in faults])
         await self._commit(done)
         return faults[0][1] if faults and not events and not ignored else None
@@ -158,12 +169,12 @@ class Ingest:
         under_way = self._receiving_bytes + self._journal.waiting_bytes
         return under_way > 0 and under_way + more_bytes > self._journal.max_inflight_bytes
 
-    def _bury(
-        self, faults: Iterable[tuple[int, InvalidEvent]], headers: Iterable[tuple[bytes, bytes]], body: bytes
-    ) -> None:
+    def _bury(self, faults: Iterable[tuple[int, InvalidEvent]], scope: Scope, body: bytes) -> None:
+        headers: Sequence[tuple[bytes, bytes]] = scope["headers"]
         attributes = {name[3:].decode("latin-1"): _text(value) for name, value in headers if name[:3] == b"ce-"}
         content_type = next((value.lower() for name, value in headers if name == b"content-type"), b"")
-        if not content_type.startswith(_STRUCTURED):
+        is_envelope = content_type.startswith(_STRUCTURED) or scope["path"] == MODELMESH_PATH
+        if not is_envelope:
             for _, fault in faults:
                 self._dead_letter.keep(fault, attributes | {"datacontenttype": _text(content_type)}, body)
             return

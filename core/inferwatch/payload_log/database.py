@@ -26,12 +26,16 @@ _BUSY_TIMEOUT_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """What a database file must be: statements that create it, a mark in its header, and a version."""
+    """What a database file must be: statements that create it, a mark in its header, and a version.
+
+    `upgrade` holds the statements that bring a file of the version before up to date.
+    """
 
     name: str
     application_id: int
     version: int
     script: str
+    upgrade: str = ""
 
 
 @contextmanager
@@ -138,7 +142,17 @@ def _verify(connection: sqlite3.Connection, path: Path, schema: Schema, *, read_
         raise PayloadLogError(f"{path}: this is no {schema.name}")
     if version > schema.version:
         raise PayloadLogError(f"{path}: written by a later version (format {version}; this one reads {schema.version})")
+    if version < schema.version:
+        _upgrade(connection, path, schema, version, read_only=read_only)
     if not read_only and path.stat().st_size <= QUICK_CHECK_BYTES:
         (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
             raise PayloadLogError(f"{path}: damaged, {' '.join(verdict.split())}")
+
+
+def _upgrade(connection: sqlite3.Connection, path: Path, schema: Schema, version: int, *, read_only: bool) -> None:
+    if version != schema.version - 1 or not schema.upgrade:
+        raise PayloadLogError(f"{path}: of format {version}; this version reads {schema.version}")
+    if read_only:
+        raise PayloadLogError(f"{path}: written by an earlier version; `inferwatch up` brings it up to date")
+    connection.executescript(f"BEGIN IMMEDIATE; {schema.upgrade}; PRAGMA user_version = {schema.version}; COMMIT;")

@@ -14,7 +14,8 @@ from inferwatch.payload_log.joiner import Payload, Sought
 
 _COLUMNS = (
     "payloads.key, payloads.id, namespace, name, component, endpoint, protocol, payloads.rows, request_offset,"
-    " response_offset, request_ns, response_ns, status, truncated, excluded, fault"
+    " response_offset, request_ns, response_ns, status, truncated, excluded, fault,"
+    " sender"
 )
 _FROM = "FROM payloads JOIN streams ON streams.number = payloads.stream"
 _INT64 = np.iinfo(np.int64)
@@ -81,7 +82,8 @@ class PayloadWriter:
         """Insert the payloads, or replace what is known of those whose other half came."""
         self._connection.executemany(
             "INSERT INTO payloads (key, id, stream, protocol, rows, request_offset, response_offset, request_ns,"
-            " response_ns, time_ns, status, truncated, excluded, fault) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+            " response_ns, time_ns, status, truncated, excluded, fault, sender)"
+            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
             " ON CONFLICT (key) DO UPDATE SET protocol = excluded.protocol, rows = excluded.rows,"
             " request_offset = excluded.request_offset, response_offset = excluded.response_offset,"
             " request_ns = excluded.request_ns, response_ns = excluded.response_ns, time_ns = excluded.time_ns,"
@@ -114,6 +116,7 @@ class PayloadWriter:
             payload.truncated,
             payload.excluded,
             payload.fault,
+            payload.sender,
         )
 
     def _number(self, stream: Stream) -> int:
@@ -144,10 +147,11 @@ def open_payloads(connection: sqlite3.Connection, sought: Sought) -> list[Payloa
     lacking = "request_offset" if sought.lacking is Role.REQUEST else "response_offset"
     query = (
         f"SELECT {_COLUMNS} {_FROM} WHERE payloads.id = ? AND time_ns BETWEEN ? AND ? AND {lacking} IS NULL"
-        " AND namespace = ? AND name = ? AND component = ? AND endpoint = ? ORDER BY payloads.number"
+        " AND namespace = ? AND name = ? AND component = ? AND endpoint = ? AND sender = ?"
+        " ORDER BY payloads.number"
     )
     bounds = max(sought.from_ns, _INT64.min), min(sought.to_ns, _INT64.max)
-    return [_payload(row) for row in connection.execute(query, (sought.id, *bounds, *sought.stream))]
+    return [_payload(row) for row in connection.execute(query, (sought.id, *bounds, *sought.stream, sought.sender))]
 
 
 def recently_open(connection: sqlite3.Connection, since_ns: int, limit: int) -> list[Payload]:
@@ -175,7 +179,7 @@ def count_streams(connection: sqlite3.Connection, timeout_ns: int) -> list[Strea
 
 def _payload(row: Sequence[Any]) -> Payload:
     key, payload_id, namespace, name, component, endpoint, protocol, rows, *rest = row
-    request_offset, response_offset, request_ns, response_ns, status, truncated, excluded, fault = rest
+    request_offset, response_offset, request_ns, response_ns, status, truncated, excluded, fault, sender = rest
     return Payload(
         key=key,
         id=payload_id,
@@ -190,4 +194,5 @@ def _payload(row: Sequence[Any]) -> Payload:
         truncated=bool(truncated),
         excluded=excluded,
         fault=fault,
+        sender=sender,
     )

@@ -1,9 +1,10 @@
 """Joins the request and the response of an inference into one payload.
 
-Both halves carry the same id, and a client may use an id again, so a response belongs to the request of its stream and
-id that came before it and whose event time is nearest, at most `timeout_s` away; where there is none, to the nearest
-after it, since senders before KServe 0.18 state when they sent and not when it happened. Either half may come first.
-The join is a function of the log alone: a backlog or a replay joins what live traffic joined.
+Both halves carry the same id (and the same sender, where ids are those of a sender), and a client may use an id again,
+so a response belongs to the request of its stream and id that came before it and whose event time is nearest, at most
+`timeout_s` away; where there is none, to the nearest after it, since senders before KServe 0.18 state when they sent
+and not when it happened. Either half may come first. The join is a function of the log alone: a backlog or a replay
+joins what live traffic joined.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from typing import NamedTuple
 from inferwatch.clock import NS_PER_S
 from inferwatch.events import Role, Stream
 
-_Place = tuple[Stream, str, Role]
-"""A stream, an id, and the half that is missing there."""
+_Place = tuple[Stream, str, str, Role]
+"""A stream, an id, its sender, and the half that is missing there."""
 
 MOST_OPEN = 200_000
 """Unpaired halves kept in memory; those beyond are looked up in the index."""
@@ -25,7 +26,10 @@ MOST_OPEN = 200_000
 
 @dataclass(slots=True)
 class Payload:
-    """One inference: a request, a response, or both. Offsets are the log's, times event times in nanoseconds."""
+    """One inference: a request, a response, or both. Offsets are the log's, times event times in nanoseconds.
+
+    `sender` is empty, but where the id is unique only among those of one sender.
+    """
 
     key: str
     id: str
@@ -40,6 +44,7 @@ class Payload:
     truncated: bool = False
     excluded: str | None = None
     fault: str | None = None
+    sender: str = ""
 
     @property
     def outcome(self) -> str:
@@ -79,10 +84,12 @@ class Sought(NamedTuple):
     lacking: Role
     from_ns: int
     to_ns: int
+    sender: str = ""
 
     def fits(self, payload: Payload) -> bool:
         """Return whether a payload of the stream and id is one of them."""
-        return payload.lacks(self.lacking) and self.from_ns <= payload.time_ns <= self.to_ns
+        in_time = self.from_ns <= payload.time_ns <= self.to_ns
+        return in_time and payload.lacks(self.lacking) and payload.sender == self.sender
 
 
 class Joiner:
@@ -128,8 +135,9 @@ class Joiner:
         return partner
 
     def _partner(self, half: Payload, role: Role) -> Payload | None:
-        sought = Sought(half.stream, half.id, role, half.time_ns - self._timeout_ns, half.time_ns + self._timeout_ns)
-        candidates = self._open.get((half.stream, half.id, role), {})
+        from_ns, to_ns = half.time_ns - self._timeout_ns, half.time_ns + self._timeout_ns
+        sought = Sought(half.stream, half.id, role, from_ns, to_ns, half.sender)
+        candidates = self._open.get((half.stream, half.id, half.sender, role), {})
         if sought.from_ns <= self._forgotten_until_ns:
             candidates = {payload.key: payload for payload in self._find_open(sought)} | candidates
         later = 1 if role is Role.REQUEST else -1  # the sign of (partner - half) where the request comes first
@@ -142,7 +150,7 @@ class Joiner:
 
     def _hold(self, payload: Payload) -> None:
         lacking = Role.REQUEST if payload.lacks(Role.REQUEST) else Role.RESPONSE
-        place = (payload.stream, payload.id, lacking)
+        place = (payload.stream, payload.id, payload.sender, lacking)
         self._open.setdefault(place, {})[payload.key] = payload
         self._order[payload.key] = place
         if len(self._order) > self._most_open:

@@ -99,6 +99,20 @@ def test_halves_of_different_streams_or_ids_never_meet() -> None:
     assert [payload.outcome for payload in joined] == ["request_only"] + ["response_only"] * 4
 
 
+@pytest.mark.parametrize("most_open", [1, 100])
+def test_halves_of_different_senders_never_meet(most_open: int) -> None:
+    index = Index()
+    halves = [request("1-1", 0, sender="a"), request("1-1", 0.1, sender="b"), response("1-1", 0.2, sender="a")]
+    halves += [response("1-1", 0.3, sender="c"), response("1-1", 0.4)]
+    index.join(index.joiner(most_open=most_open), halves)
+    assert sorted((payload.sender, payload.outcome) for payload in index.payloads.values()) == [
+        ("", "response_only"),
+        ("a", "paired"),
+        ("b", "request_only"),
+        ("c", "response_only"),
+    ]
+
+
 @pytest.mark.parametrize(("apart_s", "outcome"), [(59.999, "paired"), (60, "paired"), (60.001, "response_only")])
 def test_event_time_decides_whether_it_is_too_late(apart_s: float, outcome: str) -> None:
     index = Index()

@@ -97,3 +97,18 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "other.db").replace(tmp_path / FILE_NAME)
     with pytest.raises(PayloadLogError, match="this is no inferwatch state"):
         State.open(tmp_path)
+
+
+def test_a_file_of_the_version_before_is_brought_up_to_date(tmp_path: Path) -> None:
+    state = State.open(tmp_path)
+    move(state, 5)
+    state.close()
+    with sqlite3.connect(tmp_path / FILE_NAME) as before:
+        before.execute("ALTER TABLE payloads DROP COLUMN sender")
+        before.execute("PRAGMA user_version = 1")
+    before.close()
+    state = State.open(tmp_path)
+    assert state.position() == 5
+    with state.read() as connection:
+        assert connection.execute("SELECT sender FROM payloads").fetchall() == []
+    state.close()

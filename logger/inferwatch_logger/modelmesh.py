@@ -1,0 +1,153 @@
+"""Payloads of ModelMesh, which are JSON documents of its own, made into CloudEvents like those of KServe's agent.
+
+A payload has `id`, `modelid`, `kind` (`request` or `response`), `data` (base64 of the bare protobuf message), `status`
+(the name of a gRPC code, on responses) and `metadata` (gRPC headers). It states no time, so its arrival stands for it;
+and its ids, a thread's number and a counter, are unique only in one process of ModelMesh while it lives. So every
+event is given a `sender`, and halves are joined within one sender alone: that of the connection that brought it; or, of
+the second half on another connection, that of the one open half that the same host brought within `WINDOW_S`.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from inferwatch.clock import NS_PER_S, Clock
+from inferwatch.errors import Fault, InvalidEvent
+from inferwatch.events import REQUEST_TYPE, RESPONSE_TYPE, SENDER, CloudEvent
+from inferwatch.wire.cloudevents import from_structured
+
+PATH: Final = "/consumer/kserve/v2"
+"""Where ModelMesh is told to send them."""
+
+WINDOW_S: Final = 60.0
+"""The second half of an inference comes within this after the first: ModelMesh sends them one behind the other."""
+
+MOST_OPEN: Final = 10_000
+"""Halves that wait for the other; beyond, the oldest is forgotten, and then joined only on its own connection."""
+
+_TYPES: Final = {"request": REQUEST_TYPE, "response": RESPONSE_TYPE}
+_MOST_ALIKE: Final = 16
+_OTHER: Final = {REQUEST_TYPE: RESPONSE_TYPE, RESPONSE_TYPE: REQUEST_TYPE}
+
+_HTTP_STATUS: Final = {
+    "OK": 200,
+    "CANCELLED": 499,
+    "UNKNOWN": 500,
+    "INVALID_ARGUMENT": 400,
+    "DEADLINE_EXCEEDED": 504,
+    "NOT_FOUND": 404,
+    "ALREADY_EXISTS": 409,
+    "PERMISSION_DENIED": 403,
+    "RESOURCE_EXHAUSTED": 429,
+    "FAILED_PRECONDITION": 400,
+    "ABORTED": 409,
+    "OUT_OF_RANGE": 400,
+    "UNIMPLEMENTED": 501,
+    "INTERNAL": 500,
+    "UNAVAILABLE": 503,
+    "DATA_LOSS": 500,
+    "UNAUTHENTICATED": 401,
+}
+"""The HTTP status of each gRPC code (google/rpc/code.proto)."""
+
+
+class _Open(NamedTuple):
+    """A half whose other half has not come."""
+
+    sender: str
+    type: str
+    time_ns: int
+
+
+class ModelMesh:
+    """Makes events of payloads, in the order in which they arrive."""
+
+    def __init__(self, clock: Clock, *, window_s: float = WINDOW_S, most_open: int = MOST_OPEN) -> None:
+        self._clock = clock
+        self._window_ns = round(window_s * NS_PER_S)
+        self._most_open = most_open
+        self._open: OrderedDict[tuple[str, str, str], list[_Open]] = OrderedDict()
+
+    def member(
+        self, body: bytes, client: Sequence[Any] | None, *, truncated: bool = False
+    ) -> CloudEvent | InvalidEvent:
+        """Return the event of a payload that a client, host and port, sent; or every fault of what is none.
+
+        `truncated` says that the body is the beginning of a longer one, which cannot be read.
+        """
+        if truncated:
+            return InvalidEvent([Fault("", "the payload is larger than the receiver keeps")], "too_large")
+        try:
+            return self._event(body, *(client or ("unknown", 0)))
+        except InvalidEvent as invalid:
+            return invalid
+
+    def _event(self, body: bytes, host: str, port: int) -> CloudEvent:
+        fields = _fields(body)
+        now_ns = self._clock.now_ns()
+        event = replace(from_structured(_attributes(fields, host)), time_ns=now_ns, data=_data(fields))
+        sender = self._sender(event, host, f"{host}:{port}")
+        return replace(event, extensions={**event.extensions, SENDER: sender})
+
+    def _sender(self, event: CloudEvent, host: str, own: str) -> str:
+        now_ns = event.time_ns or 0
+        place = (host, event.stream.name, event.id)
+        halves = [half for half in self._open.pop(place, ()) if now_ns - half.time_ns <= self._window_ns]
+        others = [half for half in halves if half.type == _OTHER[event.type]]
+        partner = next((half for half in others if half.sender == own), others[0] if len(others) == 1 else None)
+        if partner is not None:
+            halves.remove(partner)
+        else:
+            halves.append(_Open(own, event.type, now_ns))
+        if halves:
+            self._open[place] = halves[-_MOST_ALIKE:]
+        if len(self._open) > self._most_open:
+            self._open.popitem(last=False)
+        return own if partner is None else partner.sender
+
+
+def _fields(body: bytes) -> dict[str, Any]:
+    try:
+        fields = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidEvent([Fault("", str(error))], "bad_json") from error
+    if not isinstance(fields, dict):
+        raise InvalidEvent([Fault("", "a payload is a JSON object")], "bad_json")
+    return fields
+
+
+def _attributes(fields: Mapping[str, Any], host: str) -> dict[str, Any]:
+    """Return the attributes that the payload's fields are, to be checked as those of any event."""
+    kind, name, metadata = fields.get("kind"), fields.get("modelid"), fields.get("metadata")
+    if not isinstance(kind, str) or kind not in _TYPES:
+        raise InvalidEvent([Fault("kind", f"is {str(kind)[:64]!r}; allowed are request, response")], "bad_type")
+    if not isinstance(name, str) or not name:
+        raise InvalidEvent([Fault("modelid", "is missing, or no text")], "missing_attribute")
+    attributes = {
+        "specversion": "1.0",
+        "id": fields.get("id"),
+        "source": f"/modelmesh/{host}",
+        "type": _TYPES[kind],
+        "datacontenttype": "application/x-protobuf",
+        "inferenceservicename": name,
+    }
+    status = fields.get("status")
+    if isinstance(status, str) and status:
+        attributes |= {"grpcstatus": status, "statuscode": str(_HTTP_STATUS.get(status, 500))}
+    if isinstance(metadata, dict):
+        attributes["metadata"] = orjson.dumps({header: [value] for header, value in metadata.items()}).decode()
+    return attributes
+
+
+def _data(fields: Mapping[str, Any]) -> bytes:
+    data = fields.get("data")
+    try:
+        return b64decode(data or "", validate=True)
+    except (TypeError, ValueError) as error:
+        raise InvalidEvent([Fault("data", f"is no base64: {error}")], "bad_base64") from error
