@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
 from time import monotonic, perf_counter_ns, time_ns
@@ -86,6 +86,7 @@ class Capture:
                 "namespace": namespace,
                 "component": component,
                 "endpoint": endpoint,
+                **said,
             },
             metadata=_wanted(metadata_headers),
             paths=None if paths is None else re.compile("|".join(map(translate, paths)) or r"(?!)"),
