@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Protocol
 
 NS_PER_S = 1_000_000_000
@@ -69,5 +70,10 @@ def parse_time(text: str) -> int:
 def format_time(instant_ns: int) -> str:
     """Return the instant as RFC 3339 in UTC, fraction digits only as far as they are not zero."""
     seconds, fraction = divmod(instant_ns, NS_PER_S)
-    text = datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()  # strftime does not pad years
+    text = _format_second(seconds)
     return f"{text}.{f'{fraction:09d}'.rstrip('0')}Z" if fraction else f"{text}Z"
+
+
+@lru_cache(maxsize=64)  # what happens now happens in the same second
+def _format_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()  # strftime does not pad years

@@ -130,7 +130,7 @@ class HttpSink:
         last = loop.time()
         try:
             async with asyncio.timeout(self._timeout_s) as patience:
-                connection.writer.writelines(part for event in events for part in self._request(event))
+                connection.writer.write(b"".join([part for event in events for part in self._request(event)]))
                 for _ in events:
                     reply = await _read_reply(connection.reader)
                     outcomes.append(_outcome(reply, self.url))

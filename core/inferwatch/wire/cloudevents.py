@@ -36,6 +36,9 @@ from inferwatch.wire.privacy import is_secret, public_metadata
 _NAME: Final = re.compile(r"[a-z0-9]+")
 _BANNED: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 _NOT_VISIBLE: Final = re.compile(r"[^ -~]")
+_ENCODED: Final = re.compile(r"[^!#$&-~]")
+"""What the HTTP binding percent-encodes: blank, quote, percent sign, and all that is not visible ASCII."""
+
 _JSON_TYPE: Final = re.compile(r"[^;]*[/+]json\s*(?:;|$)", re.IGNORECASE)
 _RAW_JSON: Final = ("metadata", "annotations")
 _CONTEXT: Final = frozenset({"specversion", "id", "source", "type", "time", "datacontenttype"})
@@ -79,11 +82,12 @@ def from_http(
 
 def to_http(event: CloudEvent) -> tuple[list[tuple[str, str]], bytes]:
     """Return the headers and the body of the event in binary mode, values percent-encoded as the binding asks."""
-    headers = [("ce-specversion", "1.0"), ("ce-id", _encode(event.id)), ("ce-source", _encode(event.source))]
-    headers.append(("ce-type", _encode(event.type)))
+    headers = [("ce-specversion", "1.0"), ("ce-id", event.id), ("ce-source", event.source), ("ce-type", event.type)]
     if event.time_ns is not None:
         headers.append(("ce-time", format_time(event.time_ns)))
-    headers.extend((f"ce-{name}", _encode(value)) for name, value in event.extensions.items())
+    headers += [(f"ce-{name}", value) for name, value in event.extensions.items()]
+    if _ENCODED.search("".join([value for _, value in headers])) is not None:
+        headers = [(name, _encode(value)) for name, value in headers]
     if event.truncated and "truncated" not in event.extensions:
         headers.append(("ce-truncated", "true"))
     if event.content_type:
@@ -205,10 +209,7 @@ def _decode(attribute: str, text: str) -> str:
 
 
 def _encode(value: str) -> str:
-    text = value.replace("%", "%25").replace('"', "%22").replace(" ", "%20")
-    if _NOT_VISIBLE.search(text) is None:
-        return text
-    return _NOT_VISIBLE.sub(lambda match: "".join(f"%{byte:02X}" for byte in match[0].encode("utf-8", "replace")), text)
+    return _ENCODED.sub(lambda match: "".join(f"%{byte:02X}" for byte in match[0].encode("utf-8", "replace")), value)
 
 
 def _event(attributes: dict[str, str], data: bytes, truncated: bool, faults: _Faults) -> CloudEvent:
