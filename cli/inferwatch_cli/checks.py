@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inferwatch.documents import read_document
-from inferwatch.errors import ConfigError, Fault, InvalidReference, UnkeepablePromise
+from inferwatch.errors import ConfigError, Fault, InvalidOption, InvalidReference, MissingExtra, UnkeepablePromise
+from inferwatch.payload_log.segment import can_seal
 from inferwatch.reference import Reference, read_reference
 from inferwatch.settings import ModelSettings, Settings, load_settings
 from inferwatch_detectors.dependence import Dependence
 from inferwatch_detectors.registry import DETECTORS
 from inferwatch_detectors.stream_judge import built_detector
 from inferwatch_detectors.worker import MonitoredModel
-from inferwatch_explainers.registry import EXPLAINERS
+from inferwatch_explainers.artifact import Artifact
+from inferwatch_explainers.registry import METHODS, MODEL_EXPLAINERS
 
 _Sketch = tuple[str | None, str | None]
 """The kind and the method that a detector or explainer names."""
@@ -48,6 +50,9 @@ def checked(path: Path) -> Checked:
             continue
         models.append(MonitoredModel(model, reference))
         faults.extend(_unkeepable(model, reference, where))
+        faults.extend(_unusable_artifacts(model, reference, where))
+    if settings.payload_log.retention_days is not None and not can_seal():
+        faults.append(Fault("payload_log.retention_days", str(MissingExtra("retention", "store"))))
     token = None
     try:
         token = settings.auth.bearer_token()
@@ -106,12 +111,25 @@ def _unknown_methods(detectors: Sequence[_Sketch], explainers: Sequence[_Sketch]
         if known and method is not None and method not in known:
             yield _unknown(f"{where}.detectors[{number}].method", method, known)
     for number, (_, method) in enumerate(explainers):
-        if method is not None and method not in EXPLAINERS:
-            yield _unknown(f"{where}.explainers[{number}].method", method, list(EXPLAINERS))
+        if method is not None and method not in METHODS:
+            yield _unknown(f"{where}.explainers[{number}].method", method, METHODS)
 
 
 def _unknown(path: str, value: str, known: Sequence[str]) -> Fault:
     return Fault(path, f"{value!r}: unknown method; allowed here: {', '.join(known)}")
+
+
+def _unusable_artifacts(model: ModelSettings, reference: Reference, where: str) -> Iterator[Fault]:
+    for number, explainer in enumerate(model.explainers):
+        path = f"{where}.explainers[{number}].artifact"
+        if explainer.artifact is None:
+            if explainer.method in MODEL_EXPLAINERS:
+                yield Fault(path, f"{explainer.method} explains a model at hand, and needs it as a file")
+            continue
+        try:
+            Artifact(explainer.artifact, reference.schema, trust_pickle=explainer.trust_pickle)
+        except (InvalidOption, MissingExtra) as fault:
+            yield Fault(path, str(fault))
 
 
 def _unkeepable(model: ModelSettings, reference: Reference, where: str) -> Iterator[Fault]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,16 +12,20 @@ from fastapi import FastAPI, Request, Response
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 
-from inferwatch.clock import SystemClock, format_time
+from inferwatch.clock import Clock, SystemClock, format_time
 from inferwatch.exclusion import Exclusion
 from inferwatch.metrics import FlowMetrics, ReferenceInfo, SnapshotCollector
 from inferwatch.payload_log.dead_letter import DeadLetter
 from inferwatch.payload_log.journal import Journal
+from inferwatch.payload_log.sealing import Sealer
+from inferwatch.payload_log.segment import can_seal
 from inferwatch.payload_log.state import State
 from inferwatch.pipeline import Pipeline
 from inferwatch.redaction import Redaction
+from inferwatch.settings import PayloadLogSettings
 from inferwatch_cli.checks import Checked
 from inferwatch_detectors.worker import MonitoredModel, Worker
+from inferwatch_explainers.artifact import Artifact
 from inferwatch_explainers.service import ExplainedModel, ExplainerSpec, explain_router
 from inferwatch_logger.access import Application, addressed, guarded
 from inferwatch_logger.api import api_app
@@ -28,6 +33,9 @@ from inferwatch_logger.ingest import Ingest
 from inferwatch_logger.modelmesh import ModelMesh
 from inferwatch_logger.monitor import ConfiguredModel, Monitor
 from inferwatch_logger.replies import ReferenceItem
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +88,31 @@ def open_up(configuration: Checked, data: Path | None = None) -> Iterator[Up]:
             modelmesh=ModelMesh(clock),
         )
         pipeline.start()
+        sealer = _sealer(settings.payload_log, journal, clock)
         try:
             prefix = settings.auth.ingest_path_prefix
             rest = guarded(app, configuration.bearer_token)
             yield Up(addressed(ingest, ingest.handles, rest, prefix and prefix.strip("/")), directory)
         finally:
+            if sealer is not None:
+                sealer.stop()
             pipeline.stop()
+
+
+def _sealer(settings: PayloadLogSettings, journal: Journal, clock: Clock) -> Sealer | None:
+    """Return what seals the log, at work; None where what writes Parquet is not installed."""
+    if not can_seal():
+        logger.info("the payload log stays one database: sealing it into Parquet files needs inferwatch[store]")
+        return None
+    sealer = Sealer(
+        journal,
+        segment_bytes=settings.segment_bytes,
+        segment_age_s=settings.segment_minutes * 60,
+        retention_s=settings.retention_days and settings.retention_days * 86_400,
+        clock=clock,
+    )
+    sealer.start()
+    return sealer
 
 
 def _serve_metrics(app: FastAPI, registry: CollectorRegistry) -> None:
@@ -100,7 +127,7 @@ def _snapshot(models: Sequence[MonitoredModel], journal: Journal, state: State, 
     return SnapshotCollector(
         component="up",
         ledger=journal.ledger,
-        store=lambda: (state.rows(), sum(file.stat().st_size for file in journal.directory.glob("*.db*"))),
+        store=lambda: (state.rows(), sum(file.stat().st_size for file in journal.directory.rglob("*.[dp]*"))),
         statuses=worker.statuses,
         references=[ReferenceInfo(model.service, model.reference.id, model.reference.created_ns) for model in models],
     )
@@ -129,7 +156,16 @@ def _explained(models: Sequence[MonitoredModel]) -> list[ExplainedModel]:
             model.settings.name,
             model.reference,
             [
-                ExplainerSpec(spec.method, spec.predictor, spec.protocol, spec.deadline_s, spec.samples)
+                ExplainerSpec(
+                    spec.method,
+                    spec.predictor,
+                    spec.protocol,
+                    spec.deadline_s,
+                    spec.samples,
+                    Artifact(spec.artifact, model.reference.schema, trust_pickle=spec.trust_pickle)
+                    if spec.artifact
+                    else None,
+                )
                 for spec in model.settings.explainers
             ],
         )

@@ -42,6 +42,12 @@ class PayloadLogSettings(_Section):
     """The directory of the log; made when absent."""
     durability: Literal["process", "disk"] = "process"
     """What an accepted event survives: the death of the process, or a power loss too (an fsync a commit)."""
+    segment_bytes: int = Field(67_108_864, ge=4096)
+    """So many bytes of events are sealed into a Parquet file; default 64 MiB."""
+    segment_minutes: float = Field(60.0, gt=0, le=525_600)
+    """Events are sealed after so many minutes, few as they may be."""
+    retention_days: float | None = Field(None, gt=0, le=36_500)
+    """Payloads older than that are removed, counted back from the newest event of their model; kept where unset."""
     redact: tuple[str, ...] = ()
     """What is taken out before anything is written: `headers.NAME`, or a JSON path into bodies, as in
     `$.instances[*].ssn`. A body that a path cannot be applied to is withheld whole."""
@@ -239,8 +245,13 @@ class ExplainerSettings(_Section):
     """A way to explain predictions; the first of a model is its default."""
 
     method: str
-    predictor: str = Field(pattern=r"^https?://[^\s/]+")
-    """Base URL of the model server."""
+    predictor: str | None = Field(None, pattern=r"^https?://[^\s/]+")
+    """Base URL of the model server; needed unless there is an `artifact`."""
+    artifact: Path | None = None
+    """The model as a file, asked in place of the server: a scikit-learn model as pickle or joblib. Where `predictor` is
+    given too, both have to answer alike."""
+    trust_pickle: bool = False
+    """Whether the artefact may be a pickle, which can run any code as it is read."""
     protocol: Literal["auto", "v1", "v2", "v2_binary"] = "auto"
     """What the predictor speaks; `auto` finds out, V2 with binary tensors included, which is by far the fastest."""
     deadline_s: float = Field(5.0, gt=0, le=600)
@@ -248,6 +259,16 @@ class ExplainerSettings(_Section):
     samples: int | None = Field(None, ge=2)
     """Coalitions to ask, spent in full where the deadline allows. Unset: all 2^d up to 11 features (16 with
     `exact_shapley`); above, as many as standard errors of about 1 % of the values need, at most 2 d + 2048."""
+
+    @model_validator(mode="after")
+    def _some_model(self) -> Self:
+        if self.predictor is None and self.artifact is None:
+            raise PydanticCustomError("model", "an explainer needs a `predictor`, an `artifact`, or both")
+        return self
+
+    def rooted(self, root: Path) -> ExplainerSettings:
+        """Return the settings with a relative artefact taken from a directory."""
+        return self.model_copy(update={"artifact": root / self.artifact if self.artifact else None})
 
 
 class ModelSettings(_Section):
@@ -364,7 +385,15 @@ def _rooted(settings: Settings, root: Path) -> Settings:
     log = settings.payload_log.model_copy(update={"path": root / settings.payload_log.path})
     token = settings.auth.bearer_token_file
     auth = settings.auth.model_copy(update={"bearer_token_file": root / token if token else None})
-    models = tuple(model.model_copy(update={"reference": root / model.reference}) for model in settings.models)
+    models = tuple(
+        model.model_copy(
+            update={
+                "reference": root / model.reference,
+                "explainers": tuple(explainer.rooted(root) for explainer in model.explainers),
+            }
+        )
+        for model in settings.models
+    )
     return settings.model_copy(update={"payload_log": log, "auth": auth, "models": models})
 
 

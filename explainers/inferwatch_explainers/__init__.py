@@ -3,6 +3,8 @@
 from inferwatch_explainers.background import background_rows
 from inferwatch_explainers.exact_shapley import ExactShapley
 from inferwatch_explainers.kernel_shap import KernelShap
+from inferwatch_explainers.linear import Linear
 from inferwatch_explainers.permutation_shap import PermutationShap
+from inferwatch_explainers.tree_shap import TreeShap
 
-__all__ = ["ExactShapley", "KernelShap", "PermutationShap", "background_rows"]
+__all__ = ["ExactShapley", "KernelShap", "Linear", "PermutationShap", "TreeShap", "background_rows"]

@@ -17,11 +17,13 @@ from starlette.requests import ClientDisconnect
 
 from inferwatch.errors import InvalidOption, InvalidRows, PredictorError, PredictorTimeout
 from inferwatch.explanation import Attribution
+from inferwatch.protocols import Explainer, Predict
 from inferwatch.rows import Matrix
+from inferwatch_explainers.artifact import Artifact
 from inferwatch_explainers.background import Reference, background_rows
 from inferwatch_explainers.metrics import ExplainMetrics
 from inferwatch_explainers.predictor import RemotePredictor
-from inferwatch_explainers.registry import explainer_factory
+from inferwatch_explainers.registry import MODEL_EXPLAINERS, check_method, explainer_factory
 from inferwatch_explainers.request import DEADLINE_HEADER, ExplainRequest, read_request
 from inferwatch_explainers.turnstile import TurnedAway, Turnstile
 
@@ -37,13 +39,17 @@ _UNKNOWN = "unknown"
 
 @dataclass(frozen=True, slots=True)
 class ExplainerSpec:
-    """One way to explain a model: the method, where its predictor is, and what a request may leave out."""
+    """One way to explain a model: the method, where its predictor is, and what a request may leave out.
+
+    With an artefact the model is asked in this process; a predictor beside it then has to answer alike.
+    """
 
     method: str
-    predictor_url: str
+    predictor_url: str | None
     protocol: Literal["auto", "v1", "v2", "v2_binary"] = "auto"
     deadline_s: float = 5.0
     samples: int | None = None
+    artifact: Artifact | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +71,27 @@ class _Refusal(Exception):
 
 
 class _Served:
-    """A model with its background drawn and one predictor an address."""
+    """A model with its background drawn, one predictor an address, and explainers of the model itself prepared."""
 
     def __init__(self, model: ExplainedModel) -> None:
         for spec in model.explainers:
-            explainer_factory(spec.method)
+            check_method(spec.method)
         self.model = model
+        schema = model.reference.schema
         self.background: Matrix = background_rows(model.reference)
         self.predictors = {
             (spec.predictor_url, spec.protocol): RemotePredictor(
-                spec.predictor_url, model.name, model.reference.schema, protocol=spec.protocol
+                spec.predictor_url, model.name, schema, protocol=spec.protocol
             )
             for spec in model.explainers
+            if spec.predictor_url is not None
+        }
+        self.of_models = {
+            spec.method: MODEL_EXPLAINERS[spec.method](
+                spec.artifact.estimator, spec.artifact.inputs(self.background), schema=schema
+            )
+            for spec in model.explainers
+            if spec.method in MODEL_EXPLAINERS and spec.artifact is not None
         }
 
     def spec(self, method: str | None) -> ExplainerSpec:
@@ -86,6 +101,14 @@ class _Served:
             return default
         named = next((spec for spec in self.model.explainers if spec.method == method), None)
         return named or replace(default, method=method, samples=None)
+
+    def explainer(self, spec: ExplainerSpec, predict: Predict, samples: int | None, deadline_s: float) -> Explainer:
+        """Return what explains this model so. Raises `InvalidOption` for a method whose artefact is not there."""
+        if spec.method in self.of_models:
+            return self.of_models[spec.method]
+        schema = self.model.reference.schema
+        make = explainer_factory(spec.method)
+        return make(predict, self.background, schema=schema, samples=samples, deadline_s=deadline_s)
 
 
 def explain_router(
@@ -172,7 +195,7 @@ class _Service:
                 await self._body(request), served.model.reference.schema, request.headers.get(DEADLINE_HEADER)
             )
             self._check_count(asked)
-            explainer_factory(asked.options.method or served.model.explainers[0].method)
+            check_method(asked.options.method or served.model.explainers[0].method)
             spec = served.spec(asked.options.method)
             labels["method"] = spec.method
             attribution = await self._attribution(served, spec, asked, _forwarded(request), started)
@@ -230,16 +253,23 @@ def _explain(
     served: _Served, spec: ExplainerSpec, asked: ExplainRequest, headers: dict[str, str], ends: float
 ) -> Attribution:
     """Explain in a worker's thread; the time spent waiting for a place counts against the deadline."""
-    predict = served.predictors[spec.predictor_url, spec.protocol].bind(asked.form, headers=headers, ends=ends)
-    explainer = explainer_factory(spec.method)(
-        predict,
-        served.background,
-        schema=served.model.reference.schema,
-        samples=asked.options.samples or spec.samples,
-        deadline_s=max(ends - time.monotonic(), 1e-3),
-    )
-    attribution = explainer.explain(asked.values, target=asked.options.target)
-    return replace(attribution, predictor_calls=predict.calls, predictor_rows=predict.rows)
+    remote = None
+    if spec.predictor_url is not None:
+        remote = served.predictors[spec.predictor_url, spec.protocol].bind(asked.form, headers=headers, ends=ends)
+    predict: Predict | None = remote
+    if spec.artifact is not None:
+        answering = spec.artifact.answering
+        predict = spec.artifact.outputs if remote is None else answering(asked.values, remote(asked.values))
+    if predict is None:
+        raise AssertionError("unreachable: an explainer has a predictor or an artefact")
+    samples = asked.options.samples or spec.samples
+    explainer = served.explainer(spec, predict, samples, max(ends - time.monotonic(), 1e-3))
+    at_hand = spec.artifact is not None and spec.method in served.of_models
+    rows = spec.artifact.inputs(asked.values) if at_hand and spec.artifact is not None else asked.values
+    attribution = explainer.explain(rows, target=asked.options.target)
+    if remote is None:
+        return replace(attribution, predictor_calls=0, predictor_rows=0)
+    return replace(attribution, predictor_calls=remote.calls, predictor_rows=remote.rows)
 
 
 def _json(content: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -13,7 +13,7 @@ from inferwatch import __version__
 from inferwatch.reference import Reference
 from inferwatch_cli.main import main
 from inferwatch_detectors.registry import DETECTORS
-from inferwatch_explainers.registry import EXPLAINERS
+from inferwatch_explainers.registry import METHODS
 
 
 def allowed(kind: str) -> str:
@@ -137,7 +137,7 @@ models:
         r"models[1].explainers[0].predictor: 'nowhere': string should match pattern '^https?://[^\s/]+'",
         f"models[0].detectors[0].method: 'tarot': unknown method; allowed here: {allowed('drift')}",
         f"models[0].reference: there is no file {tmp_path / 'none.csv'}",
-        f"models[1].explainers[0].method: 'oracle': unknown method; allowed here: {', '.join(EXPLAINERS)}",
+        f"models[1].explainers[0].method: 'oracle': unknown method; allowed here: {', '.join(METHODS)}",
     ]
 
 

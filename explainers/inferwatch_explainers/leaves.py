@@ -1,0 +1,168 @@
+"""Ensembles of trees as their leaves: each a product of conditions, one a feature, times a value.
+
+A leaf of a decision tree is reached where every feature on its path lies in an interval. Written so, the ensemble is a
+sum of products of indicators, and its Shapley values are sums over leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inferwatch.errors import InvalidOption
+from inferwatch.rows import Matrix
+
+
+@dataclass(frozen=True, slots=True)
+class Leaves:
+    """The leaves of an ensemble of k outputs. Their conditions lie one behind the other, from `starts` of each leaf on.
+
+    A condition is `low < x <= high` of feature `feature`; `cover` is the share of training rows that keep to it, among
+    those that reach its splits. `values` (leaves, k); `base` (k,) is added to their sum. `single` says that the model
+    compares numbers as float32.
+    """
+
+    feature: NDArray[np.int64]
+    low: Matrix
+    high: Matrix
+    cover: Matrix
+    starts: NDArray[np.int64]
+    values: Matrix
+    base: Matrix
+    single: bool
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """How many conditions each leaf has."""
+        return np.diff(np.append(self.starts, len(self.feature)))
+
+    def meets(self, rows: Matrix) -> NDArray[np.bool_]:
+        """Return whether each row (r, d) meets each condition, (r, conditions)."""
+        cells = rows.astype(np.float32).astype(np.float64) if self.single else rows
+        seen = cells[:, self.feature]
+        return np.asarray((seen > self.low) & (seen <= self.high))
+
+    def outputs(self, rows: Matrix) -> Matrix:
+        """Return the ensemble's outputs (r, k)."""
+        reached = np.logical_and.reduceat(self.meets(rows), self.starts, axis=1)
+        return np.asarray(self.base + reached @ self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tree:
+    """Arrays over nodes: children, -1 at leaves; `value` (nodes, k) and `cover` (nodes,)."""
+
+    left: NDArray[np.int64]
+    right: NDArray[np.int64]
+    feature: NDArray[np.int64]
+    threshold: Matrix
+    value: Matrix
+    cover: Matrix
+
+
+def leaves_of(estimator: Any) -> Leaves:  # noqa: ANN401 - scikit-learn has no types
+    """Return the leaves of a scikit-learn decision tree, forest, or gradient boosting, histograms included.
+
+    The outputs are what regressors predict, the probabilities of trees and forests, and the decision function of
+    boosted classifiers. Raises `InvalidOption` for any other model, and for categorical splits.
+    """
+    kind = type(estimator).__name__
+    if hasattr(estimator, "_predictors"):
+        return _histogram_boosting(estimator)
+    if kind in ("GradientBoostingClassifier", "GradientBoostingRegressor"):
+        return _boosting(estimator)
+    if kind in ("DecisionTreeClassifier", "DecisionTreeRegressor", "ExtraTreeClassifier", "ExtraTreeRegressor"):
+        return _gather([_grown(estimator)], np.zeros(1), single=True)
+    if kind in ("RandomForestClassifier", "RandomForestRegressor", "ExtraTreesClassifier", "ExtraTreesRegressor"):
+        share = 1.0 / len(estimator.estimators_)
+        return _gather([_grown(tree, share) for tree in estimator.estimators_], np.zeros(1), single=True)
+    raise InvalidOption(f"tree_shap explains trees, forests and gradient boosting of scikit-learn; this is a {kind}")
+
+
+def _grown(estimator: Any, share: float = 1.0) -> _Tree:  # noqa: ANN401
+    tree = estimator.tree_
+    if tree.value.shape[1] != 1:
+        raise InvalidOption("tree_shap explains models of one target")
+    value = np.asarray(tree.value[:, 0, :], dtype=np.float64)
+    if hasattr(estimator, "classes_"):
+        value = value / value.sum(axis=1, keepdims=True)
+    return _tree(tree, share * value)
+
+
+def _tree(tree: Any, value: Matrix) -> _Tree:  # noqa: ANN401
+    left, right = tree.children_left.astype(np.int64), tree.children_right.astype(np.int64)
+    cover = np.asarray(tree.weighted_n_node_samples, dtype=np.float64)
+    return _Tree(left, right, tree.feature.astype(np.int64), np.asarray(tree.threshold), value, cover)
+
+
+def _boosting(estimator: Any) -> Leaves:  # noqa: ANN401
+    if type(estimator.init_).__name__ not in ("DummyClassifier", "DummyRegressor", "str"):
+        raise InvalidOption("tree_shap explains gradient boosting that begins with a constant")
+    count = estimator.estimators_.shape[1]
+    base = np.asarray(estimator._raw_predict_init(np.zeros((1, estimator.n_features_in_))), dtype=np.float64)[0]
+    trees = [
+        _tree(grown.tree_, estimator.learning_rate * grown.tree_.value[:, 0, :1] * np.eye(count)[output])
+        for stage in estimator.estimators_
+        for output, grown in enumerate(stage)
+    ]
+    return _gather(trees, base, single=True)
+
+
+def _histogram_boosting(estimator: Any) -> Leaves:  # noqa: ANN401
+    count = len(estimator._predictors[0])
+    trees = []
+    for stage in estimator._predictors:
+        for output, grown in enumerate(stage):
+            nodes = grown.nodes
+            if nodes["is_categorical"].any():
+                raise InvalidOption("tree_shap explains numeric splits; this model splits by categories")
+            leaf = nodes["is_leaf"].astype(bool)
+            left, right = (np.where(leaf, -1, nodes[side].astype(np.int64)) for side in ("left", "right"))
+            trees.append(
+                _Tree(
+                    left,
+                    right,
+                    nodes["feature_idx"].astype(np.int64),
+                    nodes["num_threshold"].astype(np.float64),
+                    nodes["value"].astype(np.float64)[:, None] * np.eye(count)[output],
+                    nodes["count"].astype(np.float64),
+                )
+            )
+    return _gather(trees, np.asarray(estimator._baseline_prediction, dtype=np.float64).reshape(-1), single=False)
+
+
+def _gather(trees: Sequence[_Tree], base: Matrix, *, single: bool) -> Leaves:
+    found = [leaf for tree in trees for leaf in _paths(tree)]
+    conditions = [path or {0: (-np.inf, np.inf, 1.0)} for path, _ in found]  # a tree without splits is a constant
+    flat = [(feature, *bounds) for path in conditions for feature, bounds in path.items()]
+    feature, low, high, cover = (np.array(column) for column in zip(*flat, strict=True))
+    starts = np.concatenate([[0], np.cumsum([len(path) for path in conditions])[:-1]]).astype(np.int64)
+    values = np.array([value for _, value in found])
+    return Leaves(
+        feature.astype(np.int64), low, high, cover, starts, values, np.broadcast_to(base, values.shape[1:]), single
+    )
+
+
+_Path = dict[int, tuple[float, float, float]]
+
+
+def _paths(tree: _Tree) -> Iterator[tuple[_Path, Matrix]]:
+    """Yield every leaf as its conditions (low, high, cover) by feature, and its value."""
+    waiting: list[tuple[int, _Path]] = [(0, {})]
+    while waiting:
+        node, path = waiting.pop()
+        if tree.left[node] < 0:
+            yield path, tree.value[node]
+            continue
+        feature, threshold = int(tree.feature[node]), float(tree.threshold[node])
+        low, high, cover = path.get(feature, (-np.inf, np.inf, 1.0))
+        for child, bounds in (
+            (int(tree.left[node]), (low, min(high, threshold))),
+            (int(tree.right[node]), (max(low, threshold), high)),
+        ):
+            share = cover * tree.cover[child] / tree.cover[node]
+            waiting.append((child, path | {feature: (*bounds, share)}))

@@ -1,0 +1,58 @@
+"""Model artefacts in a configuration: what `check` says of them, and that `up` explains with them."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import LinearRegression
+
+from inferwatch.errors import ConfigError
+from inferwatch_cli.checks import checked
+from inferwatch_cli.up import open_up
+from tests.explainers.servers import serving
+
+ROWS = np.random.default_rng(0).normal(size=(80, 2))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    pd.DataFrame(ROWS, columns=["a", "b"]).to_csv(tmp_path / "ref.csv", index=False)
+    joblib.dump(LinearRegression().fit(ROWS, ROWS @ [2.0, -1.0]), tmp_path / "model.joblib")
+    return tmp_path
+
+
+def config(folder: Path, explainer: str) -> Path:
+    path = folder / "inferwatch.yaml"
+    path.write_text(f"models: [{{name: m, reference: ref.csv, explainers: [{{{explainer}}}]}}]")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("explainer", "fault"),
+    [
+        ("method: linear, artifact: model.joblib", "models[0].explainers[0].artifact: {}/model.joblib is a pickle"),
+        ("method: linear, artifact: gone.pkl", "models[0].explainers[0].artifact: there is no file {}/gone.pkl"),
+        ("method: linear, predictor: 'http://m'", "models[0].explainers[0].artifact: linear explains a model at hand"),
+        ("method: kernel_shap", "models[0].explainers[0]: an explainer needs a `predictor`, an `artifact`, or both"),
+    ],
+)
+def test_check_names_the_setting(folder: Path, explainer: str, fault: str) -> None:
+    with pytest.raises(ConfigError) as faults:
+        checked(config(folder, explainer))
+    [said] = faults.value.faults
+    assert str(said).startswith(fault.format(folder))
+
+
+def test_up_explains_with_the_artefact(folder: Path) -> None:
+    path = config(folder, "method: linear, artifact: model.joblib, trust_pickle: true")
+    with open_up(checked(path), folder / "data") as up, serving(up.application) as url:
+        body = json.dumps({"instances": [[1.0, 1.0]]}).encode()
+        with urllib.request.urlopen(f"{url}/v1/models/m:explain", body) as reply:
+            [entry] = json.load(reply)["explanations"]
+    np.testing.assert_allclose(entry["values"], [2 * (1 - ROWS[:, 0].mean()), -(1 - ROWS[:, 1].mean())])
