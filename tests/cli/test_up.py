@@ -20,7 +20,9 @@ def test_auth_guards_what_reads_and_hides_where_events_are_taken(tmp_path: Path)
         assert ask(up.application, "/api/models", authorization=f"Bearer {TOKEN}")[0] == 200
         assert ask(up.application, "/v1/models/a:explain", "POST", authorization=f"Bearer {TOKEN}")[0] == 401
         assert ask(up.application, "/events", "POST")[0] == 404
-        assert ask(up.application, "/s3gment/events", "POST")[0] == 400  # taken in, and no event
+        assert ask(up.application, "/consumer/kserve/v2", "POST")[0] == 404
+        for path in ("events", "consumer/kserve/v2"):
+            assert ask(up.application, f"/s3gment/{path}", "POST")[0] == 400  # taken in, and no event
 
 
 @pytest.mark.parametrize("token", ["", "two words"])

@@ -22,6 +22,12 @@ from inferwatch.rows import Column, Rows
 MAX_COLUMNS: Final = 4096
 """Rows wider than this stay one nested cell each."""
 
+MAX_ALL_COLUMNS: Final = 65536
+"""Bodies with more columns than this in all are not decoded: a column costs more than a cell."""
+
+MAX_NAME: Final = 256
+"""Names longer than this, in characters, are not repeated for several columns."""
+
 MAX_DEPTH: Final = 128
 """Cells nested deeper than this are not decoded."""
 
@@ -78,18 +84,33 @@ def single(cells: Sequence[Any], name: str) -> Rows:
 
 
 def joined(parts: Iterable[Rows]) -> Rows:
-    """Return the columns of all parts side by side. Raises `UndecodablePayload` where their row counts differ."""
-    whole = tuple(parts)
+    """Return the columns of all parts side by side.
+
+    Raises `UndecodablePayload` where their row counts differ, or as soon as there are too many.
+    """
+    whole: list[Rows] = []
+    left = MAX_ALL_COLUMNS
+    for part in parts:
+        left -= len(part.columns)
+        if left < 0:
+            raise UndecodablePayload(f"the body has more than {MAX_ALL_COLUMNS} columns")
+        whole.append(part)
     if len({part.count for part in whole}) > 1:
         shown = ", ".join(f"{part.columns[0].name[:64]}: {part.count}" for part in whole[:8] if part.columns)
         raise UndecodablePayload(f"columns have different numbers of rows ({shown})")
     return Rows(tuple(chain.from_iterable(part.columns for part in whole)), whole[0].count if whole else 0)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def positions(pattern: str, count: int) -> tuple[str, ...]:
-    """Return `count` names, the position in place of the pattern's `{}`."""
-    return tuple(pattern.format(index) for index in range(min(count, MAX_COLUMNS + 1)))
+    """Return `count` names, the position in place of the pattern's last `{}`.
+
+    Raises `UndecodablePayload` beyond `MAX_NAME`.
+    """
+    if len(pattern) > MAX_NAME:
+        raise UndecodablePayload(f"the name {pattern[:64]!r}... is longer than {MAX_NAME} characters")
+    before, _, after = pattern.rpartition("{}")  # a sender names tensors: no format string
+    return tuple(f"{before}{index}{after}" for index in range(min(count, MAX_COLUMNS + 1)))
 
 
 def _objects(cells: Sequence[Any]) -> NDArray[Any]:

@@ -6,9 +6,16 @@ model servers write one JSON value a line, and some leave out the empty line bet
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Final
 
+from inferwatch.errors import UndecodablePayload
+
+MAX_VALUES: Final = 250_000
+"""A body of more values than this is not decoded."""
+
+_LINE: Final = re.compile(rb"[^\r\n]+")
 _FIELDS: Final = (b"data:", b"event:", b"id:", b"retry:", b":")
 
 
@@ -18,7 +25,11 @@ def is_stream(data: bytes) -> bool:
 
 
 def values(data: bytes) -> Iterator[bytes]:
-    """Yield the value of each `data` line that has one."""
-    for line in data.removeprefix(b"\xef\xbb\xbf").splitlines():
-        if line.startswith(b"data:") and (value := line[5:].strip()):
+    """Yield the value of each `data` line that has one. Raises `UndecodablePayload` where there are too many."""
+    left = MAX_VALUES
+    for line in _LINE.finditer(data):
+        if line[0].startswith(b"data:") and (value := line[0][5:].strip()):
+            left -= 1
+            if left < 0:
+                raise UndecodablePayload(f"the event stream has more than {MAX_VALUES} values")
             yield value

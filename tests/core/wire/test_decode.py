@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -280,6 +281,30 @@ def test_gzip_is_undone_up_to_a_bound() -> None:
 
 def test_of_repeated_fields_the_last_counts() -> None:
     assert cells(rows_of(b'{"instances": [1], "instances": [{"a": 2, "a": 3}]}')) == {"a": [3]}
+
+
+@pytest.mark.parametrize("name", ["{}", "{a}", "{0.__class__}", "{", "a{}b", "é\x00/../"])
+def test_names_are_no_format_strings(name: str) -> None:
+    assert list(cells(rows_of({"inputs": [tensor(["a", "b"], [1, 2], "BYTES", name=name)]}, protocol="v2"))) == [
+        f"{name}[0]",
+        f"{name}[1]",
+    ]
+    assert list(cells(rows_of({"inputs": {name: [["a", "b"]]}}))) == [f"{name}[0]", f"{name}[1]"]
+
+
+def test_names_that_would_fill_memory() -> None:
+    name = "x" * 100_000
+    assert "is longer than" in unknown({"inputs": [tensor([0] * 4000, [1, 4000], "INT8", name=name)]})
+    assert list(cells(rows_of({"inputs": [tensor([0], [1], "INT8", name=name)]}, protocol="v2"))) == [name]
+
+
+def test_columns_that_would_fill_memory() -> None:
+    many = [tensor([], [0, MAX_COLUMNS], "INT8", name=str(index)) for index in range(1000)]
+    tracemalloc.start()
+    assert "more than 65536 columns" in unknown({"inputs": many})
+    assert "more than 65536 columns" in unknown({"inputs": {str(index): [[0] * 4096] for index in range(17)}})
+    assert tracemalloc.get_traced_memory()[1] < 100e6
+    tracemalloc.stop()
 
 
 def test_integers_beyond_64_bits_are_the_nearest_fractions() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import tracemalloc
 import zlib
 from base64 import b64decode, b64encode
 from pathlib import Path
@@ -151,6 +152,13 @@ def test_compressed_frames_are_undone_up_to_a_bound_for_all_of_them() -> None:
     assert "larger than 500 bytes" in reason(
         frame(gzip.compress(text(1, "a" * 498)), 1) + bomb, max_inflated_bytes=1001
     )
+
+
+def test_columns_that_would_fill_memory() -> None:
+    tracemalloc.start()
+    assert "more than 65536 columns" in reason(frame(b"".join(tensor(str(n), "INT8", [0, 4096]) for n in range(1000))))
+    assert tracemalloc.get_traced_memory()[1] < 100e6
+    tracemalloc.stop()
 
 
 def test_a_frame_cut_anywhere_is_unknown() -> None:

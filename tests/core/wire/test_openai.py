@@ -189,6 +189,10 @@ def test_what_is_unknown_says_why(body: Any, says: str) -> None:
     assert says in reason(body)
 
 
+def test_a_stream_of_too_many_values() -> None:
+    assert "more than 250000 values" in reason(b"data: {}\n" * 250_001)
+
+
 def test_requests_that_are_none() -> None:
     assert "fields: 'prompt'" in reason({"prompt": "no model"}, Role.REQUEST)
     assert "fields: 'messages'" in reason({"messages": []}, Role.REQUEST)

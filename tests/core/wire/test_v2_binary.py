@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -177,6 +178,14 @@ def test_a_body_cut_anywhere_is_unknown() -> None:
     whole = body([tensor("x", "FP64", [3], 24)], values.tobytes(), id="é")
     for end in range(1, len(whole)):
         assert reason(whole[:end])
+
+
+def test_columns_that_would_fill_memory() -> None:
+    empty = [tensor(str(index), "INT8", [0, MAX_COLUMNS], 0) for index in range(1000)]
+    tracemalloc.start()
+    assert "more than 65536 columns" in reason(body(empty))
+    assert tracemalloc.get_traced_memory()[1] < 100e6
+    tracemalloc.stop()
 
 
 def test_whole_numbers_beyond_what_a_fraction_holds() -> None:
