@@ -8,21 +8,19 @@ between the targets, and medians are shown. The processor time is the server pro
 from __future__ import annotations
 
 import json
-import os
-import platform
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+
+from benchmarks.load import run_load
+from benchmarks.processes import cpu_s, free_port, machine, running
 
 CONNECTIONS = 16
 SIZES = (1024, 10240)
@@ -38,7 +36,6 @@ models:
       - {kind: drift, method: histogram, window: {rows: 500}}
       - {kind: outlier, method: mahalanobis, false_alarm_rate: 0.001}
 """
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,21 +92,17 @@ TARGETS = (
 def measure(target: Target, body_bytes: int, *, seconds: float = SECONDS, connections: int = CONNECTIONS) -> Sample:
     """Start the server on an empty directory, load it, and end it. The first half second is not counted."""
     with tempfile.TemporaryDirectory() as directory:
-        port = _free_port()
-        with subprocess.Popen(target.command(port, Path(directory)), stdout=subprocess.DEVNULL) as server:
-            try:
-                _wait_for(port, server)
-                warm = _load(port, body_bytes, connections, 0.5)
-                _settle(target, port, warm["events"])
-                before = _cpu_s(server.pid)
-                result = _load(port, body_bytes, connections, seconds)
-                answered = time.perf_counter()
-                _settle(target, port, warm["events"] + result["events"])
-                elapsed = result["seconds"] + time.perf_counter() - answered
-                cpu_us = 1e6 * (_cpu_s(server.pid) - before) / result["events"]
-            finally:
-                server.terminate()
-    return Sample(result["events"] / elapsed, cpu_us, result["p50_ms"], result["p99_ms"])
+        port = free_port()
+        with running(target.command(port, Path(directory)), port) as process:
+            warm = run_load("events", port, body_bytes, connections, 0.5)
+            _settle(target, port, warm.requests)
+            before = cpu_s(process)
+            result = run_load("events", port, body_bytes, connections, seconds)
+            answered = time.perf_counter()
+            _settle(target, port, warm.requests + result.requests)
+            elapsed = result.seconds + time.perf_counter() - answered
+            cpu_us = 1e6 * (cpu_s(process) - before) / result.requests
+    return Sample(result.requests / elapsed, cpu_us, result.p50_ms, result.p99_ms)
 
 
 def compare(targets: Sequence[Target], body_bytes: int, rounds: int = ROUNDS) -> dict[str, list[Sample]]:
@@ -140,37 +133,15 @@ def table(samples: dict[str, list[Sample]], body_bytes: int) -> list[str]:
 def main(targets: Sequence[Target] = TARGETS, sizes: Sequence[int] = SIZES) -> None:
     """Print the table."""
     print(f"Ingest: {CONNECTIONS} keep-alive connections, {ROUNDS} rounds of {SECONDS:g} s in turns.")
-    print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {_versions()}\n")
+    print(f"{machine('uvicorn', 'uvloop', 'httptools', 'fastapi', 'cloudevents')}\n")
     print("| body | sink | events/s (lowest to highest) | ratio | CPU µs/event | ratio | p50 / p99 ms |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for size in sizes:
         print("\n".join(table(compare(targets, size), size)), flush=True)
 
 
-def _versions() -> str:
-    names = ("uvicorn", "uvloop", "httptools", "fastapi", "cloudevents")
-    return ", ".join([f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in names)])
-
-
 def _median(values: Sequence[float]) -> float:
     return statistics.median(values)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
-def _wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 20
-    while server.poll() is None and time.monotonic() < deadline:
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-        except ConnectionRefusedError:
-            time.sleep(0.05)
-        else:
-            return
-    raise RuntimeError(f"{server.args!r} does not listen")
 
 
 def _settle(target: Target, port: int, events: float) -> None:
@@ -178,21 +149,7 @@ def _settle(target: Target, port: int, events: float) -> None:
     while not target.done(port, int(events)):
         if time.monotonic() > deadline:
             raise RuntimeError(f"{target.name} has not dealt with {events:.0f} events in a minute")
-        time.sleep(0.02)
-
-
-def _load(port: int, body_bytes: int, connections: int, seconds: float) -> dict[str, float]:
-    arguments = [str(argument) for argument in (port, body_bytes, connections, seconds)]
-    command = [sys.executable, "-m", "benchmarks.load", *arguments]
-    result: dict[str, float] = json.loads(
-        subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=60).stdout
-    )
-    return result
-
-
-def _cpu_s(process: int) -> float:
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+        time.sleep(0.1)
 
 
 if __name__ == "__main__":

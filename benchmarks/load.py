@@ -1,28 +1,55 @@
-"""A load generator: CloudEvents over keep-alive connections, one request under way on each.
+"""A load generator: requests over keep-alive connections, one under way on each.
 
-`python -m benchmarks.load PORT BODY_BYTES CONNECTIONS SECONDS` prints a JSON object with the number of events answered
-2xx, the seconds it took, and the 50th and 99th percentile of the latency in milliseconds. It runs in a process of its
-own, so that its work is not the server's.
+`python -m benchmarks.load events|predictions PORT SIZE CONNECTIONS SECONDS` prints a JSON object with the number of
+requests answered 2xx, the seconds it took, and the 50th and 99th percentile of the latency in milliseconds. `SIZE` is
+the bytes of a body of events, or the rows of a prediction. It runs in a process of its own, so that its work is not the
+server's.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import re
+import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import cast
 
 import uvloop
 
-_HEAD = (
+_EVENT = (
     "POST /events HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: Go-http-client/1.1\r\nContent-Length: {size}\r\n"
     "Ce-Component: predictor\r\nCe-Endpoint: \r\nCe-Id: {id}\r\nCe-Inferenceservicename: income\r\n"
     'Ce-Metadata: {{"X-Request-Id":["abc"]}}\r\nCe-Namespace: default\r\n'
     "Ce-Recordedtime: {time}Z\r\nCe-Source: http://localhost:9081/\r\nCe-Specversion: 1.0\r\nCe-Time: {time}Z\r\n"
     "Ce-Type: org.kubeflow.serving.inference.{half}\r\nContent-Type: application/json\r\nAccept-Encoding: gzip\r\n\r\n"
 )
+_PREDICTION = (
+    "POST /v1/models/iris:predict HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: python-requests/2.32\r\n"
+    "Accept: */*\r\nContent-Type: application/json\r\nContent-Length: {size}\r\n\r\n"
+)
+_LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What came of a load: requests answered, the seconds they took, percentiles of the latency."""
+
+    requests: int
+    seconds: float
+    p50_ms: float
+    p99_ms: float
+
+
+def run_load(kind: str, port: int, size: int, connections: int, seconds: float) -> Load:
+    """Return what came of loading a server from another process. Raises `CalledProcessError` where it refused."""
+    arguments = [kind, *(str(argument) for argument in (port, size, connections, seconds))]
+    command = [sys.executable, "-m", "benchmarks.load", *arguments]
+    return Load(**json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=60).stdout))
 
 
 def v1_body(size: int, key: str) -> bytes:
@@ -31,13 +58,36 @@ def v1_body(size: int, key: str) -> bytes:
     return f'{{"{key}":[{",".join([row] * max(1, size // len(row)))}]}}'.encode()
 
 
-class Connection(asyncio.Protocol):
-    """Sends request and response events in turn, the next one when the last one is answered."""
+def events(body_bytes: int) -> Callable[[int], bytes]:
+    """Return what gives the request and the response event of an inference in turns, with an id of their own."""
+    bodies = v1_body(body_bytes, "instances"), v1_body(body_bytes, "predictions")
+    prefix = uuid.uuid4().hex[:24]
 
-    def __init__(self, bodies: tuple[bytes, bytes], until: float) -> None:
-        self.bodies = bodies
+    def event(count: int) -> bytes:
+        number, half = divmod(count, 2)
+        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + f".{number % 1000000:06d}"
+        named = {"id": f"{prefix}-{number}", "time": moment, "half": ("request", "response")[half]}
+        return _EVENT.format(size=len(bodies[half]), **named).encode() + bodies[half]
+
+    return event
+
+
+def predictions(rows: int) -> Callable[[int], bytes]:
+    """Return what gives a prediction request of so many flowers, always the same."""
+    body = json.dumps({"instances": [[5.1, 3.5, 1.4, 0.2]] * rows}).encode()
+    message = _PREDICTION.format(size=len(body)).encode() + body
+    return lambda count: message  # noqa: ARG005 - named as the one of events
+
+
+KINDS = {"events": events, "predictions": predictions}
+
+
+class Connection(asyncio.Protocol):
+    """Sends one message after the other, each when the one before is answered."""
+
+    def __init__(self, message: Callable[[int], bytes], until: float) -> None:
+        self.message = message
         self.until = until
-        self.prefix = uuid.uuid4().hex[:24]
         self.count = 0
         self.began = 0.0
         self.latencies: list[float] = []
@@ -49,20 +99,18 @@ class Connection(asyncio.Protocol):
         self.send()
 
     def send(self) -> None:
-        number, half = divmod(self.count, 2)
+        data = self.message(self.count)
         self.count += 1
-        body = self.bodies[half]
-        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + f".{number % 1000000:06d}"
-        words = ("request", "response")
-        head = _HEAD.format(size=len(body), id=f"{self.prefix}-{number}", time=moment, half=words[half])
         self.began = time.perf_counter()
-        self.transport.write(head.encode() + body)
+        self.transport.write(data)
 
     def data_received(self, data: bytes) -> None:
         self.received += data
-        if b"\r\n\r\n" not in self.received:
+        head, end, body = self.received.partition(b"\r\n\r\n")
+        length = _LENGTH.search(head)
+        if not end or len(body) < (int(length[1]) if length else 0):
             return
-        if not self.received.startswith(b"HTTP/1.1 2"):
+        if not head.startswith(b"HTTP/1.1 2"):
             self.closed.set_exception(RuntimeError(f"refused: {self.received[:200]!r}"))
             self.transport.close()
             return
@@ -79,19 +127,18 @@ class Connection(asyncio.Protocol):
             self.closed.set_result(None)
 
 
-async def load(port: int, body_bytes: int, connections: int, seconds: float) -> dict[str, float]:
-    """Return what came of sending for so many seconds."""
+async def load(kind: str, port: int, size: int, connections: int, seconds: float) -> dict[str, float]:
+    """Return the fields of `Load` for sending so many seconds."""
     loop = asyncio.get_running_loop()
-    bodies = v1_body(body_bytes, "instances"), v1_body(body_bytes, "predictions")
     began = time.perf_counter()
     made = [
-        (await loop.create_connection(lambda: Connection(bodies, began + seconds), "127.0.0.1", port))[1]
+        (await loop.create_connection(lambda: Connection(KINDS[kind](size), began + seconds), "127.0.0.1", port))[1]
         for _ in range(connections)
     ]
     await asyncio.gather(*(connection.closed for connection in made))
     latencies = sorted(latency for connection in made for latency in connection.latencies)
     return {
-        "events": len(latencies),
+        "requests": len(latencies),
         "seconds": time.perf_counter() - began,
         "p50_ms": 1e3 * latencies[len(latencies) // 2],
         "p99_ms": 1e3 * latencies[len(latencies) * 99 // 100],
@@ -99,5 +146,7 @@ async def load(port: int, body_bytes: int, connections: int, seconds: float) -> 
 
 
 if __name__ == "__main__":
-    port_text, body_text, connections_text, seconds_text = sys.argv[1:]
-    print(json.dumps(uvloop.run(load(int(port_text), int(body_text), int(connections_text), float(seconds_text)))))
+    chosen, *numbers = sys.argv[1:]
+    port_text, size_text, connections_text, seconds_text = numbers
+    work = load(chosen, int(port_text), int(size_text), int(connections_text), float(seconds_text))
+    print(json.dumps(uvloop.run(work)))

@@ -1,0 +1,165 @@
+"""Capture: what it costs a model server to have every request and response delivered, beside the bare server.
+
+An iris classifier behind FastAPI serves the same requests with and without the middleware, in turns; the events go to
+a receiver in a process of its own, and what of them has arrived is shown. The processor time is the server process's
+own. Below, the time that one request spends inside the middleware, measured in this process around an application that
+does nothing: the copy of both bodies and their place in the queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, MutableMapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from benchmarks.load import run_load
+from benchmarks.processes import cpu_s, free_port, machine, running
+from inferwatch.delivery.memory import MemorySink
+from inferwatch_logger import CaptureMiddleware
+
+ROWS = {"100 B": 4, "10 KiB": 480}
+"""Flowers a request."""
+CONNECTIONS = 16
+SECONDS = 1.5
+ROUNDS = 5
+INSIDE = 20_000
+_DELIVERY_S = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One round: requests a second, processor microseconds a request, latency, and events delivered a request."""
+
+    rate: float
+    cpu_us: float
+    p50_ms: float
+    p99_ms: float
+    events: float
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A model server that runs: its port, its process, and how many events of a request it sends."""
+
+    port: int
+    process: int
+    captured: int
+
+
+@contextmanager
+def serving(kind: str, sink: int) -> Iterator[Server]:
+    """Yield a model server, `bare` or `ours`."""
+    port = free_port()
+    url = f"http://127.0.0.1:{sink}/events"
+    with running([sys.executable, "-m", "benchmarks.iris_server", kind, str(port), url], port) as process:
+        yield Server(port, process, 2 if kind == "ours" else 0)
+
+
+def measure(server: Server, rows: int, sink: int, *, seconds: float = SECONDS) -> Sample:
+    """Load a server and wait for the events of what it answered."""
+    before, arrived = cpu_s(server.process), _received(sink)
+    result = run_load("predictions", server.port, rows, CONNECTIONS, seconds)
+    events = _arrived(sink, arrived, server.captured * result.requests) - arrived
+    cpu_us = 1e6 * (cpu_s(server.process) - before) / result.requests
+    rate = result.requests / result.seconds
+    return Sample(rate, cpu_us, result.p50_ms, result.p99_ms, events / result.requests)
+
+
+def inside(body_bytes: int, requests: int = INSIDE) -> tuple[float, float]:
+    """Return the 50th and the 99th percentile, in microseconds, of what the middleware adds to one request."""
+    return asyncio.run(_inside(body_bytes, requests))
+
+
+async def _inside(body_bytes: int, requests: int) -> tuple[float, float]:
+    request = {"type": "http.request", "body": bytes(body_bytes)}
+    start = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]}
+    answer = {"type": "http.response.body", "body": bytes(body_bytes)}
+
+    async def app(_: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 - ASGI
+        await receive()
+        await send(start)
+        await send(answer)
+
+    async def receive() -> MutableMapping[str, Any]:
+        return request
+
+    async def send(_: MutableMapping[str, Any]) -> None:
+        pass
+
+    headers = [(b"host", b"127.0.0.1"), (b"user-agent", b"python-requests/2.32"), (b"accept", b"*/*")]
+    headers += [(b"content-type", b"application/json"), (b"content-length", str(body_bytes).encode())]
+    scope = {"type": "http", "method": "POST", "path": "/v1/models/iris:predict", "headers": headers}
+    captured = CaptureMiddleware(app, sink=MemorySink(), name="iris")
+    spent_us = np.empty(requests)
+    for number in range(requests):
+        began = time.perf_counter_ns()
+        await captured(scope, receive, send)
+        spent_us[number] = (time.perf_counter_ns() - began) / 1e3
+        if number % 64 == 0:
+            await asyncio.sleep(0)
+    await captured.delivery.aclose()
+    p50, p99 = np.percentile(spent_us, (50, 99))
+    return float(p50), float(p99)
+
+
+def main(rows: dict[str, int] = ROWS) -> None:
+    """Print the tables."""
+    print(f"Capture: {CONNECTIONS} keep-alive connections, {ROUNDS} rounds of {SECONDS:g} s in turns, medians.")
+    print(f"{machine('uvicorn', 'uvloop', 'fastapi', 'scikit-learn')}\n")
+    print(
+        "| body | server | requests/s | CPU µs/request (lowest to highest) | more | events a request | p50 / p99 ms |"
+    )
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    sink = free_port()
+    command = [sys.executable, "-m", "benchmarks.iris_server", "sink", str(sink)]
+    with running(command, sink), serving("bare", sink) as bare, serving("ours", sink) as ours:
+        for server in (bare, ours):
+            measure(server, 1, sink, seconds=0.5)
+        for size, count in rows.items():
+            samples: dict[str, list[Sample]] = {"bare": [], "with capture": []}
+            for _ in range(ROUNDS):
+                for server, taken in zip((bare, ours), samples.values(), strict=True):
+                    taken.append(measure(server, count, sink))
+            usual = statistics.median(sample.cpu_us for sample in samples["bare"])
+            for kind, taken in samples.items():
+                print(_row(size, kind, taken, usual), flush=True)
+    print("\n| body | inside the middleware, µs p50 / p99 |\n| --- | --- |")
+    for size, body_bytes in (("100 B", 100), ("10 KiB", 10_240)):
+        print("| {} | {:.0f} / {:.0f} |".format(size, *inside(body_bytes)))
+
+
+def _row(size: str, kind: str, taken: Sequence[Sample], bare_us: float) -> str:
+    def median(field: str) -> float:
+        return float(statistics.median(getattr(sample, field) for sample in taken))
+
+    spent = [sample.cpu_us for sample in taken]
+    more = f"{100 * (median('cpu_us') / bare_us - 1):+.0f} %"
+    return (
+        f"| {size} | {kind} | {median('rate'):,.0f} | {median('cpu_us'):.0f} ({min(spent):.0f} to {max(spent):.0f}) "
+        f"| {more} | {median('events'):.2f} | {median('p50_ms'):.1f} / {median('p99_ms'):.1f} |"
+    )
+
+
+def _received(sink: int) -> int:
+    with urllib.request.urlopen(f"http://127.0.0.1:{sink}/") as reply:
+        return int(reply.read())
+
+
+def _arrived(sink: int, before: int, expected: int) -> int:
+    """Return how many events have arrived once all that are expected have, or after a while."""
+    deadline = time.monotonic() + _DELIVERY_S
+    while (count := _received(sink)) < before + expected and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return count
+
+
+if __name__ == "__main__":
+    main()
