@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +33,6 @@ from inferwatch_logger.ingest import Ingest
 from inferwatch_logger.modelmesh import ModelMesh
 from inferwatch_logger.monitor import ConfiguredModel, Monitor
 from inferwatch_logger.replies import ReferenceItem
-
 
 logger = logging.getLogger(__name__)
 
@@ -127,10 +126,18 @@ def _snapshot(models: Sequence[MonitoredModel], journal: Journal, state: State, 
     return SnapshotCollector(
         component="up",
         ledger=journal.ledger,
-        store=lambda: (state.rows(), sum(file.stat().st_size for file in journal.directory.rglob("*.[dp]*"))),
+        store=lambda: (state.rows(), _size_bytes(journal.directory)),
         statuses=worker.statuses,
         references=[ReferenceInfo(model.service, model.reference.id, model.reference.created_ns) for model in models],
     )
+
+
+def _size_bytes(directory: Path) -> int:
+    sizes = []
+    for path in directory.rglob("*"):
+        with suppress(FileNotFoundError):  # a file that was sealed, replaced or removed meanwhile
+            sizes.append(path.stat().st_size if path.is_file() else 0)
+    return sum(sizes)
 
 
 def _configured(models: Sequence[MonitoredModel]) -> list[ConfiguredModel]:

@@ -140,6 +140,12 @@ def test_unknown_keys_are_refused_at_every_level(file: Path, text: str, path: st
             "exclude: [{header: X-Api-Key}]",
             "exclude[0]: authorization, cookie, proxy-authorization, x-api-key are never",
         ),
+        ("payload_log: {retention_days: 0}", "payload_log.retention_days: 0: input should be greater than 0"),
+        (
+            "payload_log: {segment_bytes: 1}",
+            "payload_log.segment_bytes: 1: input should be greater than or equal to 4096",
+        ),
+        ("payload_log: {segment_minutes: 0}", "payload_log.segment_minutes: 0: input should be greater than 0"),
         ("payload_log: {redact: [ssn]}", "payload_log.redact: 'ssn': a rule is `headers.NAME`, or a JSON path $ with"),
         ("auth: {ingest_path_prefix: a/b}", "auth.ingest_path_prefix: 'a/b': string should match pattern"),
         ("auth: {ingest_path_prefix: /}", "auth.ingest_path_prefix: '/': string should match pattern"),

@@ -1,16 +1,21 @@
 """Removing payloads everywhere in a log: both halves, what the index knows of them, and the findings about them.
 
-Freed bytes are overwritten and the write-ahead logs emptied, so that nothing of them is left in the files. What
-detectors have counted stays counted. A process that ends half-way leaves the rest for the next try.
+Sealed files are written anew without them. In the databases freed bytes are overwritten and the write-ahead logs
+emptied, so that nothing of them is left. What detectors have counted stays counted. A process that ends half-way leaves
+the rest for the next try.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import orjson
 
 from inferwatch.errors import PayloadLogError
@@ -20,25 +25,29 @@ from inferwatch.payload_log.database import Schema, lock_directory, open_databas
 from inferwatch.payload_log.entry import Entry
 from inferwatch.payload_log.journal import LOCK_NAME
 from inferwatch.payload_log.reader import JournalReader
+from inferwatch.payload_log.removal import forget_payloads
+from inferwatch.payload_log.segment import filter_segment
+from inferwatch.payload_log.segments import DIRECTORY, Segments, note_contents
 from inferwatch.payload_log.views import rows_of
 
 Wanted = Callable[[Entry], bool]
 
-# The key of an event without a time is a hash of its body.
-_EMPTY = (
-    "UPDATE events SET key = iif(json_extract(CAST(head AS TEXT), '$[3]') IS NULL, randomblob(16), key),"
-    " head = x'', data = x'' WHERE head <> x'' AND offset IN (SELECT offset FROM doomed)"
-)
-_OF_SERVICE = "stream IN (SELECT number FROM streams WHERE namespace = ? AND name = ?)"
-_HALF_DOOMED = "(request_offset IN (SELECT offset FROM doomed) OR response_offset IN (SELECT offset FROM doomed))"
-_DOOMED = f"{_OF_SERVICE} AND {_HALF_DOOMED}"
-_COUNT_OFF = f"""
-    UPDATE streams SET events = events - lost_events, rows = rows - lost_rows FROM (
-        SELECT stream, count(request_offset) + count(response_offset) AS lost_events,
-        sum(iif(request_offset IS NULL, 0, payloads.rows)) AS lost_rows
-        FROM payloads WHERE {_DOOMED} GROUP BY stream
-    ) AS gone WHERE gone.stream = streams.number
-"""  # noqa: S608 - constants
+_EMPTY = "UPDATE events SET head = x'', data = x'' WHERE offset IN (SELECT offset FROM doomed)"
+_NEW_KEY = "UPDATE events SET key = randomblob(16) WHERE offset = ?"
+_PAYLOADS = """
+    SELECT payloads.number, request_offset, response_offset FROM payloads JOIN streams ON streams.number = stream
+    WHERE namespace = ? AND name = ?
+    AND (request_offset IN (SELECT offset FROM doomed) OR response_offset IN (SELECT offset FROM doomed))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The events to erase, those among them whose key is a hash of their body, and how many payloads they are."""
+
+    offsets: set[int]
+    untimed: set[int]
+    payloads: int
 
 
 def with_id(identity: str) -> Wanted:
@@ -70,26 +79,27 @@ def erase(directory: Path, service: Service, wanted: Wanted, identity: str | Non
     if not (directory / reader.FILE_NAME).exists():
         raise PayloadLogError(f"{directory}: there is no payload log here")
     with lock_directory(directory, LOCK_NAME):
-        offsets, count = _find(directory, service, wanted)
-        if offsets:
-            with _opened(directory / reader.FILE_NAME, reader.SCHEMA, offsets) as log:
-                log.execute(_EMPTY)
-            with _opened(directory / state.FILE_NAME, state.SCHEMA, offsets) as derived:
-                _forget(derived, service)
+        found = _find(directory, service, wanted)
+        if found.offsets:
+            _erase_events(directory, found)
+            with _opened(directory / state.FILE_NAME, state.SCHEMA, found.offsets) as derived:
+                numbers = [row[0] for row in derived.execute(_PAYLOADS, service).fetchall()]
+                forget_payloads(derived, numbers, findings=True)
         if identity is not None:
             for name in (dead_letter.FILE_NAME, f"{dead_letter.FILE_NAME}.1"):
                 _erase_letters(directory / name, service, identity)
-    return count
+    return found.payloads
 
 
-def _find(directory: Path, service: Service, wanted: Wanted) -> tuple[set[int], int]:
-    """Return the offsets of the wanted payloads, and how many payloads they are.
+def _find(directory: Path, service: Service, wanted: Wanted) -> _Found:
+    """Find the wanted payloads, both halves.
 
     The index tells the other half of a payload; of events that are not in it yet, all of a stream and id are taken.
     """
-    found: set[int] = set()
+    chosen: set[int] = set()
+    untimed: set[int] = set()
     recent: dict[tuple[Stream, str], set[int]] = {}
-    with _opened(directory / state.FILE_NAME, state.SCHEMA, ()) as derived:
+    with _opened(directory / state.FILE_NAME, state.SCHEMA) as derived:
         (position,) = derived.execute("SELECT log_offset FROM position").fetchone()
     with JournalReader(directory) as journal:
         for entry in journal.entries():
@@ -97,24 +107,41 @@ def _find(directory: Path, service: Service, wanted: Wanted) -> tuple[set[int], 
                 continue
             if entry.offset > position:
                 recent.setdefault((entry.event.stream, entry.event.id), set()).add(entry.offset)
+            if entry.event.time_ns is None:
+                untimed.add(entry.offset)
             if wanted(entry):
-                found.add(entry.offset)
-    groups = [group for group in recent.values() if group & found]
-    with _opened(directory / state.FILE_NAME, state.SCHEMA, found) as derived:
-        query = f"SELECT request_offset, response_offset FROM payloads WHERE {_DOOMED}"  # noqa: S608
-        pairs = derived.execute(query, service).fetchall()
-    offsets = found.union(*groups, *({offset for offset in pair if offset is not None} for pair in pairs))
-    return offsets, len(pairs) + len(groups)
+                chosen.add(entry.offset)
+    groups = [group for group in recent.values() if group & chosen]
+    with _opened(directory / state.FILE_NAME, state.SCHEMA, chosen) as derived:
+        known = derived.execute(_PAYLOADS, service).fetchall()
+    pairs = ({offset for offset in pair if offset is not None} for _, *pair in known)
+    offsets = chosen.union(*groups, *pairs)
+    return _Found(offsets, untimed & offsets, len(known) + len(groups))
 
 
-def _forget(derived: sqlite3.Connection, service: Service) -> None:
-    derived.execute(_COUNT_OFF, service)
-    derived.execute(f"DELETE FROM findings WHERE payload_key IN (SELECT key FROM payloads WHERE {_DOOMED})", service)  # noqa: S608
-    derived.execute(f"DELETE FROM payloads WHERE {_DOOMED}", service)  # noqa: S608
+def _erase_events(directory: Path, found: _Found) -> None:
+    emptied: list[Path] = []
+    with _opened(directory / reader.FILE_NAME, reader.SCHEMA, found.offsets) as log:
+        log.execute(_EMPTY)
+        log.executemany(_NEW_KEY, ((offset,) for offset in found.untimed))
+        for part in Segments(directory, log).all():
+            inside = [offset for offset in found.offsets if part.first_offset <= offset <= part.last_offset]
+            if inside:
+                path = directory / DIRECTORY / part.file
+                contents = filter_segment(path, partial(_is_kept, inside))
+                note_contents(log, part, contents)
+                emptied += [] if contents.rows else [path]
+    for path in emptied:
+        with translated(path):
+            path.unlink()
+
+
+def _is_kept(erased: Sequence[int], table: Any) -> Any:  # noqa: ANN401 - tables and arrays of pyarrow
+    return ~np.isin(table.column("offset").to_numpy(), erased)
 
 
 @contextmanager
-def _opened(path: Path, schema: Schema, offsets: Collection[int]) -> Iterator[sqlite3.Connection]:
+def _opened(path: Path, schema: Schema, offsets: Collection[int] = ()) -> Iterator[sqlite3.Connection]:
     """Yield a database within a transaction, with the offsets in a table `doomed`; then empty its write-ahead log."""
     with closing(open_database(path, schema)) as connection, translated(path):
         connection.execute("PRAGMA secure_delete = ON")

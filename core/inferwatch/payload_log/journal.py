@@ -7,15 +7,16 @@ next one. Counts are kept in the transaction of the events they count, so that t
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from inferwatch.clock import Clock, SystemClock
 from inferwatch.errors import PayloadLogError
@@ -35,6 +36,7 @@ Durability = Literal["process", "disk"]
 
 _GROUP_BYTES = 8 * 1024 * 1024
 _ROW_BYTES = 256
+_CHORE_BYTES = 256 * 1024
 _RETRY_S = 1.0
 _INSERT = "INSERT INTO events (key, arrival_ns, head, data) VALUES (?, ?, ?, ?) ON CONFLICT (key) DO NOTHING"
 _COUNT = "INSERT INTO counts VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count"
@@ -48,6 +50,9 @@ class _Group:
     counts: list[tuple[Outcome, str]] = field(default_factory=list)
     size_bytes: int = 0
     done: Future[int] = field(default_factory=Future)
+
+
+_NOTHING = _Group()
 
 
 class Journal:
@@ -69,6 +74,7 @@ class Journal:
             self._end = self._reader.end()
             self._files = opened.pop_all()
         self._groups: deque[_Group] = deque()
+        self._chores: deque[tuple[Callable[[sqlite3.Connection], Any], Future[None]]] = deque()
         self._waiting_bytes = 0
         self._refused: Counter[str] = Counter()
         self._fault: str | None = None
@@ -158,6 +164,19 @@ class Journal:
         """Return the last offset committed, 0 for an empty journal."""
         return self._end
 
+    def run(self, chore: Callable[[sqlite3.Connection], Any]) -> Future[None]:
+        """Have the writer do a chore in a transaction of its own, between two commits of events; keep it short.
+
+        The future fails with `PayloadLogError` where the chore does, or where the journal closes before it.
+        """
+        done: Future[None] = Future()
+        with self._changed:
+            if self._closing:
+                raise PayloadLogError(f"{self._path}: closed")
+            self._chores.append((chore, done))
+            self._changed.notify()
+        return done
+
     def wait(self, after: int, timeout_s: float) -> bool:
         """Sleep until an offset beyond `after` is committed; False after the timeout, or when the journal closes."""
         with self._committed:
@@ -201,14 +220,24 @@ class Journal:
 
     def _write(self) -> None:
         while (group := self._next_group()) is not None:
-            self._settle(group)
+            if group is not _NOTHING:
+                self._settle(group)
+            if self._chores:
+                self._do(*self._chores.popleft())
+        for _, done in self._chores:
+            done.set_exception(PayloadLogError(f"{self._path}: closed"))
         if self._refused:
             self._settle(_Group())
 
     def _next_group(self) -> _Group | None:
-        """Wait for a group; None at the end. While there is a fault an empty one probes each second if it has gone."""
+        """Wait for a group; None at the end. While there is a fault an empty one probes each second if it has gone.
+
+        `_NOTHING` where there is only a chore to do.
+        """
         with self._changed:
             while not self._groups and not self._closing:
+                if self._chores:
+                    return _NOTHING
                 if not self._changed.wait(_RETRY_S if self._fault else None):
                     return _Group()
             return self._groups.popleft() if self._groups else None
@@ -222,6 +251,17 @@ class Journal:
         else:
             group.done.set_result(end)
             self._checkpointer.committed(group.size_bytes)
+
+    def _do(self, chore: Callable[[sqlite3.Connection], Any], done: Future[None]) -> None:
+        try:
+            with translated(self._path), self._connection:
+                self._connection.execute("BEGIN IMMEDIATE")
+                chore(self._connection)
+        except Exception as error:  # noqa: BLE001 - as in `_settle`
+            done.set_exception(error if isinstance(error, PayloadLogError) else PayloadLogError(repr(error)))
+        else:
+            done.set_result(None)
+            self._checkpointer.committed(_CHORE_BYTES)
 
     def _commit(self, group: _Group) -> int:
         with self._committed:

@@ -11,16 +11,26 @@ from typing import Self
 from inferwatch.payload_log.database import Schema, open_database, translated
 from inferwatch.payload_log.entry import ERASED, Entry, unpack
 from inferwatch.payload_log.ledger import Ledger, Tally
+from inferwatch.payload_log.segments import Sealed, Segments
 
 FILE_NAME = "log.db"
 
 # An offset is never given twice, because checkpoints and indexes hold offsets: hence AUTOINCREMENT, and the row of an
-# erased event stays, emptied. Its key stays too, so that a sender who repeats the event does not bring it back.
+# event that is erased, or sealed into a file, stays, emptied. Its key stays too, so that a sender who repeats the event
+# does not bring it back.
+_SEGMENTS = """
+    CREATE TABLE segments (
+        first_offset INTEGER PRIMARY KEY, last_offset INTEGER NOT NULL, file TEXT NOT NULL UNIQUE,
+        rows INTEGER NOT NULL, first_ns INTEGER NOT NULL
+    ) STRICT;
+"""
 SCHEMA = Schema(
     name="inferwatch payload log",
     application_id=0x69664C67,
-    version=1,
-    script="""
+    version=2,
+    upgrade=_SEGMENTS,
+    script=f"""
+    {_SEGMENTS}
     CREATE TABLE events (
         offset INTEGER PRIMARY KEY AUTOINCREMENT,
         key BLOB NOT NULL UNIQUE, arrival_ns INTEGER NOT NULL, head BLOB NOT NULL, data BLOB NOT NULL
@@ -33,6 +43,8 @@ SCHEMA = Schema(
 
 _READ = "SELECT offset, key, arrival_ns, head, data FROM events WHERE offset > ? ORDER BY offset LIMIT ?"
 _GET = "SELECT offset, key, arrival_ns, head, data FROM events WHERE offset = ?"
+_MEASURE = "SELECT sum(length(head) + length(data)), max(offset) FROM events WHERE offset > ?"
+_FIRST = "SELECT arrival_ns FROM events WHERE offset > ? AND head <> x'' ORDER BY offset LIMIT 1"
 _PAGE = 1000
 END = "SELECT coalesce(max(offset), 0) FROM events"
 
@@ -44,15 +56,19 @@ class JournalReader:
         self._path = directory / FILE_NAME
         self._lock = threading.Lock()
         self._connection = open_database(self._path, SCHEMA, read_only=True)
+        self._segments = Segments(directory, self._connection)
 
     def read(self, after: int, limit: int, *, max_bytes: int = 64 * 1024 * 1024) -> list[Entry]:
-        """Return up to `limit` entries behind the offset `after`, in order; `ERASED` stands for those that were erased.
+        """Return up to `limit` entries behind the offset `after`, in order, sealed or not.
 
+        `ERASED` may stand for those that are no more.
         Ends with the entry whose body brings the sum to `max_bytes`, so that a waiting entry is always among them.
         """
         entries: list[Entry] = []
         size_bytes = 0
         with self._lock, translated(self._path):
+            if sealed := self._segments.read(after, limit, max_bytes):
+                return sealed
             cursor = self._connection.execute(_READ, (after, limit))
             for offset, *row in cursor:
                 entries.append(unpack(offset, tuple(row)))
@@ -66,8 +82,21 @@ class JournalReader:
         """Return the entry at an offset; None where there is none, or none any more."""
         with self._lock, translated(self._path):
             row = self._connection.execute(_GET, (offset,)).fetchone()
-        entry = None if row is None else unpack(row[0], row[1:])
-        return None if entry is None or entry.event is ERASED else entry
+            if row is None or row[3]:
+                return None if row is None else unpack(row[0], row[1:])
+            return self._segments.get(offset)
+
+    def sealed(self) -> list[Sealed]:
+        """Return the files of the sealed part."""
+        with self._lock, translated(self._path):
+            return self._segments.all()
+
+    def unsealed(self, after: int) -> tuple[int, int, int | None]:
+        """Return what is stored behind an offset: bytes, the last offset, and when the first of it arrived."""
+        with self._lock, translated(self._path):
+            size_bytes, last = self._connection.execute(_MEASURE, (after,)).fetchone()
+            first = self._connection.execute(_FIRST, (after,)).fetchone()
+        return int(size_bytes or 0), int(last or after), first[0] if first else None
 
     def entries(self) -> Iterator[Entry]:
         """Yield every entry, in order; those that were erased are left out."""
@@ -95,6 +124,7 @@ class JournalReader:
     def close(self) -> None:
         """Release the file."""
         with self._lock:
+            self._segments.close()
             self._connection.close()
 
     def __enter__(self) -> Self:
