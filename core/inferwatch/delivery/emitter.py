@@ -48,7 +48,7 @@ class Emitter:
     """
 
     def __init__(
-        self, sink: Sink, queue: Queue, *, linger_s: float = 0.01, lanes: int = 4, deadline_s: float = 3600.0
+        self, sink: Sink, queue: Queue, *, linger_s: float = 0.025, lanes: int = 4, deadline_s: float = 3600.0
     ) -> None:
         self._sink = sink
         self._queue = queue
