@@ -225,6 +225,7 @@ class DriftSettings(_DetectorSettings):
     kind: Literal["drift"]
     on: Literal["inputs"] = "inputs"
     """`inputs`: the rows of requests, whether or not a response comes."""
+    method: str = "histogram"
     window: WindowSettings = WindowSettings()
 
 
@@ -232,6 +233,7 @@ class OutlierSettings(_DetectorSettings):
     """A detector of single rows that the reference does not explain."""
 
     kind: Literal["outlier"]
+    method: str = "ensemble"
     false_alarm_rate: float = Field(0.001, gt=0, lt=1)
     """The share of ordinary rows that may be flagged."""
     report: Literal["fired", "all"] = "fired"

@@ -1,8 +1,15 @@
 """Detectors: drift, outliers, and how dependent rows are. Plain classes that need no service around them."""
 
+from inferwatch_detectors.conformal_outlier import ConformalOutlier, MahalanobisOutlier
 from inferwatch_detectors.dependence import Dependence, estimate_dependence
 from inferwatch_detectors.histogram import HistogramDrift
-from inferwatch_detectors.mahalanobis import MahalanobisOutlier
 from inferwatch_detectors.two_sample_drift import TwoSampleDrift
 
-__all__ = ["Dependence", "HistogramDrift", "MahalanobisOutlier", "TwoSampleDrift", "estimate_dependence"]
+__all__ = [
+    "ConformalOutlier",
+    "Dependence",
+    "HistogramDrift",
+    "MahalanobisOutlier",
+    "TwoSampleDrift",
+    "estimate_dependence",
+]

@@ -1,19 +1,16 @@
-"""Outliers: rows that are unlikely under the reference's mean, covariance and category shares."""
+"""How unlikely rows are under the reference's mean, covariance and category shares."""
 
 from __future__ import annotations
 
 import math
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from inferwatch.errors import InvalidRows, MissingExtra
-from inferwatch.finding import Finding
-from inferwatch.reference import Reference
-from inferwatch.rows import Batch, Feature, Matrix, Schema
-from inferwatch_detectors.conformal import Conformal, split
+from inferwatch.errors import MissingExtra
+from inferwatch.rows import Matrix, Schema
 from inferwatch_detectors.effect import two_digits
+from inferwatch_detectors.surprisal import surprisal, surprisals_of
 
 _FLOOR = 1e-6
 _NAMED = 2
@@ -41,7 +38,7 @@ class RowDistance:
         sd = np.nanstd(numbers, axis=0) if len(self._numeric) else np.empty(0)
         self.sd = np.where(sd > 1e-12 * np.maximum(1.0, np.abs(self.mean)), sd, 1.0)
         self.covariance = _ledoit_wolf(np.nan_to_num((numbers - self.mean) / self.sd))
-        self._surprisals = [_surprisal(rows[:, index], self._features[index]) for index in self._categorical]
+        self._surprisals = [surprisal(rows[:, index], self._features[index]) for index in self._categorical]
         self._precisions: dict[bytes, Matrix] = {}
 
     def contributions(self, rows: Matrix) -> Matrix:
@@ -54,10 +51,13 @@ class RowDistance:
         with np.errstate(over="ignore"):
             deviations = np.clip((rows[:, self._numeric] - self.mean) / self.sd, -1e100, 1e100)
         parts[:, self._numeric] = self._numeric_parts(deviations)
-        for index, surprisal in zip(self._categorical, self._surprisals, strict=True):
-            codes = np.where(np.isnan(rows[:, index]), len(surprisal) - 1, rows[:, index]).astype(np.intp)
-            parts[:, index] = surprisal[codes]
+        for index, known in zip(self._categorical, self._surprisals, strict=True):
+            parts[:, index] = surprisals_of(rows[:, index], known)
         return parts
+
+    def score(self, rows: Matrix) -> Matrix:
+        """Return the squared distance (n,) of each row."""
+        return self.squared(rows)
 
     def squared(self, rows: Matrix) -> Matrix:
         """Return the squared distance (n,) of each row."""
@@ -110,83 +110,6 @@ class RowDistance:
             precision[inside] = np.linalg.inv(self.covariance[inside])
             self._precisions[key] = precision
         return self._precisions[key]
-
-
-class MahalanobisOutlier:
-    """Flags rows whose distance from the reference is rarer than the false-alarm rate.
-
-    The distance is fitted on one part of the reference's row sample and calibrated on another, which `seed` draws, so
-    that p-values are conformal: over references, a row like theirs is flagged with the stated probability. `score` is
-    -log10 of the p-value, which ends at log10(n + 1) for n calibration rows; `statistic` is the squared distance and
-    goes on. One finding a flagged row, or with `report_all` a row. Cost: O(d^2) a row.
-
-    Raises `UnkeepablePromise` for a rate that the reference is too small to carry.
-
-    >>> from inferwatch.rows import Column, Rows
-    >>> random = np.random.default_rng(7)
-    >>> people = Rows((Column("age", random.normal(40, 10, 5000)), Column("hours", random.normal(38, 8, 5000))), 5000)
-    >>> detector = MahalanobisOutlier(Reference.build(people, created_ns=0))
-    >>> [finding] = detector.observe(Batch.of(np.array([[41.0, 40.0], [350.0, 40.0]])))
-    >>> finding.payload_id, finding.why
-    ('row-1', "age is 32 sd above the reference's mean")
-    """
-
-    def __init__(
-        self, reference: Reference, *, false_alarm_rate: float = 0.001, report_all: bool = False, seed: int = 0
-    ) -> None:
-        rows, schema = reference.rows, reference.schema
-        self._width = len(schema.features)
-        self._report_all = report_all
-        fitted, calibrating = split(len(rows), self._width, false_alarm_rate, seed)
-        self.distance = RowDistance(rows[fitted], schema)
-        self.conformal = Conformal(np.sort(self.distance.squared(rows[calibrating])), false_alarm_rate)
-
-    def observe(self, batch: Batch, /) -> list[Finding]:
-        """Return a finding for each row that is flagged, or for every row, in the order of the rows.
-
-        Raises `InvalidRows` for another width than the reference's.
-        """
-        if batch.values.ndim != 2 or batch.values.shape[1] != self._width:
-            raise InvalidRows(f"rows have shape {batch.values.shape}, the reference has {self._width} columns")
-        squared = self.distance.squared(batch.values)
-        p_values = self.conformal.p_values(squared)
-        scores = -np.log10(p_values)
-        reported = np.arange(len(batch)) if self._report_all else np.flatnonzero(scores > self.conformal.threshold)
-        return [
-            Finding(
-                kind="outlier",
-                method="mahalanobis",
-                score=float(scores[row]),
-                threshold=self.conformal.threshold,
-                time_ns=int(batch.times_ns[row]),
-                p_value=float(p_values[row]),
-                statistic=float(squared[row]),
-                payload_id=str(batch.payload_ids[row]),
-                key=str(batch.keys[row]),
-                row=int(batch.index[row]),
-                assumption=self._assumption,
-                why=self.distance.describe(batch.values[row]),
-            )
-            for row in reported
-        ]
-
-    @cached_property
-    def _assumption(self) -> str:
-        low, high = self.conformal.achieved
-        count = len(self.conformal.calibration)
-        return (
-            f"rows like the reference's: calibrated on {count:,} held-out rows, "
-            f"the rate achieved lies in [{low:.2g}, {high:.2g}] (95 %)"
-        )
-
-
-def _surprisal(column: Matrix, feature: Feature) -> Matrix:
-    """-2 log of the share of each category, of unlisted ones, and of missing values: (k + 2,)."""
-    cells = len(feature.categories) + 2
-    codes = np.where(np.isnan(column), cells - 1, column).astype(np.intp)
-    counts = np.bincount(codes, minlength=cells).astype(np.float64)
-    counts[counts == 0] = 0.5
-    return np.asarray(-2 * np.log(counts / counts.sum()))
 
 
 def _ledoit_wolf(standardised: Matrix) -> Matrix:

@@ -9,9 +9,9 @@ from inferwatch.finding import DetectorKind
 from inferwatch.promise import Promise
 from inferwatch.protocols import Detector
 from inferwatch.reference import Reference
+from inferwatch_detectors.conformal_outlier import ConformalOutlier, OutlierMethod
 from inferwatch_detectors.dependence import Dependence
 from inferwatch_detectors.histogram import HistogramDrift
-from inferwatch_detectors.mahalanobis import MahalanobisOutlier
 from inferwatch_detectors.two_sample_drift import TwoSampleDrift, TwoSampleMethod
 
 
@@ -65,8 +65,13 @@ def _two_sample(method: TwoSampleMethod) -> Entry:
     return Entry("drift", method, True, build)
 
 
-def _mahalanobis(reference: Reference, asked: Asked) -> Detector:
-    return MahalanobisOutlier(reference, false_alarm_rate=asked.false_alarm_rate, report_all=asked.report_all)
+def _outlier(method: OutlierMethod) -> Entry:
+    def build(reference: Reference, asked: Asked) -> Detector:
+        return ConformalOutlier(
+            reference, method=method, false_alarm_rate=asked.false_alarm_rate, report_all=asked.report_all
+        )
+
+    return Entry("outlier", method, False, build)
 
 
 _ENTRIES = (
@@ -77,7 +82,12 @@ _ENTRIES = (
     _two_sample("wasserstein"),
     _two_sample("psi"),
     _two_sample("jensen_shannon"),
-    Entry("outlier", "mahalanobis", False, _mahalanobis),
+    _outlier("ensemble"),
+    _outlier("mahalanobis"),
+    _outlier("hbos"),
+    _outlier("isolation_forest"),
+    _outlier("knn"),
+    _outlier("ecod"),
 )
 
 DETECTORS: Mapping[tuple[DetectorKind, str], Entry] = {(entry.kind, entry.method): entry for entry in _ENTRIES}

@@ -39,12 +39,12 @@ def normal(count: int, seed: int = 1) -> Matrix:
 
 
 def planted(entry: Entry) -> Matrix:
-    """A window in which everybody is 10 years older, or one row with an age in months."""
+    """A window in which everybody is 10 years older, or one row has other units and an unknown place."""
     rows = normal(200)
     if entry.windowed:
         rows[:, 0] += 10
     else:
-        rows[17, 0] *= 12
+        rows[17] = [rows[17, 0] * 12, 30, 2280, 1, 4, np.nan]
     return rows
 
 

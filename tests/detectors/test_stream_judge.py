@@ -10,9 +10,8 @@ import pytest
 from inferwatch.errors import UnkeepablePromise
 from inferwatch.events import Stream
 from inferwatch.promise import Promise
-from inferwatch_detectors import stream_judge
+from inferwatch_detectors import MahalanobisOutlier, stream_judge
 from inferwatch_detectors.dependence import Dependence
-from inferwatch_detectors.mahalanobis import MahalanobisOutlier
 from inferwatch_detectors.registry import Asked, Entry
 from inferwatch_detectors.stream_judge import StreamJudge, built_detector
 from tests.detectors.watched import HISTOGRAM, MAHALANOBIS, REFERENCE, model
@@ -49,6 +48,15 @@ def test_every_setting_of_an_outlier_detector_reaches_its_builder(
 ) -> None:
     found = offered(monkeypatch, MAHALANOBIS | report)
     assert (found["false_alarm_rate"], found["report_all"]) == (0.05, report_all)
+
+
+def test_a_kind_has_a_default_method() -> None:
+    detectors = model({"kind": "drift"}, {"kind": "outlier"}).settings.named_detectors()
+
+    assert [(name, settings.method) for name, settings in detectors] == [
+        ("histogram", "histogram"),
+        ("ensemble", "ensemble"),
+    ]
 
 
 def test_an_unkeepable_promise_is_refused_when_it_is_built_and_noted_when_it_runs() -> None:
