@@ -16,7 +16,7 @@ setup: ## .venv with the project installed
 	@scripts/environment $(VENV) locks/base.txt --editable '.[all]'
 
 setup-test: setup
-	@scripts/environment $(VENV) locks/base.txt --editable '.[all]' --group lint --group test --group notebooks
+	@scripts/environment $(VENV) locks/base.txt --editable '.[all,kafka,kafka-pure]' --group lint --group test --group notebooks
 
 setup-demo: setup
 	@scripts/environment $(DEMO) locks/demo.txt '.' --requirement scripts/demo-requirements.txt --data 'nannyml==0.13.1'

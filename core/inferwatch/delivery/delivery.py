@@ -120,7 +120,11 @@ class Delivery:
 
 
 def sink_of(url: str) -> Sink:
-    """Return the sink that a URL names. Raises `ConfigError` where it names none."""
+    """Return the sink that a URL names. Raises `ConfigError` where it names none, `MissingExtra` for Kafka without."""
+    if url.startswith("kafka:"):
+        from inferwatch.delivery.kafka import KafkaSink
+
+        return KafkaSink(url)
     return HttpSink(url)
 
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import unquote
@@ -93,6 +93,18 @@ def to_http(event: CloudEvent) -> tuple[list[tuple[str, str]], bytes]:
     if event.content_type:
         headers.append(("content-type", _NOT_VISIBLE.sub("", event.content_type)))
     return headers, event.data
+
+
+def from_attributes(texts: Sequence[tuple[str, str]], data: bytes) -> CloudEvent | InvalidEvent:
+    """Return the event of attributes, by their CloudEvents names, and its data; or every fault of what is none."""
+    faults = _Faults()
+    attributes = dict(texts)
+    if len(attributes) < len(texts):
+        attributes = _merged(texts, faults)
+    try:
+        return _event(attributes, data, False, faults)
+    except InvalidEvent as invalid:
+        return invalid
 
 
 def to_structured(event: CloudEvent) -> bytes:
