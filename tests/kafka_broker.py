@@ -87,12 +87,14 @@ class Broker:
         return found
 
 
-def broker_in(directory: Path, properties: Mapping[str, str] | None = None) -> Iterator[Broker]:
+def broker_in(
+    directory: Path, properties: Mapping[str, str] | None = None, port: int | None = None
+) -> Iterator[Broker]:
     """Start a broker and stop it in the end. Skips where Java, or what Maven would bring, is not there."""
     got = subprocess.run([ROOT / "scripts" / "kafka", "get"], capture_output=True, text=True, check=False)
     if got.returncode:
         missing(got.stderr.strip().splitlines()[-1], "scripts/kafka get")
-    broker = Broker(directory)
+    broker = Broker(directory, free_port() if port is None else port)
     if properties is not None:
         broker.properties = directory.with_suffix(".properties")
         broker.properties.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
