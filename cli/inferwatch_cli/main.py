@@ -177,6 +177,26 @@ def erase(
     typer.echo(f"{data}: {count} payloads of {model} erased")
 
 
+@app.command("import")
+def import_(
+    files: Annotated[list[Path], typer.Argument(help="Files of logged payloads.")],
+    data: Annotated[Path, typer.Option(help="Directory of the payload log; made where absent.")],
+    model: Annotated[str, typer.Option(metavar="NS/NAME", help="The served model that they are of.")],
+    config: Annotated[
+        Path | None, typer.Option(help="A configuration, of which `redact`, `exclude` and `ingest` are read.")
+    ] = None,
+) -> None:
+    """Put payloads that were logged elsewhere into a payload log that no process has open.
+
+    KServe's blob logs (JSON, CSV, Parquet), lines of SageMaker's data capture, and plain tables. Files may be imported
+    again: what is there already is a duplicate. They are stored, joined and decoded, and not judged.
+    """
+    from inferwatch_cli.importing import import_files
+
+    for line in import_files(files, data, model, config):
+        typer.echo(line)
+
+
 @app.command()
 def ledger(
     url: Annotated[str | None, typer.Option(help="A running service; http://127.0.0.1:8080 unless given.")] = None,

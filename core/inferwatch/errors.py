@@ -7,6 +7,7 @@
     ├── InvalidEvent (ValueError)           an envelope that is no CloudEvent, with every fault
     ├── UndecodablePayload (ValueError)     a body that no known protocol explains
     ├── InvalidReference (ValueError)       a reference that cannot be read or used
+    ├── InvalidImport (ValueError)          a file that holds no logged payloads
     ├── InvalidRows (ValueError)            rows of the wrong width, type or value
     ├── InvalidOption (ValueError)          an option of one request that is not allowed
     ├── UnkeepablePromise (ValueError)      a false-alarm promise that the reference is too small to carry
@@ -66,6 +67,10 @@ class UndecodablePayload(InferwatchError, ValueError):
 
 class InvalidReference(InferwatchError, ValueError):
     """A reference that cannot be read, or cannot be used for what was asked."""
+
+
+class InvalidImport(InferwatchError, ValueError):
+    """A file that cannot be read, or holds no logged payloads."""
 
 
 class InvalidRows(InferwatchError, ValueError):

@@ -1,0 +1,1 @@
+"""Payloads that were logged elsewhere, as events: KServe's blob logs, SageMaker's data capture, plain tables."""
