@@ -12,8 +12,7 @@ import threading
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from inferwatch.clock import NS_PER_S, Clock
 from inferwatch.errors import PayloadLogError
@@ -41,8 +40,7 @@ GATHER_S = 0.02
 JOIN_S = 3.0
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """One event of the journal on its way to the detectors."""
 
     event: CloudEvent
@@ -77,8 +75,8 @@ class Judge(Protocol):
 class Watcher(Protocol):
     """Counts what passes; the metrics implement it."""
 
-    def processed(self, items: Sequence[Item], payloads: Sequence[Payload], pending: int) -> None:
-        """Take note of events that were joined; `payloads` are those they belong to."""
+    def processed(self, items: Sequence[Item], joins: Mapping[str, int], pending: int) -> None:
+        """Take note of events that were joined, of how many halves had which outcome, and of how many are open."""
         ...
 
 
@@ -200,7 +198,7 @@ class _Step:
         self.position = state.position()
         self.dirty = False
         self._payloads: dict[str, Payload] = {}
-        self._fresh: dict[tuple[Stream, str], dict[str, Payload]] = {}
+        self._fresh: dict[str, list[Payload]] = {}
         self._findings: list[Finding] = []
         self._counts: dict[Stream, tuple[int, int, int]] = {}
         with state.read() as connection:
@@ -215,21 +213,10 @@ class _Step:
 
     def take(self, entries: Sequence[Entry]) -> None:
         """Decode, join and judge the entries."""
-        items: list[Item] = []
-        for entry in entries:
-            item = _item(entry, self._exclusion)
-            if item is None:
-                continue
-            payload = self._joiner.join(_half(entry, item))
-            self._payloads[payload.key] = payload
-            self._fresh.setdefault((payload.stream, payload.id), {})[payload.key] = payload
-            self._count(item)
-            items.append(
-                Item(item.event, item.stream, item.role, item.time_ns, item.decoded, payload.key, payload.excluded)
-            )
+        items = [item for entry in entries if (item := self._item(entry)) is not None]
         self._findings.extend(self._judge.judge(items))
         if self._watcher is not None:
-            self._watcher.processed(items, [self._payloads[item.payload_key] for item in items], self._joiner.pending)
+            self._watcher.processed(items, self._joiner.take_outcomes(), self._joiner.pending)
         self.position = entries[-1].offset
         self.dirty = True
 
@@ -248,17 +235,33 @@ class _Step:
         self._counts.clear()
         self.dirty = False
 
-    def _count(self, item: Item) -> None:
-        events, rows, latest = self._counts.get(item.stream, (0, 0, 0))
-        brought = item.decoded.rows.count if item.decoded.rows is not None and item.role is Role.REQUEST else 0
-        self._counts[item.stream] = (events + 1, rows + brought, max(latest, item.time_ns))
+    def _item(self, entry: Entry) -> Item | None:
+        """Return the event with the payload that it belongs to; None where it is no payload."""
+        event = entry.event
+        role = event.role
+        if role is None:
+            return None
+        stream, decoded = event.stream, _decoded(event, role)
+        payload = self._joiner.join(
+            _half(entry, role, stream, decoded, self._exclusion.reason(event, decoded.protocol))
+        )
+        if payload.key not in self._payloads:
+            self._payloads[payload.key] = payload
+            self._fresh.setdefault(payload.id, []).append(payload)
+        self._count(stream, decoded.rows.count if decoded.rows is not None and role is Role.REQUEST else 0, entry)
+        return Item(event, stream, role, entry.time_ns, decoded, payload.key, payload.excluded)
+
+    def _count(self, stream: Stream, brought: int, entry: Entry) -> None:
+        events, rows, latest = self._counts.get(stream, (0, 0, 0))
+        self._counts[stream] = (events + 1, rows + brought, max(latest, entry.time_ns))
 
     def _find_open(self, sought: Sought) -> Sequence[Payload]:
         """Return the open payloads of the index, as they are by now, and those that are not yet in it."""
         with self._state.read() as connection:
             kept = open_payloads(connection, sought)
-        fresh = self._fresh.get((sought.stream, sought.id), {})
-        return [*fresh.values(), *(payload for payload in kept if payload.key not in fresh)]
+        fresh = [payload for payload in self._fresh.get(sought.id, ()) if payload.stream == sought.stream]
+        known = {payload.key for payload in fresh}
+        return [*fresh, *(payload for payload in kept if payload.key not in known)]
 
 
 def _save_states(connection: sqlite3.Connection, states: Mapping[str, bytes | None]) -> None:
@@ -269,35 +272,30 @@ def _save_states(connection: sqlite3.Connection, states: Mapping[str, bytes | No
     )
 
 
-def _item(entry: Entry, exclusion: Exclusion) -> Item | None:
-    event = entry.event
-    role = event.role
-    if role is None:
-        return None
+def _decoded(event: CloudEvent, role: Role) -> Decoded:
     decoded = decode(event.data, role)
     if event.truncated and decoded.rows is None:
-        decoded = Decoded(decoded.protocol, None, "the body was cut at the size limit")
-    return Item(event, event.stream, role, entry.time_ns, decoded, "", exclusion.reason(event, decoded.protocol))
+        return Decoded(decoded.protocol, None, "the body was cut at the size limit")
+    return decoded
 
 
-def _half(entry: Entry, item: Item) -> Payload:
-    request = item.role is Role.REQUEST
-    rows = item.decoded.rows
+def _half(entry: Entry, role: Role, stream: Stream, decoded: Decoded, excluded: str | None) -> Payload:
+    request = role is Role.REQUEST
     return Payload(
         key=urlsafe_b64encode(entry.key).rstrip(b"=").decode(),
-        id=item.event.id,
-        stream=item.stream,
-        protocol=item.decoded.protocol,
-        rows=rows.count if rows is not None else 0,
+        id=entry.event.id,
+        stream=stream,
+        protocol=decoded.protocol,
+        rows=decoded.rows.count if decoded.rows is not None else 0,
         request_offset=entry.offset if request else None,
         response_offset=None if request else entry.offset,
-        request_time_ns=item.time_ns if request else None,
-        response_time_ns=None if request else item.time_ns,
-        status=_status(item.event),
-        truncated=item.event.truncated,
-        excluded=item.excluded,
-        fault=item.decoded.fault,
-        sender=item.event.extensions.get(SENDER, ""),
+        request_time_ns=entry.time_ns if request else None,
+        response_time_ns=None if request else entry.time_ns,
+        status=_status(entry.event),
+        truncated=entry.event.truncated,
+        excluded=excluded,
+        fault=decoded.fault,
+        sender=entry.event.extensions.get(SENDER, ""),
     )
 
 

@@ -32,7 +32,7 @@ def pipeline() -> Sequence[Panel]:
         ),
         _rates(
             "Requests joined with responses",
-            "paired follows request_only where all is well. Far behind: the model fails, or responses are not logged.",
+            "All are paired where all is well. request_only: the model fails, or its responses are not logged.",
             Query(f"sum by (outcome) (rate(inferwatch_pairs_total{{{JOB}}}[$__rate_interval]))", "{{outcome}}"),
         ),
         graph(

@@ -15,7 +15,6 @@ from inferwatch.events import Role, Service, Stream
 from inferwatch.finding import FeatureFinding, Finding, Window
 from inferwatch.metrics import FlowMetrics, ReferenceInfo, SnapshotCollector
 from inferwatch.metrics.snapshot import TOP_FEATURES
-from inferwatch.payload_log.joiner import Payload
 from inferwatch.payload_log.ledger import Ledger
 from inferwatch.pipeline import Item
 from inferwatch.status import DetectorStatus
@@ -184,11 +183,6 @@ def item(event_role: Role, second: float, excluded: str | None = None) -> Item:
     )
 
 
-def payload(request_offset: int | None, response_offset: int | None) -> Payload:
-    times = (None if request_offset is None else NOON, None if response_offset is None else NOON)
-    return Payload("k", "a", STREAM, "v1", 1, request_offset, response_offset, *times)
-
-
 @pytest.fixture
 def registry() -> CollectorRegistry:
     return CollectorRegistry()
@@ -199,7 +193,7 @@ def test_what_passes_is_counted(registry: CollectorRegistry) -> None:
     flow = FlowMetrics(registry, clock)
     clock.advance(10)
     items = [item(Role.REQUEST, 0), item(Role.RESPONSE, 9.95), item(Role.RESPONSE, 60), item(Role.REQUEST, 0, "health")]
-    flow.processed(items, [payload(1, None), payload(1, 2), payload(None, 3), payload(4, None)], 17)
+    flow.processed(items, {"paired": 1, "request_only": 2, "response_only": 1}, 17)
     flow.ran("histogram", 0.02)
     scrape = Scrape(registry=registry)
     assert scrape("inferwatch_pairs_total", outcome="paired") == 1
@@ -221,7 +215,7 @@ def test_what_passes_is_counted(registry: CollectorRegistry) -> None:
 def test_counters_are_there_before_anything_passes(registry: CollectorRegistry) -> None:
     FlowMetrics(registry, ManualClock(NOON))
     scrape = Scrape(registry=registry)
-    for outcome in ("paired", "request_only", "response_only"):
+    for outcome in ("paired", "request_only", "response_only", "late"):
         assert scrape("inferwatch_pairs_total", outcome=outcome) == 0
     for reason in ("explain", "health"):
         assert scrape("inferwatch_events_excluded_total", reason=reason) == 0

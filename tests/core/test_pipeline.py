@@ -450,23 +450,30 @@ def test_detectors_that_are_no_more_leave_no_status(
 
 class Watch:
     def __init__(self) -> None:
-        self.seen: list[tuple[str, str, int]] = []
+        self.seen: list[tuple[list[str], dict[str, int], int]] = []
 
-    def processed(self, items: Sequence[Item], payloads: Sequence[Payload], pending: int) -> None:
-        self.seen += [(i.event.id, p.outcome, pending) for i, p in zip(items, payloads, strict=True)]
+    def processed(self, items: Sequence[Item], joins: Mapping[str, int], pending: int) -> None:
+        self.seen.append(([item.event.id for item in items], dict(joins), pending))
 
 
-def test_the_watcher_sees_each_event_with_its_payload(
+def test_the_watcher_sees_each_event_and_what_became_of_halves(
     journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pipeline_module, "BATCH_EVENTS", 1)
     watch = Watch()
-    journal.append([request("a", 0, [[1]]), request("b", 0, [[1]]), response("a", 1, [1])]).result()
+    first = [request("a", 0, [[1]]), request("b", 0, [[1]]), response("a", 1, [1])]
+    journal.append([*first, request("c", 70, [[1]]), response("b", 59, [1])]).result()
     with state_in(tmp_path / "state") as state:
         pipeline = pipeline_of(journal, state, RowCounter(), watcher=watch)
         pipeline.start()
         pipeline.stop()
-    assert watch.seen == [("a", "request_only", 1), ("b", "request_only", 2), ("a", "paired", 1)]
+    assert watch.seen == [
+        (["a"], {}, 1),
+        (["b"], {}, 2),
+        (["a"], {"paired": 1}, 1),
+        (["c"], {"request_only": 1}, 1),
+        (["b"], {"late": 1}, 1),
+    ]
 
 
 @pytest.mark.parametrize(("statuscode", "status"), [("503", 503), ("20", None), ("2xx", None)])

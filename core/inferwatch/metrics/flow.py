@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from inferwatch.clock import NS_PER_S, Clock
-from inferwatch.events import Role
-from inferwatch.payload_log.joiner import Payload
 from inferwatch.pipeline import Item
 
 AGE_BUCKETS_S = (0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600)
@@ -35,7 +33,7 @@ class FlowMetrics:
         )
         self._pairs = Counter(
             "inferwatch_pairs_total",
-            "Requests and responses: joined (paired), or come first and alone so far.",
+            "Requests and responses: paired in time, alone when the time for it had passed, paired late.",
             ["outcome"],
             registry=registry,
         )
@@ -50,26 +48,20 @@ class FlowMetrics:
         )
         for reason in ("explain", "health"):
             self._excluded.labels(reason)
-        for outcome in ("paired", "request_only", "response_only"):
+        for outcome in ("paired", "request_only", "response_only", "late"):
             self._pairs.labels(outcome)
 
-    def processed(self, items: Sequence[Item], payloads: Sequence[Payload], pending: int) -> None:
-        """Count events that were joined; `payloads` are those they belong to."""
+    def processed(self, items: Sequence[Item], joins: Mapping[str, int], pending: int) -> None:
+        """Count events that were joined, and the halves that had each outcome."""
         now_ns = self._clock.now_ns()
         for item in items:
             self._age.observe(max(0.0, (now_ns - item.time_ns) / NS_PER_S))
         for reason, count in Tally(item.excluded for item in items if item.excluded is not None).items():
             self._excluded.labels(reason).inc(count)
-        for outcome, count in Tally(_outcome(*pair) for pair in zip(items, payloads, strict=True)).items():
+        for outcome, count in joins.items():
             self._pairs.labels(outcome).inc(count)
         self._pending.set(pending)
 
     def ran(self, method: str, seconds: float) -> None:
         """Count one run of a detector's method."""
         self._duration.labels(method).observe(seconds)
-
-
-def _outcome(item: Item, payload: Payload) -> str:
-    if payload.outcome == "paired":
-        return "paired"
-    return "request_only" if item.role is Role.REQUEST else "response_only"

@@ -9,7 +9,7 @@ joins what live traffic joined.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -106,11 +106,17 @@ class Joiner:
         self._order: OrderedDict[str, _Place] = OrderedDict()
         self._latest_ns = 0
         self._forgotten_until_ns = 0
+        self._outcomes: Counter[str] = Counter()
 
     @property
     def pending(self) -> int:
         """Halves that may still find their other half."""
         return len(self._order)
+
+    def take_outcomes(self) -> Counter[str]:
+        """Return what became of halves since the last call: `paired`, or let go alone and perhaps paired `late`."""
+        taken, self._outcomes = self._outcomes, Counter()
+        return taken
 
     def restore(self, payloads: Sequence[Payload], latest_ns: int) -> None:
         """Continue at the latest event time with the newest open halves; others are looked up when they matter."""
@@ -128,22 +134,25 @@ class Joiner:
             partner = half
         else:
             partner.absorb(half)
-            self._release(partner)
+            self._outcomes["paired" if self._release(partner) else "late"] += 1
         if half.time_ns > self._latest_ns:
             self._latest_ns = half.time_ns
             self._forget()
         return partner
 
     def _partner(self, half: Payload, role: Role) -> Payload | None:
-        from_ns, to_ns = half.time_ns - self._timeout_ns, half.time_ns + self._timeout_ns
-        sought = Sought(half.stream, half.id, role, from_ns, to_ns, half.sender)
+        time_ns = half.time_ns
+        from_ns, to_ns = time_ns - self._timeout_ns, time_ns + self._timeout_ns
         candidates = self._open.get((half.stream, half.id, half.sender, role), {})
-        if sought.from_ns <= self._forgotten_until_ns:
+        if not candidates and from_ns > self._forgotten_until_ns:
+            return None
+        sought = Sought(half.stream, half.id, role, from_ns, to_ns, half.sender)
+        if from_ns <= self._forgotten_until_ns:
             candidates = {payload.key: payload for payload in self._find_open(sought)} | candidates
         later = 1 if role is Role.REQUEST else -1  # the sign of (partner - half) where the request comes first
 
         def distance(payload: Payload) -> tuple[bool, int]:
-            apart = (payload.time_ns - half.time_ns) * later
+            apart = (payload.time_ns - time_ns) * later
             return apart < 0, abs(apart)
 
         return min(filter(sought.fits, candidates.values()), key=distance, default=None)
@@ -156,14 +165,16 @@ class Joiner:
         if len(self._order) > self._most_open:
             self._forget_one()
 
-    def _release(self, payload: Payload) -> None:
+    def _release(self, payload: Payload) -> bool:
+        """Return whether the payload was held."""
         place = self._order.pop(payload.key, None)
         if place is None:
-            return
+            return False
         held = self._open[place]
         del held[payload.key]
         if not held:
             del self._open[place]
+        return True
 
     def _forget(self) -> None:
         """Let go of halves whose other half would have come by now, oldest first."""
@@ -174,6 +185,7 @@ class Joiner:
     def _forget_one(self) -> None:
         oldest = self._oldest()
         self._forgotten_until_ns = max(self._forgotten_until_ns, oldest.time_ns)
+        self._outcomes[oldest.outcome] += 1
         self._release(oldest)
 
     def _oldest(self) -> Payload:
