@@ -24,7 +24,7 @@ from inferwatch.payload_log.entry import ERASED, Entry
 from inferwatch.payload_log.journal import Journal
 from inferwatch.payload_log.reader import JournalReader
 from inferwatch.payload_log.removal import forget_payloads
-from inferwatch.payload_log.segment import filter_segment, write_segment
+from inferwatch.payload_log.segment import filter_segment, times_of, write_segment
 from inferwatch.payload_log.segments import DIRECTORY, Sealed, note_contents
 
 logger = logging.getLogger(__name__)
@@ -231,7 +231,6 @@ def _executes(statement: str, *values: int) -> Any:  # noqa: ANN401 - what `Jour
 
 def _is_kept(table: Any, horizons: Mapping[Service, int]) -> Any:  # noqa: ANN401 - tables and arrays of pyarrow
     """Return which rows are not past the retention of their service; times compare as integers, to the nanosecond."""
-    times = table.column("time").cast("int64").to_numpy()
     names = zip(table.column("namespace").to_pylist(), table.column("name").to_pylist(), strict=True)
     earliest = [horizons.get(Service(*name), -(2**63)) for name in names]
-    return times >= np.array(earliest, dtype=np.int64)
+    return times_of(table) >= np.array(earliest, dtype=np.int64)

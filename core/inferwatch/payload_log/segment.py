@@ -32,7 +32,8 @@ COLUMNS = {
     "offset": "int64",
     "key": "binary",
     "time": "timestamp",
-    "arrival": "timestamp",
+    "nanoseconds": "int16",
+    "arrival_ns": "int64",
     "namespace": "category",
     "name": "category",
     "component": "category",
@@ -47,9 +48,9 @@ COLUMNS = {
     "extensions": "string",
     "data": "binary",
 }
-"""`time`: the event's, or its arrival where that is absent or too far ahead. `sent`: empty where the event said that
-time, null where it said none, else what it said, in nanoseconds since 1970. `extensions`: every further attribute, as
-JSON."""
+"""`time`: the event's in microseconds, or its arrival where that is absent or too far ahead; `nanoseconds`: what is
+beyond them, 0 to 999. `sent`: empty where the event said that time, null where it said none, else what it said, in
+nanoseconds since 1970. `extensions`: every further attribute, as JSON."""
 
 COMPRESSION = "zstd"
 
@@ -184,7 +185,8 @@ def _schema() -> pa.Schema:
     kinds = {
         "int64": pa.int64(),
         "binary": pa.binary(),
-        "timestamp": pa.timestamp("ns", "UTC"),
+        "timestamp": pa.timestamp("us", "UTC"),
+        "int16": pa.int16(),
         "category": pa.dictionary(pa.int32(), pa.string()),
         "string": pa.string(),
         "bool": pa.bool_(),
@@ -210,7 +212,7 @@ def _replace(path: Path, tables: Iterable[pa.Table]) -> Contents:
                         _schema(),
                         compression=COMPRESSION,
                         use_dictionary=categories,
-                        write_statistics=["offset", "time", "arrival", *categories],
+                        write_statistics=["offset", "time", *categories],
                     )
                 writer.write_table(table, row_group_size=table.num_rows)
                 written.append(_contents([table]))
@@ -232,8 +234,8 @@ def _sync(path: Path) -> None:
 
 
 def _contents(tables: Sequence[pa.Table]) -> Contents:
-    times = [table.column("time").cast("int64").to_numpy().min() for table in tables if table.num_rows]
-    return Contents(sum(table.num_rows for table in tables), int(min(times, default=0)))
+    earliest = [int(times_of(table).min()) for table in tables if table.num_rows]
+    return Contents(sum(table.num_rows for table in tables), min(earliest, default=0))
 
 
 def _groups(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
@@ -261,7 +263,7 @@ def _row(entry: Entry) -> tuple[Any, ...]:
     return (
         entry.offset,
         entry.key,
-        entry.time_ns,
+        *divmod(entry.time_ns, 1000),
         entry.arrival_ns,
         *event.stream,
         None if event.role is None else event.role.name.lower(),
@@ -282,23 +284,17 @@ def _entries(table: pa.Table) -> list[Entry]:
 
 
 def _plain_schema() -> pa.Schema:
-    """Return the columns with times as nanoseconds: Python's datetimes hold microseconds."""
+    """Return the columns with the time as a number."""
     import pyarrow as pa
 
     schema = _schema()
-    for name in ("time", "arrival"):
-        schema = schema.set(schema.get_field_index(name), pa.field(name, pa.int64()))
-    return schema
+    return schema.set(schema.get_field_index("time"), pa.field("time", pa.int64()))
 
 
-def _entry(
-    offset: int,
-    key: bytes,
-    time_ns: int,
-    arrival_ns: int,
-    *rest: Any,  # noqa: ANN401 - in the order of COLUMNS
-) -> Entry:
-    _, _, _, _, _, identity, source, kind, sent, content_type, truncated, extensions, data = rest
+def _entry(offset: int, key: bytes, *rest: Any) -> Entry:  # noqa: ANN401 - in the order of COLUMNS
+    time_us, nanoseconds, arrival_ns, _, _, _, _, _, identity, source, kind, sent, *body = rest
+    content_type, truncated, extensions, data = body
+    time_ns = time_us * 1000 + nanoseconds
     event = CloudEvent(
         id=identity,
         source=source,
@@ -310,3 +306,8 @@ def _entry(
         truncated=truncated,
     )
     return Entry(offset, key, arrival_ns, time_ns, event)
+
+
+def times_of(table: pa.Table) -> Any:  # noqa: ANN401 - a NumPy array of int64
+    """Return the time of every row in nanoseconds since 1970."""
+    return table.column("time").cast("int64").to_numpy() * 1000 + table.column("nanoseconds").to_numpy()

@@ -7,6 +7,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import duckdb
+import polars as pl
 import pytest
 
 import inferwatch
@@ -240,3 +242,23 @@ def test_the_thread_seals_and_ends(journal: Journal, tmp_path: Path, monkeypatch
     sealer.stop()
     assert sealer.fault is None
     assert [entry.event for entry in entries(tmp_path)] == traffic()
+
+
+def test_other_tools_read_the_files_in_one_line(journal: Journal, tmp_path: Path) -> None:
+    events = [request(f"{number}", 60 * (number // 4), [[number]], endpoint=f"e{number % 2}") for number in range(8)]
+    for part in (events[:4], events[4:]):
+        journal.append(part).result()
+        sealer_of(journal).seal(everything=True)
+    pattern = str(tmp_path / "segments" / "*.parquet")
+    query = f"SELECT name, date_trunc('minute', time)::VARCHAR, count(*) FROM '{pattern}' GROUP BY ALL ORDER BY ALL"
+    minutes = [(name, count) for name, _, count in duckdb.execute(query).fetchall()]
+    assert minutes == [("income", 4), ("income", 4)]
+    bodies = duckdb.execute(
+        f"SELECT decode(data)::JSON->'$.instances[0][0]' FROM '{pattern}' ORDER BY \"offset\""
+    ).fetchall()
+    assert [int(body) for (body,) in bodies] == list(range(8))
+    frame = pl.read_parquet(pattern).sort("offset")
+    assert frame.columns == list(segment.COLUMNS)
+    assert frame["id"].to_list() == [event.id for event in events]
+    assert frame["data"].to_list() == [event.data for event in events]
+    assert frame["time"].dt.epoch("ns").to_list() == [event.time_ns for event in events]  # whole seconds here
