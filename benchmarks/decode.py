@@ -1,0 +1,69 @@
+"""Decoding: V1 and V2 JSON bodies of numbers to rows, beside `json` and `orjson` with one NumPy array.
+
+The peers parse the body and make one float64 array of it, no more: they find neither protocol nor columns, and check
+nothing. Bodies hold rows of 16 numbers with 16 digits. The best of several tries, in turns.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import orjson
+
+from benchmarks.processes import machine
+from inferwatch.events import Role
+from inferwatch.wire.decode import decode
+
+SIZES = {"1 KiB": 1024, "10 KiB": 10_240, "1 MiB": 1_048_576}
+WIDTH = 16
+TRIES = 9
+TRY_S = 0.02
+
+
+def bodies(size_bytes: int) -> Mapping[str, bytes]:
+    """Return a body of each protocol."""
+    count = max(1, size_bytes // (20 * WIDTH))
+    values = np.random.default_rng(5).normal(size=(count, WIDTH))
+    tensor = {"name": "x", "shape": [count, WIDTH], "datatype": "FP64", "data": values.ravel().tolist()}
+    return {"V1": orjson.dumps({"instances": values.tolist()}), "V2": orjson.dumps({"inputs": [tensor]})}
+
+
+def parsed(loads: Callable[[bytes], Any], body: bytes) -> None:
+    """Parse a body and make an array of its numbers."""
+    found = loads(body)
+    np.array(found["instances"] if "instances" in found else found["inputs"][0]["data"], dtype=np.float64)
+
+
+def best_us(work: Callable[[], object]) -> float:
+    """Return the microseconds of one call, the mean of many, in the best of several tries."""
+    work()
+    tries = []
+    for _ in range(TRIES):
+        calls, began = 0, time.perf_counter()
+        while (spent := time.perf_counter() - began) < TRY_S:
+            work()
+            calls += 1
+        tries.append(1e6 * spent / calls)
+    return min(tries)
+
+
+def main() -> None:
+    """Print the table."""
+    print(f"Decode: bodies of numbers to rows.\n{machine('numpy', 'orjson', 'pysimdjson')}\n")
+    print("| body | inferwatch µs | orjson + NumPy µs | ratio | json + NumPy µs | ratio |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: |")
+    for size, size_bytes in SIZES.items():
+        for protocol, body in bodies(size_bytes).items():
+            ours = best_us(lambda body=body: decode(body, Role.REQUEST))  # type: ignore[misc]
+            quick = best_us(lambda body=body: parsed(orjson.loads, body))  # type: ignore[misc]
+            slow = best_us(lambda body=body: parsed(json.loads, body))  # type: ignore[misc]
+            right = f"{quick:,.0f} | {quick / ours:.1f} | {slow:,.0f} | {slow / ours:.1f}"
+            print(f"| {protocol}, {size} | {ours:,.0f} | {right} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
