@@ -21,7 +21,7 @@ def allowed(kind: str) -> str:
     return ", ".join(method for of_kind, method in DETECTORS if of_kind == kind)
 
 
-COMMANDS = ("up", "check", "ledger", "demo", "reference build", "dashboards build")
+COMMANDS = ("up", "proxy", "check", "ledger", "demo", "reference build", "dashboards build")
 
 
 class Ran:

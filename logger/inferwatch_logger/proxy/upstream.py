@@ -33,6 +33,7 @@ class Upstream(asyncio.Protocol):
         self._given: list[tuple[bytes, bytes]] = []
         self._interim = False
         self._chunked = False
+        self._open_ended = False
         self._complete = False
         self._reusable = True
         self._held = False
@@ -80,7 +81,7 @@ class Upstream(asyncio.Protocol):
         exchange, self._exchange = self._exchange, None
         if exchange is None:
             return
-        if exchange.open_ended and not self._chunked and exc is None:
+        if exchange.begun and self._open_ended and exc is None:
             exchange.finish()
         else:
             exchange.fail(
@@ -145,9 +146,9 @@ class Upstream(asyncio.Protocol):
             return
         bodiless = exchange.head_only or status in _NO_BODY
         self._chunked = fields.chunked and not bodiless and exchange.minor == 1
-        open_ended = not (bodiless or fields.length or fields.chunked)
-        self._reusable &= not open_ended and _persists(self._parser.get_http_version(), fields)
-        self._down.append(exchange.begin(status, self._reason, fields, open_ended=open_ended))
+        self._open_ended = not (bodiless or fields.length or fields.chunked)
+        self._reusable &= not self._open_ended and _persists(self._parser.get_http_version(), fields)
+        self._down.append(exchange.begin(status, self._reason, fields, open_ended=self._open_ended))
         if exchange.head_only:
             self._complete = True
             self._parser = self._new_parser()  # the old one waits for a body

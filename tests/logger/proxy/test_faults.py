@@ -127,6 +127,21 @@ def test_a_reset_is_no_orderly_end() -> None:
     run(test)
 
 
+def test_chunks_that_break_off_break_off_for_a_client_of_http_1_0_too() -> None:
+    async def half(upstream: Upstream, reader: Reader, writer: Writer) -> None:
+        await upstream.take(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n")
+
+    async def test() -> None:
+        async with relayed(half) as it:
+            reader, writer = await it.connect()
+            writer.write(b"GET / HTTP/1.0\r\n\r\n")
+            with pytest.raises(ConnectionResetError):
+                await reader.read()
+
+    run(test)
+
+
 def test_a_client_that_leaves_is_seen_upstream() -> None:
     gone = asyncio.Event()
 
