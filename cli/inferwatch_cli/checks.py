@@ -16,6 +16,7 @@ from inferwatch_detectors.registry import DETECTORS
 from inferwatch_detectors.stream_judge import built_detector
 from inferwatch_detectors.worker import MonitoredModel
 from inferwatch_explainers.artifact import Artifact
+from inferwatch_explainers.counterfactual import check_immutable
 from inferwatch_explainers.registry import METHODS, MODEL_EXPLAINERS
 
 _Sketch = tuple[str | None, str | None]
@@ -51,6 +52,7 @@ def checked(path: Path) -> Checked:
         models.append(MonitoredModel(model, reference))
         faults.extend(_unkeepable(model, reference, where))
         faults.extend(_unusable_artifacts(model, reference, where))
+        faults.extend(_wrong_immutables(model, reference, where))
     if settings.payload_log.retention_days is not None and not can_seal():
         faults.append(Fault("payload_log.retention_days", str(MissingExtra("retention", "store"))))
     token = None
@@ -117,6 +119,18 @@ def _unknown_methods(detectors: Sequence[_Sketch], explainers: Sequence[_Sketch]
 
 def _unknown(path: str, value: str, known: Sequence[str]) -> Fault:
     return Fault(path, f"{value!r}: unknown method; allowed here: {', '.join(known)}")
+
+
+def _wrong_immutables(model: ModelSettings, reference: Reference, where: str) -> Iterator[Fault]:
+    for number, explainer in enumerate(model.explainers):
+        path = f"{where}.explainers[{number}].immutable"
+        if explainer.immutable and explainer.method != "counterfactual":
+            yield Fault(path, f"is for counterfactual, not for {explainer.method}")
+            continue
+        try:
+            check_immutable(explainer.immutable, reference.schema)
+        except InvalidOption as fault:
+            yield Fault(path, str(fault))
 
 
 def _unusable_artifacts(model: ModelSettings, reference: Reference, where: str) -> Iterator[Fault]:

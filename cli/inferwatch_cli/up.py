@@ -172,6 +172,7 @@ def _explained(models: Sequence[MonitoredModel]) -> list[ExplainedModel]:
                     Artifact(spec.artifact, model.reference.schema, trust_pickle=spec.trust_pickle)
                     if spec.artifact
                     else None,
+                    spec.immutable,
                 )
                 for spec in model.settings.explainers
             ],

@@ -57,3 +57,94 @@ class Attribution:
             "elapsed_s": self.elapsed_s,
             "deadline_reached": self.deadline_reached,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Anchors:
+    """A rule for each of n predictions that alone makes the model predict the same, nearly always.
+
+    `anchors` (n) are the conditions of each rule, all of which have to hold: `feature op number`, `low < feature <=
+    high` or `feature = category`; none where the model predicts the same for nearly every row. `precision` (n,) is
+    the share of perturbed rows keeping to the rule that are predicted alike, of rows drawn for this estimate alone;
+    `precision_low` (n,) its lower 95 % confidence bound; `coverage` (n,) the share of the reference that keeps to the
+    rule. The rest is as in `Attribution`.
+    """
+
+    method: str
+    features: tuple[str, ...]
+    anchors: tuple[tuple[str, ...], ...]
+    precision: Matrix
+    precision_low: Matrix
+    coverage: Matrix
+    prediction: Matrix
+    target: tuple[Target, ...]
+    predictor_calls: int
+    predictor_rows: int
+    elapsed_s: float
+    deadline_reached: bool = False
+
+    def as_dicts(self) -> list[dict[str, Any]]:
+        """Return one JSON-ready object a row, under the names of the public contract."""
+        return [
+            {
+                "method": self.method,
+                "features": list(self.features),
+                "anchor": list(self.anchors[row]),
+                "precision": float(self.precision[row]),
+                "precision_low": float(self.precision_low[row]),
+                "coverage": float(self.coverage[row]),
+                "prediction": float(self.prediction[row]),
+                "target": self.target[row],
+                "predictor_calls": self.predictor_calls,
+                "predictor_rows": self.predictor_rows,
+                "elapsed_s": self.elapsed_s,
+                "deadline_reached": self.deadline_reached,
+            }
+            for row in range(len(self.anchors))
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Counterfactuals:
+    """For each of n predictions, rows close by that the model decides otherwise.
+
+    `counterfactuals` (n) holds for each row those found, nearest first, as plain values in the order of the features;
+    none where the search found none. `changed` (n) names the features that the first of them changes, `distance` (n) is
+    its distance: the sum over features of |change| / reference standard deviation, 1 for a changed category; None where
+    there is none. `target` (n) is the class that the first one has. The rest is as in `Attribution`.
+    """
+
+    method: str
+    features: tuple[str, ...]
+    counterfactuals: tuple[tuple[tuple[Any, ...], ...], ...]
+    changed: tuple[tuple[str, ...], ...]
+    distance: tuple[float | None, ...]
+    prediction: Matrix
+    target: tuple[Target, ...]
+    predictor_calls: int
+    predictor_rows: int
+    elapsed_s: float
+    deadline_reached: bool = False
+
+    def as_dicts(self) -> list[dict[str, Any]]:
+        """Return one JSON-ready object a row, under the names of the public contract."""
+        return [
+            {
+                "method": self.method,
+                "features": list(self.features),
+                "counterfactual": [list(found) for found in self.counterfactuals[row]],
+                "changed": list(self.changed[row]),
+                "distance": self.distance[row],
+                "prediction": float(self.prediction[row]),
+                "target": self.target[row],
+                "predictor_calls": self.predictor_calls,
+                "predictor_rows": self.predictor_rows,
+                "elapsed_s": self.elapsed_s,
+                "deadline_reached": self.deadline_reached,
+            }
+            for row in range(len(self.counterfactuals))
+        ]
+
+
+Explanation = Attribution | Anchors | Counterfactuals
+"""Whatever an explainer says."""

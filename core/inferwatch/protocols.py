@@ -11,7 +11,7 @@ from inferwatch.rows import Batch, Matrix
 
 if TYPE_CHECKING:
     from inferwatch.events import CloudEvent
-    from inferwatch.explanation import Attribution
+    from inferwatch.explanation import Explanation
     from inferwatch.finding import Finding
 
 Predict = Callable[[Matrix], NDArray[Any]]
@@ -47,7 +47,7 @@ class Stateful(Protocol):
 class Explainer(Protocol):
     """Explains predictions. The predict function is injected in the constructor."""
 
-    def explain(self, rows: Matrix, /, *, target: int | str | None = None) -> Attribution:
+    def explain(self, rows: Matrix, /, *, target: int | str | None = None) -> Explanation:
         """Return an explanation of each row (n, d)."""
         ...
 

@@ -254,6 +254,8 @@ class ExplainerSettings(_Section):
     given too, both have to answer alike."""
     trust_pickle: bool = False
     """Whether the artefact may be a pickle, which can run any code as it is read."""
+    immutable: tuple[str, ...] = ()
+    """Features that a `counterfactual` leaves as they are."""
     protocol: Literal["auto", "v1", "v2", "v2_binary"] = "auto"
     """What the predictor speaks; `auto` finds out, V2 with binary tensors included, which is by far the fastest."""
     deadline_s: float = Field(5.0, gt=0, le=600)

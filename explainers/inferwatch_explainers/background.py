@@ -33,10 +33,16 @@ def background_rows(reference: Reference, *, size: int = BACKGROUND_ROWS, seed: 
     Rows with a missing value are left out, since a predictor that was never asked about them may not take them. Raises
     `InvalidReference` when no complete row is left.
     """
-    complete = reference.rows[np.isfinite(reference.rows).all(axis=1)]
-    if len(complete) == 0:
-        raise InvalidReference("explanations need a reference with at least one row without missing values")
+    complete = complete_rows(reference)
     if len(complete) <= size:
         return complete
     chosen = np.random.default_rng(seed).choice(len(complete), size, replace=False)
     return np.asarray(complete[np.sort(chosen)])
+
+
+def complete_rows(reference: Reference) -> Matrix:
+    """Return the reference's rows without a missing value. Raises `InvalidReference` when there are none."""
+    complete = reference.rows[np.isfinite(reference.rows).all(axis=1)]
+    if len(complete) == 0:
+        raise InvalidReference("explanations need a reference with at least one row without missing values")
+    return np.asarray(complete)

@@ -26,8 +26,8 @@ class Linear:
     >>> from sklearn.linear_model import LinearRegression
     >>> rows = np.array([[0.0, 0.0], [1.0, 2.0], [2.0, 1.0]])
     >>> model = LinearRegression().fit(rows, rows @ [3.0, -1.0])
-    >>> Linear(model, rows).explain(rows[2:]).values.round(9).tolist()
-    [[3.0, 0.0]]
+    >>> Linear(model, rows).explain(rows[:1]).values.round(9).tolist()
+    [[-3.0, 1.0]]
     """
 
     method = "linear"

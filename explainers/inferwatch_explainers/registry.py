@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from inferwatch.errors import InvalidOption
+from inferwatch.explanation import Attribution, Target
 from inferwatch.protocols import Explainer, Predict
 from inferwatch.rows import Matrix, Schema
+from inferwatch_explainers.anchors_tabular import AnchorsTabular
+from inferwatch_explainers.counterfactual import Counterfactual
 from inferwatch_explainers.exact_shapley import ExactShapley
 from inferwatch_explainers.kernel_shap import KernelShap
 from inferwatch_explainers.linear import Linear
@@ -15,13 +18,31 @@ from inferwatch_explainers.permutation_shap import PermutationShap
 from inferwatch_explainers.tree_shap import TreeShap
 
 
+class Attributor(Protocol):
+    """An explainer whose explanations are attributions."""
+
+    def explain(self, rows: Matrix, /, *, target: Target = None) -> Attribution:
+        """Return the attribution of each row (n, d)."""
+        ...
+
+
 class ExplainerFactory(Protocol):
     """Makes an explainer of a predict function."""
 
     def __call__(
         self, predict: Predict, background: Matrix, *, schema: Schema, samples: int | None, deadline_s: float | None
-    ) -> Explainer:
+    ) -> Attributor:
         """Return the explainer. Raises `InvalidOption` where the options or the width are not for it."""
+        ...
+
+
+class DecisionExplainerFactory(Protocol):
+    """Makes an explainer of decisions, out of rows (m, d) of the reference."""
+
+    def __call__(
+        self, predict: Predict, reference: Matrix, *, schema: Schema, samples: int | None, deadline_s: float | None
+    ) -> Explainer:
+        """Return the explainer. Raises `InvalidOption` where the options are not for it."""
         ...
 
 
@@ -40,18 +61,16 @@ EXPLAINERS: Mapping[str, ExplainerFactory] = {
 }
 """One line an explainer of any predictor; the contract tests run over these."""
 
+DECISION_EXPLAINERS: Mapping[str, DecisionExplainerFactory] = {
+    "anchors_tabular": AnchorsTabular,
+    "counterfactual": Counterfactual,
+}
+"""One line an explainer of decisions, which is given the reference's rows as they are."""
+
 MODEL_EXPLAINERS: Mapping[str, ModelExplainerFactory] = {"linear": Linear, "tree_shap": TreeShap}
 """One line an explainer that needs the model itself, as an artefact."""
 
-METHODS = (*EXPLAINERS, *MODEL_EXPLAINERS)
-
-
-def explainer_factory(method: str) -> ExplainerFactory:
-    """Return what makes explainers of this method. Raises `InvalidOption` naming the known ones."""
-    check_method(method)
-    if method in MODEL_EXPLAINERS:
-        raise InvalidOption(f"{method} explains a model at hand; none is configured as its `artifact`")
-    return EXPLAINERS[method]
+METHODS = (*EXPLAINERS, *DECISION_EXPLAINERS, *MODEL_EXPLAINERS)
 
 
 def check_method(method: str) -> None:

@@ -20,7 +20,7 @@ from inferwatch_explainers.request_form import RequestForm
 DEADLINE_HEADER = "X-Inferwatch-Deadline"
 LONGEST_DEADLINE_S = 600.0
 MOST_SAMPLES = 1_048_576
-_OPTIONS = ("method", "target", "deadline_s", "samples", "reply")
+_OPTIONS = ("method", "target", "deadline_s", "samples", "immutable", "reply")
 _REPLIES = ("native",)
 
 
@@ -32,6 +32,7 @@ class Options:
     target: Target = None
     deadline_s: float | None = None
     samples: int | None = None
+    immutable: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,9 @@ def _options(given: Mapping[str, Any], deadline: str | None) -> Options:
     if reply is not None and reply not in _REPLIES:
         raise InvalidOption(f"reply is {_shown(reply)}; known are {', '.join(_REPLIES)}")
     seconds = given.get("deadline_s") if deadline is None else _number(deadline)
-    return Options(method, target, _deadline(seconds), _samples(given.get("samples")))
+    return Options(
+        method, target, _deadline(seconds), _samples(given.get("samples")), _immutable(given.get("immutable"))
+    )
 
 
 def _deadline(value: object) -> float | None:
@@ -140,6 +143,14 @@ def _samples(value: object) -> int | None:
     if not isinstance(value, int) or isinstance(value, bool) or not 2 <= value <= MOST_SAMPLES:
         raise InvalidOption(f"samples is {_shown(value)}; it is to be an integer from 2 to {MOST_SAMPLES}")
     return value
+
+
+def _immutable(value: object) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or any(not isinstance(name, str) for name in value):
+        raise InvalidOption(f"immutable is {_shown(value)}; it is to be a list of features")
+    return tuple(value)
 
 
 def _number(text: str) -> float | str:

@@ -16,15 +16,16 @@ from prometheus_client import CollectorRegistry
 from starlette.requests import ClientDisconnect
 
 from inferwatch.errors import InvalidOption, InvalidRows, PredictorError, PredictorTimeout
-from inferwatch.explanation import Attribution
+from inferwatch.explanation import Explanation
 from inferwatch.protocols import Explainer, Predict
 from inferwatch.rows import Matrix
 from inferwatch_explainers.artifact import Artifact
-from inferwatch_explainers.background import Reference, background_rows
+from inferwatch_explainers.background import Reference, background_rows, complete_rows
+from inferwatch_explainers.counterfactual import Counterfactual
 from inferwatch_explainers.metrics import ExplainMetrics
 from inferwatch_explainers.predictor import RemotePredictor
-from inferwatch_explainers.registry import MODEL_EXPLAINERS, check_method, explainer_factory
-from inferwatch_explainers.request import DEADLINE_HEADER, ExplainRequest, read_request
+from inferwatch_explainers.registry import DECISION_EXPLAINERS, EXPLAINERS, MODEL_EXPLAINERS, check_method
+from inferwatch_explainers.request import DEADLINE_HEADER, ExplainRequest, Options, read_request
 from inferwatch_explainers.turnstile import TurnedAway, Turnstile
 
 logger = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ class ExplainerSpec:
     deadline_s: float = 5.0
     samples: int | None = None
     artifact: Artifact | None = None
+    immutable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ class _Served:
         self.model = model
         schema = model.reference.schema
         self.background: Matrix = background_rows(model.reference)
+        self.reference: Matrix = complete_rows(model.reference)
         self.predictors = {
             (spec.predictor_url, spec.protocol): RemotePredictor(
                 spec.predictor_url, model.name, schema, protocol=spec.protocol
@@ -102,12 +105,24 @@ class _Served:
         named = next((spec for spec in self.model.explainers if spec.method == method), None)
         return named or replace(default, method=method, samples=None)
 
-    def explainer(self, spec: ExplainerSpec, predict: Predict, samples: int | None, deadline_s: float) -> Explainer:
-        """Return what explains this model so. Raises `InvalidOption` for a method whose artefact is not there."""
+    def explainer(self, spec: ExplainerSpec, predict: Predict, options: Options, deadline_s: float) -> Explainer:
+        """Return what explains this model so. Raises `InvalidOption` for an option or an artefact that is not there."""
+        schema, samples = self.model.reference.schema, options.samples or spec.samples
+        if options.immutable and spec.method != "counterfactual":
+            raise InvalidOption(f"immutable is for counterfactual, not for {spec.method}")
         if spec.method in self.of_models:
             return self.of_models[spec.method]
-        schema = self.model.reference.schema
-        make = explainer_factory(spec.method)
+        if spec.method in MODEL_EXPLAINERS:
+            raise InvalidOption(f"{spec.method} explains a model at hand; none is configured as its `artifact`")
+        if spec.method == "counterfactual":
+            fixed = options.immutable if options.immutable is not None else spec.immutable
+            return Counterfactual(
+                predict, self.reference, schema=schema, samples=samples, deadline_s=deadline_s, immutable=fixed
+            )
+        if spec.method in DECISION_EXPLAINERS:
+            decide = DECISION_EXPLAINERS[spec.method]
+            return decide(predict, self.reference, schema=schema, samples=samples, deadline_s=deadline_s)
+        make = EXPLAINERS[spec.method]
         return make(predict, self.background, schema=schema, samples=samples, deadline_s=deadline_s)
 
 
@@ -184,7 +199,8 @@ class _Service:
     async def explain(self, name: str, request: Request, namespace: str | None = None) -> Response:
         """Explain every instance of a V1 or V2 predict body.
 
-        `parameters` may hold `method`, `target`, `deadline_s` and `samples`; the header `X-Inferwatch-Deadline` wins.
+        `parameters` may hold `method`, `target`, `deadline_s`, `samples` and `immutable`; the header
+        `X-Inferwatch-Deadline` wins.
         """
         started = time.monotonic()
         labels = {"model_namespace": _UNKNOWN, "model_name": _UNKNOWN, "method": _UNKNOWN}
@@ -198,17 +214,17 @@ class _Service:
             check_method(asked.options.method or served.model.explainers[0].method)
             spec = served.spec(asked.options.method)
             labels["method"] = spec.method
-            attribution = await self._attribution(served, spec, asked, _forwarded(request), started)
+            explanation = await self._explanation(served, spec, asked, _forwarded(request), started)
         except (_Refusal, InvalidRows, InvalidOption, PredictorError) as fault:
             refusal = fault if isinstance(fault, _Refusal) else _refusal(fault)
             self._metrics.explanations.labels(**labels, outcome=refusal.outcome).inc()
             logger.debug("explanation of %s refused: %s", name, refusal.outcome)
             return _json({"error": str(refusal)}, refusal.status, refusal.headers)
         self._metrics.seconds.labels(name).observe(time.monotonic() - started)
-        outcome = "deadline" if attribution.deadline_reached else "ok"
+        outcome = "deadline" if explanation.deadline_reached else "ok"
         self._metrics.explanations.labels(**labels, outcome=outcome).inc()
-        self._metrics.predictor_calls.labels(spec.method).observe(attribution.predictor_calls)
-        return _json({"explanations": attribution.as_dicts(), "model_name": name})
+        self._metrics.predictor_calls.labels(spec.method).observe(explanation.predictor_calls)
+        return _json({"explanations": explanation.as_dicts(), "model_name": name})
 
     def _find(self, name: str, namespace: str | None) -> _Served:
         named = [served for served in self._served if served.model.name == name]
@@ -237,9 +253,9 @@ class _Service:
         if count > self._max_instances:
             raise _Refusal(413, "too_large", f"{count} instances are too many; at most {self._max_instances} are taken")
 
-    async def _attribution(
+    async def _explanation(
         self, served: _Served, spec: ExplainerSpec, asked: ExplainRequest, headers: dict[str, str], started: float
-    ) -> Attribution:
+    ) -> Explanation:
         ends = started + (asked.options.deadline_s or spec.deadline_s)
         try:
             async with self._turnstile.place(ends - time.monotonic()):
@@ -251,7 +267,7 @@ class _Service:
 
 def _explain(
     served: _Served, spec: ExplainerSpec, asked: ExplainRequest, headers: dict[str, str], ends: float
-) -> Attribution:
+) -> Explanation:
     """Explain in a worker's thread; the time spent waiting for a place counts against the deadline."""
     remote = None
     if spec.predictor_url is not None:
@@ -262,14 +278,13 @@ def _explain(
         predict = spec.artifact.outputs if remote is None else answering(asked.values, remote(asked.values))
     if predict is None:
         raise AssertionError("unreachable: an explainer has a predictor or an artefact")
-    samples = asked.options.samples or spec.samples
-    explainer = served.explainer(spec, predict, samples, max(ends - time.monotonic(), 1e-3))
+    explainer = served.explainer(spec, predict, asked.options, max(ends - time.monotonic(), 1e-3))
     at_hand = spec.artifact is not None and spec.method in served.of_models
     rows = spec.artifact.inputs(asked.values) if at_hand and spec.artifact is not None else asked.values
-    attribution = explainer.explain(rows, target=asked.options.target)
+    explanation = explainer.explain(rows, target=asked.options.target)
     if remote is None:
-        return replace(attribution, predictor_calls=0, predictor_rows=0)
-    return replace(attribution, predictor_calls=remote.calls, predictor_rows=remote.rows)
+        return replace(explanation, predictor_calls=0, predictor_rows=0)
+    return replace(explanation, predictor_calls=remote.calls, predictor_rows=remote.rows)
 
 
 def _json(content: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:

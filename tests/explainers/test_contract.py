@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from inferwatch.errors import InvalidOption, InvalidReference, InvalidRows, PredictorError
-from inferwatch.protocols import Explainer, Predict
+from inferwatch.protocols import Predict
 from inferwatch.rows import Feature, Matrix, Schema
-from inferwatch_explainers.registry import EXPLAINERS, explainer_factory
+from inferwatch_explainers.registry import EXPLAINERS, Attributor, check_method
 from tests.explainers.models import interacting
 
 WEIGHTS = np.array([1.0, -2.0, 0.5, 0.0, 3.0])
@@ -30,8 +30,8 @@ def rows() -> Matrix:
     return np.random.default_rng(2).normal(size=(4, 5))
 
 
-def explainer(method: str, predict: Predict, background: Matrix, deadline_s: float | None = None) -> Explainer:
-    return explainer_factory(method)(predict, background, schema=SCHEMA, samples=None, deadline_s=deadline_s)
+def explainer(method: str, predict: Predict, background: Matrix, deadline_s: float | None = None) -> Attributor:
+    return EXPLAINERS[method](predict, background, schema=SCHEMA, samples=None, deadline_s=deadline_s)
 
 
 def linear(rows: Matrix) -> Matrix:
@@ -128,4 +128,4 @@ def test_entries_are_json_ready_and_named_as_agreed(method: str, background: Mat
 
 def test_an_unknown_method_names_the_known_ones() -> None:
     with pytest.raises(InvalidOption, match="exact_shapley, kernel_shap"):
-        explainer_factory("tea_leaves")
+        check_method("tea_leaves")

@@ -5,10 +5,10 @@ from importlib import import_module
 
 import pytest
 
-from inferwatch_explainers.registry import EXPLAINERS
+from inferwatch_explainers.registry import METHODS
 
 
-@pytest.mark.parametrize("method", EXPLAINERS)
+@pytest.mark.parametrize("method", METHODS)
 def test_the_example_of_every_explainer_prints_what_it_says(method: str) -> None:
     outcome = doctest.testmod(import_module(f"inferwatch_explainers.{method}"))
     assert outcome.attempted > 0

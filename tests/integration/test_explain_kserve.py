@@ -101,6 +101,21 @@ def test_a_classifier_that_answers_labels_is_explained_by_its_label(service: str
         np.testing.assert_allclose(entry["values"], [1 - entry["base_value"], 0, 0, 0], atol=1e-9)
 
 
+def test_decisions_of_the_served_classifier_are_explained(service: str) -> None:
+    def entries(method: str) -> Any:
+        body = {"instances": ROWS, "parameters": {"method": method}}
+        return post(f"{service}/v1/models/sign:explain", body)
+
+    for entry, label in zip(entries("anchors_tabular"), (1, 0), strict=True):
+        assert [text.split()[0] for text in entry["anchor"]] == ["rooms"]
+        assert entry["target"] == label
+        assert entry["precision"] >= 0.95
+        assert entry["predictor_calls"] <= 10
+    for entry, label in zip(entries("counterfactual"), (0, 1), strict=True):
+        assert (entry["changed"], entry["target"]) == (["rooms"], label)
+        assert entry["counterfactual"][0][0] == pytest.approx(0, abs=0.1)  # the tree's own threshold is near 0
+
+
 def test_a_model_that_the_server_lacks_is_502(service: str) -> None:
     request = urllib.request.Request(f"{service}/v1/models/gone:explain", json.dumps({"instances": ROWS}).encode())
     with pytest.raises(urllib.error.HTTPError) as fault, urllib.request.urlopen(request, timeout=60):
