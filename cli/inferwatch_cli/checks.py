@@ -153,5 +153,7 @@ def _unkeepable(model: ModelSettings, reference: Reference, where: str) -> Itera
             continue
         try:
             built_detector(detector, model.false_alarms, reference, independent)
+        except InvalidOption as fault:
+            yield Fault(f"{where}.detectors[{number}].expect", str(fault))
         except UnkeepablePromise as fault:
             yield Fault(f"{where}.detectors[{number}]", str(fault))

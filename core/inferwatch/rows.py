@@ -22,6 +22,10 @@ Matrix = NDArray[np.float64]
 
 Kind = Literal["numeric", "categorical"]
 
+_WRONG_TYPE_BITS = 0x7FF8_0000_0000_0BAD
+_WRONG_TYPE = float(np.array([_WRONG_TYPE_BITS], np.uint64).view(np.float64)[0])
+"""A NaN that says by its payload bits that something was there and was no number: for all else a missing value."""
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -233,6 +237,16 @@ def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
     return np.concatenate(parts if alike else [part.astype(object) for part in parts])
 
 
+def is_wrong_type(column: Matrix) -> NDArray[np.bool_]:
+    """Return which cells (n,) of an encoded numeric column are NaN because what was sent is no number.
+
+    >>> numbers = Column("age", np.array([40, "forty", None], dtype=object))
+    >>> is_wrong_type(Schema((Feature("age", "numeric"),)).encode(Rows((numbers,), 3)).values[:, 0]).tolist()
+    [False, True, False]
+    """
+    return np.asarray(np.ascontiguousarray(column).view(np.uint64) == _WRONG_TYPE_BITS)
+
+
 def category(value: Any) -> str | None:  # noqa: ANN401 - any cell of any table
     """Return the one text that stands for a cell as a category; None if it is missing, or an array.
 
@@ -302,8 +316,8 @@ def _number(cell: Any) -> float:  # noqa: ANN401 - any cell of any payload
         try:
             return float(cell)
         except ValueError:
-            return np.nan
-    return np.nan
+            return _WRONG_TYPE
+    return np.nan if cell is None else _WRONG_TYPE
 
 
 def _plain(feature: Feature, values: Matrix) -> list[Any]:

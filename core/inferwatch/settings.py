@@ -6,7 +6,7 @@ what is allowed. Relative paths are relative to the file.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -240,7 +240,37 @@ class OutlierSettings(_DetectorSettings):
     """`all` gives a finding for every row."""
 
 
-DetectorSettings = Annotated[DriftSettings | OutlierSettings, Field(discriminator="kind")]
+class ExpectSettings(_Section):
+    """What is declared about a feature, whatever the reference knows."""
+
+    min: float | None = Field(None, allow_inf_nan=False)
+    """The least number allowed."""
+    max: float | None = Field(None, allow_inf_nan=False)
+    """The greatest number allowed."""
+    missing_at_most: float | None = Field(None, ge=0, le=1)
+    """The share of a window that may be missing."""
+    unseen_at_most: float | None = Field(None, ge=0, le=1)
+    """The share of a window that may be of categories that the reference does not list."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise PydanticCustomError("bounds", "min {low} is above max {high}", {"low": self.min, "high": self.max})
+        return self
+
+
+class QualitySettings(_DetectorSettings):
+    """A detector of faulty cells: missing, of the wrong type, infinite, out of range, unseen, or constant."""
+
+    kind: Literal["quality"]
+    method: str = "quality"
+    window: WindowSettings = WindowSettings()
+    expect: Mapping[str, ExpectSettings] = {}
+    """What is declared, by feature; for the rest the reference is what is expected."""
+
+
+AnyDetectorSettings = DriftSettings | OutlierSettings | QualitySettings
+DetectorSettings = Annotated[AnyDetectorSettings, Field(discriminator="kind")]
 
 
 class ExplainerSettings(_Section):
@@ -303,14 +333,12 @@ class ModelSettings(_Section):
 
     @field_validator("detectors")
     @classmethod
-    def _distinct_detectors(
-        cls, detectors: tuple[DriftSettings | OutlierSettings, ...]
-    ) -> tuple[DriftSettings | OutlierSettings, ...]:
+    def _distinct_detectors(cls, detectors: tuple[AnyDetectorSettings, ...]) -> tuple[AnyDetectorSettings, ...]:
         if twice := _repeated([detector.name for detector in detectors if detector.name is not None]):
             raise PydanticCustomError("repeated", "two detectors are named {name}", {"name": twice})
         return detectors
 
-    def named_detectors(self) -> list[tuple[str, DriftSettings | OutlierSettings]]:
+    def named_detectors(self) -> list[tuple[str, AnyDetectorSettings]]:
         """Return every detector under its unique name: the one given, else the method, numbered from the second on."""
         taken = {detector.name for detector in self.detectors if detector.name is not None}
         named = []

@@ -91,6 +91,8 @@ def _walk(location: Sequence[int | str], root: type[BaseModel]) -> tuple[str, ty
         if isinstance(here, type) and issubclass(here, BaseModel):
             section = here
             here = here.model_fields[part].annotation if part in here.model_fields else None
+        elif get_origin(here) is Mapping:
+            here = get_args(here)[1]
     return path, section
 
 

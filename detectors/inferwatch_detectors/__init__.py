@@ -3,6 +3,7 @@
 from inferwatch_detectors.conformal_outlier import ConformalOutlier, MahalanobisOutlier
 from inferwatch_detectors.dependence import Dependence, estimate_dependence
 from inferwatch_detectors.histogram import HistogramDrift
+from inferwatch_detectors.quality import QualityCheck
 from inferwatch_detectors.two_sample_drift import TwoSampleDrift
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "Dependence",
     "HistogramDrift",
     "MahalanobisOutlier",
+    "QualityCheck",
     "TwoSampleDrift",
     "estimate_dependence",
 ]

@@ -12,6 +12,7 @@ from inferwatch.reference import Reference
 from inferwatch_detectors.conformal_outlier import ConformalOutlier, OutlierMethod
 from inferwatch_detectors.dependence import Dependence
 from inferwatch_detectors.histogram import HistogramDrift
+from inferwatch_detectors.quality import Expectation, QualityCheck
 from inferwatch_detectors.two_sample_drift import TwoSampleDrift, TwoSampleMethod
 
 
@@ -25,10 +26,12 @@ class Asked:
     dependence: Dependence | None
     false_alarm_rate: float
     report_all: bool
+    expect: Mapping[str, Expectation]
 
 
 Build = Callable[[Reference, Asked], Detector]
-"""Makes a detector. Raises `UnkeepablePromise` where the reference cannot carry what is promised."""
+"""Makes a detector. Raises `UnkeepablePromise` where the reference cannot carry what is promised, and `InvalidOption`
+for an option that does not fit the reference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,16 @@ def _outlier(method: OutlierMethod) -> Entry:
     return Entry("outlier", method, False, build)
 
 
+def _quality(reference: Reference, asked: Asked) -> Detector:
+    return QualityCheck(
+        reference,
+        window_rows=asked.window_rows,
+        promise=asked.promise,
+        dependence=asked.dependence,
+        expect=asked.expect,
+    )
+
+
 _ENTRIES = (
     Entry("drift", "histogram", True, _histogram),
     _two_sample("ks"),
@@ -88,6 +101,7 @@ _ENTRIES = (
     _outlier("isolation_forest"),
     _outlier("knn"),
     _outlier("ecod"),
+    Entry("quality", "quality", True, _quality),
 )
 
 DETECTORS: Mapping[tuple[DetectorKind, str], Entry] = {(entry.kind, entry.method): entry for entry in _ENTRIES}

@@ -21,10 +21,11 @@ from inferwatch.pipeline import Item
 from inferwatch.protocols import Detector
 from inferwatch.reference import Reference
 from inferwatch.rows import Batch
-from inferwatch.settings import DriftSettings, FalseAlarmSettings, ModelSettings, OutlierSettings
+from inferwatch.settings import AnyDetectorSettings, FalseAlarmSettings, ModelSettings, OutlierSettings, QualitySettings
 from inferwatch.status import DetectorStatus
 from inferwatch_detectors.burn_in import BurnIn
 from inferwatch_detectors.dependence import Dependence
+from inferwatch_detectors.quality import Expectation
 from inferwatch_detectors.registry import DETECTORS, Asked
 from inferwatch_detectors.window import RowWindow
 
@@ -43,7 +44,7 @@ class RunObserver(Protocol):
 class _Post:
     """One detector at its post: the rule, the detector once it can be built, its window, what it said last."""
 
-    settings: DriftSettings | OutlierSettings
+    settings: AnyDetectorSettings
     rule: str
     status: DetectorStatus
     window: RowWindow | None
@@ -124,8 +125,8 @@ class StreamJudge:
                 post.window.load(parts[f"window {name}"], width)
         self._man()
 
-    def _post(self, name: str, settings: DriftSettings | OutlierSettings) -> _Post:
-        window = RowWindow(settings.window.rows) if isinstance(settings, DriftSettings) else None
+    def _post(self, name: str, settings: AnyDetectorSettings) -> _Post:
+        window = None if isinstance(settings, OutlierSettings) else RowWindow(settings.window.rows)
         promise = self._model.false_alarms
         text = f"{settings.model_dump_json()} {promise.model_dump_json()} {self._reference.id}"
         status = DetectorStatus(
@@ -230,23 +231,29 @@ class StreamJudge:
 
 
 def built_detector(
-    settings: DriftSettings | OutlierSettings,
+    settings: AnyDetectorSettings,
     false_alarms: FalseAlarmSettings,
     reference: Reference,
     dependence: Dependence | None,
 ) -> Detector:
-    """Return the detector that the settings ask for. Raises `UnkeepablePromise`."""
-    drift = settings if isinstance(settings, DriftSettings) else None
-    outlier = settings if isinstance(settings, OutlierSettings) else None
+    """Return the detector that the settings ask for. Raises `UnkeepablePromise` and `InvalidOption`."""
     asked = Asked(
-        window_rows=drift.window.rows if drift else 0,
+        window_rows=0 if isinstance(settings, OutlierSettings) else settings.window.rows,
         promise=false_alarms.promise(),
         smallest_effect=false_alarms.smallest_effect,
         dependence=dependence,
-        false_alarm_rate=outlier.false_alarm_rate if outlier else 0.0,
-        report_all=outlier is not None and outlier.report == "all",
+        false_alarm_rate=settings.false_alarm_rate if isinstance(settings, OutlierSettings) else 0.0,
+        report_all=isinstance(settings, OutlierSettings) and settings.report == "all",
+        expect=_expectations(settings) if isinstance(settings, QualitySettings) else {},
     )
     return DETECTORS[settings.kind, settings.method].build(reference, asked)
+
+
+def _expectations(settings: QualitySettings) -> dict[str, Expectation]:
+    return {
+        name: Expectation(declared.min, declared.max, declared.missing_at_most, declared.unseen_at_most)
+        for name, declared in settings.expect.items()
+    }
 
 
 def _alike(items: Sequence[Item]) -> Iterator[list[Item]]:

@@ -72,7 +72,7 @@ class DriftRule:
         dependence = dependence or Dependence.independent(features)
         if len(dependence.effective) != features:
             raise InvalidRows(f"the dependence is of {len(dependence.effective)} features, not {features}")
-        _refuse_unkeepable(reference.count, window_rows, features, promise)
+        refuse_unkeepable(reference.count, window_rows, features, promise)
         return cls(method, promise, smallest_effect, dependence)
 
     def require_width(self, batch: Batch) -> None:
@@ -85,7 +85,7 @@ class DriftRule:
         """Return the finding about a window: the worst verdict after Sidak's correction decides."""
         window = Window(int(batch.times_ns.min()), int(batch.times_ns.max()), len(batch))
         threshold = -math.log10(self.promise.alarm_probability(len(batch), max(0, window.to_ns - batch.since_ns)))
-        corrected = [replace(verdict, score=_sidak(verdict.log_p, len(verdicts))) for verdict in verdicts]
+        corrected = [replace(verdict, score=sidak(verdict.log_p, len(verdicts))) for verdict in verdicts]
         corrected.sort(key=lambda verdict: (-verdict.score, verdict.plain_log_p))
         features = tuple(verdict.finding(threshold) for verdict in corrected)
         score = features[0].score
@@ -146,15 +146,15 @@ def _share(what: str, profile: FeatureProfile, counts: Counts, cell: int) -> str
     return f"{what} {direction} from {two_digits(100 * before)} % to {two_digits(100 * after)} %"
 
 
-def _sidak(log_p: float, features: int) -> float:
-    """-log10(1 - (1 - p)^features), at most 300."""
+def sidak(log_p: float, features: int) -> float:
+    """Return -log10(1 - (1 - p)^features) for the log of a p, at most 300."""
     if log_p > -30:
         family = -math.expm1(features * math.log1p(-min(math.exp(log_p), 1 - 1e-16)))
         return max(0.0, -math.log10(family))
     return min(300.0, -(log_p + math.log(features)) / _LN10)
 
 
-def _refuse_unkeepable(count: int, window_rows: int, features: int, promise: Promise) -> None:
+def refuse_unkeepable(count: int, window_rows: int, features: int, promise: Promise) -> None:
     """Refuse a promise under which a window that differs as plainly as can be would still raise no alarm.
 
     The plain case: more than half of a window's rows lie beyond every row of the reference. Where nothing changed, that

@@ -73,8 +73,8 @@ class ConfiguredModel:
                 detector=name,
                 kind=settings.kind,
                 method=settings.method,
-                window_rows=settings.window.rows if settings.kind == "drift" else None,
-                needs_rows=settings.window.rows if settings.kind == "drift" else None,
+                window_rows=None if settings.kind == "outlier" else settings.window.rows,
+                needs_rows=None if settings.kind == "outlier" else settings.window.rows,
             )
             for name, settings in self.settings.named_detectors()
         ]

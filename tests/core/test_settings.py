@@ -94,7 +94,7 @@ models:
         "models[0].detectors[0].window.rows: 1: input should be greater than or equal to 2",
         "models[0].detectors[0].speed: unknown key; allowed here: name, method, component, kind, on, window",
         "models[0].detectors[1].false_alarm_rate: 2: input should be less than 1",
-        "models[0].detectors[2].kind: 'magic': input should be one of 'drift', 'outlier'",
+        "models[0].detectors[2].kind: 'magic': input should be one of 'drift', 'outlier', 'quality'",
         "models[0].detectors[3].kind: is required and absent",
         "colour: unknown key; allowed here: transport, payload_log, ingest, capture, auth, explain, exclude, models",
     ]

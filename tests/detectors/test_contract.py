@@ -30,6 +30,7 @@ def built(entry: Entry, against: Reference = REFERENCE, *, rate: float = RATE, r
         dependence=None,
         false_alarm_rate=rate,
         report_all=report_all,
+        expect={},
     )
     return entry.build(against, asked)
 
@@ -39,9 +40,11 @@ def normal(count: int, seed: int = 1) -> Matrix:
 
 
 def planted(entry: Entry) -> Matrix:
-    """A window in which everybody is 10 years older, or one row has other units and an unknown place."""
+    """A window in which everybody is 10 years older, or ages are broken; or one row has other units."""
     rows = normal(200)
-    if entry.windowed:
+    if entry.kind == "quality":
+        rows[:20, 0] = np.inf
+    elif entry.windowed:
         rows[:, 0] += 10
     else:
         rows[17] = [rows[17, 0] * 12, 30, 2280, 1, 4, np.nan]
