@@ -1,0 +1,206 @@
+"""Delivery: what it costs to queue an event, to bring it to a real Kafka broker by either client, and to hold it.
+
+Kafka: events go through the queue file to a broker on the same machine, beside the bare clients, which are given the
+finished messages; all with acknowledgements of all replicas, idempotent, lz4. Dead sink: a process captures faster than
+the queue has room for, with nobody at its sink, and its memory is read as it goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+import confluent_kafka
+import kafka
+import numpy as np
+
+from benchmarks.processes import free_port, machine, running
+from inferwatch.delivery.delivery import Delivery
+from inferwatch.delivery.file_queue import FileQueue
+from inferwatch.delivery.kafka import Client, KafkaSink
+from inferwatch.delivery.queue import MemoryQueue, Queue
+from inferwatch.events import REQUEST_TYPE, CloudEvent
+from inferwatch.wire.kafka import to_kafka
+
+SIZES = {"100 B": 100, "1 KiB": 1024, "10 KiB": 10_240, "1 MiB": 1 << 20}
+ROUNDS = 3
+EVENTS = {"confluent": 20_000, "kafka-python": 4_000}
+DEAD_S = 15.0
+_SOURCE = "/namespaces/default/services/income/predictor"
+_EXTENSIONS = {
+    "inferenceservicename": "income",
+    "namespace": "default",
+    "component": "predictor",
+    "endpoint": "default",
+    "metadata": '{"X-Request-Id":["8f14e45f-ceea-467f-9575-1a2b3c4d5e6f"]}',
+    "path": "/v1/models/income:predict",
+    "method": "POST",
+    "recordedtime": "2026-11-21T10:00:00.123456789Z",
+}
+
+
+def event(number: int, size_bytes: int) -> CloudEvent:
+    identity = f"00000000-0000-4000-8000-{number:012d}"
+    body = np.random.default_rng(number).integers(48, 58, size_bytes, np.uint8).tobytes()
+    return CloudEvent(identity, _SOURCE, REQUEST_TYPE, time.time_ns(), "application/json", _EXTENSIONS, body)
+
+
+def queued_us(queue: Queue, size_bytes: int) -> tuple[float, float]:
+    """Return microseconds to put one event, median and 99th percentile."""
+    events = [event(number, size_bytes) for number in range(64)]
+    spent: list[float] = []
+    for number in range(max(500, 20_000_000 // (size_bytes + 2000))):
+        start = time.perf_counter()
+        queue.put(events[number % 64], 0.0)
+        spent.append((time.perf_counter() - start) * 1e6)
+    p50, p99 = np.percentile(spent, (50, 99))
+    return float(p50), float(p99)
+
+
+async def ours(client: Client, port: int, events: Sequence[CloudEvent]) -> None:
+    """Emit the events and wait until all are acknowledged."""
+    with tempfile.TemporaryDirectory() as spool:
+        sink = KafkaSink(f"kafka://127.0.0.1:{port}/ours-{client}", client=client, timeout_s=30.0)
+        delivery = Delivery([sink], spool=Path(spool))
+        for number, one in enumerate(events):
+            delivery.emit(one)
+            if number % 64 == 0:
+                await asyncio.sleep(0)
+        while delivery.account().delivered < len(events):  # noqa: ASYNC110 - the account has no event of its own
+            await asyncio.sleep(0.005)
+        await delivery.aclose()
+
+
+async def bare_confluent(port: int, events: Sequence[CloudEvent]) -> None:
+    left = len(events)
+
+    def delivered(error: object, _: object) -> None:
+        nonlocal left
+        assert error is None
+        left -= 1
+
+    config = {"bootstrap.servers": f"127.0.0.1:{port}", "acks": "all", "enable.idempotence": True}
+    producer = confluent_kafka.Producer(config | {"compression.type": "lz4", "linger.ms": 2})
+    for key, headers, value in [to_kafka(one) for one in events]:
+        producer.produce("bare-confluent", value, key, headers=list(headers), on_delivery=delivered)
+        producer.poll(0)
+    producer.flush()
+    assert left == 0
+
+
+async def bare_kafka_python(port: int, events: Sequence[CloudEvent]) -> None:
+    producer = kafka.KafkaProducer(
+        bootstrap_servers=f"127.0.0.1:{port}", acks="all", enable_idempotence=True, compression_type="lz4", linger_ms=2
+    )
+    messages = [to_kafka(one) for one in events]
+    futures = [producer.send("bare-python", value, key, list(headers)) for key, headers, value in messages]
+    for future in futures:
+        future.get(30)
+    producer.close()
+
+
+def timed(work: Callable[[], Awaitable[None]], count: int) -> tuple[float, float]:
+    """Return events a second, and processor microseconds an event of this process."""
+
+    async def whole() -> None:
+        await work()
+
+    wall, cpu = time.perf_counter(), time.process_time()
+    asyncio.run(whole())
+    return count / (time.perf_counter() - wall), (time.process_time() - cpu) / count * 1e6
+
+
+def to_a_broker(port: int, client: Client, size_bytes: int) -> dict[str, list[tuple[float, float]]]:
+    """Return what rounds in turns have measured, ours and the bare client."""
+    events = [event(number, size_bytes) for number in range(EVENTS[client])]
+    bare = bare_confluent if client == "confluent" else bare_kafka_python
+    found: dict[str, list[tuple[float, float]]] = {f"ours, {client}": [], f"{client} alone": []}
+    asyncio.run(ours(client, port, events[:500]))
+    asyncio.run(bare(port, events[:500]))
+    for _ in range(ROUNDS):
+        found[f"ours, {client}"].append(timed(lambda: ours(client, port, events), len(events)))
+        found[f"{client} alone"].append(timed(lambda: bare(port, events), len(events)))
+    return found
+
+
+def anonymous_mib() -> float:
+    """Return the anonymous memory of this process; the mapped file is the page cache's."""
+    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(fields["RssAnon"].split()[0]) / 1024
+
+
+async def dead_sink(spool: Path | None, seconds: float) -> tuple[float, float, int, int]:
+    """Return anonymous MiB at the start, the most of it since, and how many events were captured and dropped."""
+    delivery = Delivery([f"http://127.0.0.1:{free_port()}"], spool=spool, queue_bytes=64 << 20)
+    body = [event(number, 10_240) for number in range(64)]
+    delivery.emit(body[0])
+    await asyncio.sleep(0.1)
+    start = most = anonymous_mib()
+    end = time.monotonic() + seconds
+    number = 0
+    while time.monotonic() < end:
+        for one in body:
+            # As capture does: every event is made anew.
+            delivery.emit(
+                CloudEvent(
+                    one.id, one.source, one.type, number, None, dict(one.extensions), bytes(memoryview(one.data))
+                )
+            )
+            number += 1
+        most = max(most, anonymous_mib())
+        await asyncio.sleep(0.02)
+    account = delivery.account()
+    await delivery.aclose(0.01)
+    return start, most, account.captured, sum(account.dropped.values())
+
+
+def main(dead_s: float = DEAD_S) -> None:
+    """Print the tables."""
+    print("Delivery: queue, Kafka, and a dead sink.")
+    print(f"{machine('confluent-kafka', 'kafka-python')}\n")
+    print(f"| {dead_s:g} s of a dead sink, 10 KiB | anonymous MiB before / most | captured | dropped |")
+    print("| --- | --- | --- | --- |")
+    with tempfile.TemporaryDirectory() as directory:
+        start, most, captured, dropped = asyncio.run(dead_sink(Path(directory), dead_s))
+        print(f"| queue file of 64 MiB | {start:.1f} / {most:.1f} | {captured:,} | {dropped:,} |", flush=True)
+    start, most, captured, dropped = asyncio.run(dead_sink(None, dead_s))
+    print(f"| memory, 64 MiB | {start:.1f} / {most:.1f} | {captured:,} | {dropped:,} |", flush=True)
+    print("\n| put one event, µs p50 / p99 | " + " | ".join(SIZES) + " |\n| --- |" + " --- |" * len(SIZES))
+    with tempfile.TemporaryDirectory() as directory:
+        file = FileQueue(Path(directory) / "0.queue", 256 << 20)
+        kinds: dict[str, Queue] = {"queue file": file.positions[0], "memory": MemoryQueue(64 << 20)}
+        for kind, queue in kinds.items():
+            cells = ["{:.1f} / {:.1f}".format(*queued_us(queue, size)) for size in SIZES.values()]
+            print(f"| {kind} | {' | '.join(cells)} |", flush=True)
+        file.close()
+    _print_kafka()
+
+
+def _print_kafka() -> None:
+    print(f"\nMedians of {ROUNDS} rounds in turns, lowest to highest.\n")
+    print("| to Kafka | body | events/s | CPU µs/event |\n| --- | --- | --- | --- |")
+    port = free_port()
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        running(["scripts/kafka", "run", os.fspath(Path(directory) / "broker"), str(port)], port),
+    ):
+        clients: tuple[Client, ...] = ("confluent", "kafka-python")
+        for client in clients:
+            for size in ("1 KiB", "10 KiB"):
+                for kind, samples in to_a_broker(port, client, SIZES[size]).items():
+                    rates, costs = zip(*samples, strict=True)
+                    print(
+                        f"| {kind} | {size} | {statistics.median(rates):,.0f} ({min(rates):,.0f} to {max(rates):,.0f}) "
+                        f"| {statistics.median(costs):.1f} ({min(costs):.1f} to {max(costs):.1f}) |",
+                        flush=True,
+                    )
+
+
+if __name__ == "__main__":
+    main(float(sys.argv[1]) if len(sys.argv) > 1 else DEAD_S)
