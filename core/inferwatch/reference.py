@@ -21,7 +21,7 @@ from inferwatch.archive import DAMAGES, holds, pack, unpack
 from inferwatch.errors import InvalidReference
 from inferwatch.learning import learn_feature
 from inferwatch.profile import LARGEST, CategoricalProfile, FeatureProfile, NumericProfile, Profile
-from inferwatch.rows import Column, Feature, Matrix, Rows, Schema
+from inferwatch.rows import Column, Feature, Matrix, Rows, Schema, with_derived
 from inferwatch.tables import read_table
 
 FORMAT = 1
@@ -58,7 +58,8 @@ class Reference:
     ) -> Reference:
         """Return the reference of rows.
 
-        `features` names, orders and restricts the columns and fixes their kinds and categories; without it columns of
+        `features` names, orders and restricts the columns and fixes their kinds and categories, and may name what is
+        derived from a column (`inferwatch.derived`); without it columns of
         numbers are numeric, and text, flags and pandas categories categorical. Raises `InvalidReference` for no rows,
         no columns, or a feature that is not among the columns.
         """
@@ -66,7 +67,7 @@ class Reference:
             raise InvalidReference(
                 f"a reference needs rows and columns, and this has {rows.count} x {len(rows.columns)}"
             )
-        chosen = _chosen(rows, features)
+        chosen = _chosen(with_derived(rows, tuple(feature.name for feature in features)), features)
         schema = Schema(tuple(learn_feature(feature, column) for feature, column in chosen))
         columns = tuple(Column(name, column.values) for name, (_, column) in zip(schema.names, chosen, strict=True))
         values = schema.encode(Rows(columns, rows.count)).values

@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from inferwatch.derived import derivable, derived
 from inferwatch.errors import InvalidRows
 
 Matrix = NDArray[np.float64]
@@ -152,10 +153,11 @@ class Schema:
         return all(feature.kind == "numeric" for feature in self.features)
 
     def encode(self, rows: Rows) -> Encoded:
-        """Return the rows as a matrix, columns matched by name, else by order.
+        """Return the rows as a matrix, columns matched by name, else by order; features may be `derived`.
 
         A column the rows lack becomes NaN. Raises `InvalidRows` when neither names nor width fit, naming both.
         """
+        rows = with_derived(rows, self.names)
         match = _match(self.names, rows.names, rows.named)
         if match is None:
             raise InvalidRows(_mismatch(self.names, rows))
@@ -245,6 +247,20 @@ def is_wrong_type(column: Matrix) -> NDArray[np.bool_]:
     [False, True, False]
     """
     return np.asarray(np.ascontiguousarray(column).view(np.uint64) == _WRONG_TYPE_BITS)
+
+
+def with_derived(rows: Rows, features: tuple[str, ...]) -> Rows:
+    """Return the rows with a column for each feature that can be derived from one of theirs (`inferwatch.derived`).
+
+    They stand in place of the column that they are derived from, unless that is a feature too.
+    """
+    found = derivable(features, rows.names)
+    if not found:
+        return rows
+    columns = [Column(name, derived(rows.columns[place].values, what)) for name, place, what in found]
+    used = {place for _, place, _ in found}
+    kept = [column for place, column in enumerate(rows.columns) if place not in used or column.name in features]
+    return Rows((*kept, *columns), rows.count)
 
 
 def category(value: Any) -> str | None:  # noqa: ANN401 - any cell of any table

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
+from inferwatch.derived import derivable
 from inferwatch.events import Role, Service
 from inferwatch.payload_log.database import open_database, translated
 from inferwatch.payload_log.entry import Entry
@@ -179,7 +180,10 @@ def rows_of(entry: Entry | None) -> Rows | None:
 def column_names(rows: Rows, features: Sequence[str]) -> tuple[str, ...]:
     """Return the names of the columns: the features' where rows are matched to them by order, as `Schema.encode` does.
 
-    That is where the widths agree, and either the payload names nothing or no name of it is a feature's.
+    That is where the widths agree, and either the payload names nothing or no name of it is a feature's; and where no
+    feature is derived from a column.
     """
+    if derivable(tuple(features), rows.names):
+        return rows.names
     by_order = len(features) == len(rows.columns) and not (rows.named and set(features) & set(rows.names))
     return tuple(features) if by_order else rows.names

@@ -1,0 +1,87 @@
+"""Numbers that are derived from texts, images and other arrays, so that detectors can judge them.
+
+A feature named after a column and one of `DERIVED`, such as `prompt.characters` or `image.mean`, is computed from the
+cells of that column where the payload has no column of that very name. It is missing where a cell is of another kind.
+
+    NAME.characters     of text, in any language
+    NAME.bytes          of text in UTF-8, or of bytes
+    NAME.words          of text, as white space separates them: for languages that write so
+    NAME.size           numbers in an array, such as an image, or in nested lists
+    NAME.mean           their mean
+    NAME.sd             their standard deviation (ddof 0)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+_NAN: Final = float("nan")
+
+
+def derived(values: NDArray[Any], what: str) -> NDArray[np.float64]:
+    """Return one of `DERIVED` of each cell (n,), NaN where the cell has none."""
+    measure = DERIVED[what]
+    return np.array([measure(cell) for cell in values], dtype=np.float64)
+
+
+@lru_cache(maxsize=256)  # the payloads of a service have the same columns
+def derivable(features: tuple[str, ...], columns: tuple[str, ...]) -> Sequence[tuple[str, int, str]]:
+    """Return the features that are no columns and can be derived from one: name, place of the column, and what."""
+    places = {name: place for place, name in enumerate(columns)}
+    parts = [(name, *name.rpartition(".")[::2]) for name in features if name not in places]
+    return [(name, places[column], what) for name, column, what in parts if what in DERIVED and column in places]
+
+
+def _characters(cell: Any) -> float:  # noqa: ANN401 - any cell
+    return float(len(cell)) if isinstance(cell, str) else _NAN
+
+
+def _bytes(cell: Any) -> float:  # noqa: ANN401 - any cell
+    if isinstance(cell, str):
+        return float(len(cell.encode("utf-8", "replace")))
+    return float(len(cell)) if isinstance(cell, bytes) else _NAN
+
+
+def _words(cell: Any) -> float:  # noqa: ANN401 - any cell
+    return float(len(cell.split())) if isinstance(cell, str) else _NAN
+
+
+def _numbers(cell: Any) -> NDArray[np.float64] | None:  # noqa: ANN401 - any cell
+    if not isinstance(cell, (list, np.ndarray)):
+        return None
+    try:
+        numbers = np.asarray(cell, dtype=np.float64)
+    except (TypeError, ValueError):  # of unequal length, or no numbers
+        return None
+    return numbers if numbers.size else None
+
+
+def _size(cell: Any) -> float:  # noqa: ANN401 - any cell
+    numbers = _numbers(cell)
+    return _NAN if numbers is None else float(numbers.size)
+
+
+def _mean(cell: Any) -> float:  # noqa: ANN401 - any cell
+    numbers = _numbers(cell)
+    return _NAN if numbers is None else float(numbers.mean())
+
+
+def _sd(cell: Any) -> float:  # noqa: ANN401 - any cell
+    numbers = _numbers(cell)
+    return _NAN if numbers is None else float(numbers.std())
+
+
+DERIVED: Final[Mapping[str, Callable[[Any], float]]] = {
+    "characters": _characters,
+    "bytes": _bytes,
+    "words": _words,
+    "size": _size,
+    "mean": _mean,
+    "sd": _sd,
+}
+"""What can be derived of a cell."""

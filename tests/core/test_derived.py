@@ -1,0 +1,100 @@
+"""Texts and images as numbers that detectors can judge."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from inferwatch.derived import DERIVED, derivable, derived
+from inferwatch.errors import InvalidReference
+from inferwatch.events import Role
+from inferwatch.reference import Reference
+from inferwatch.rows import Column, Feature, Rows, Schema
+from inferwatch.wire.decode import decode
+
+LIST = [[1.0, 2.0], [3.0, 6.0]]
+NAN = math.nan
+
+
+def of(cell: Any) -> dict[str, float]:
+    """Everything that can be derived of a cell, but what it has none of."""
+    cells = np.empty(1, dtype=object)
+    cells[0] = cell
+    found = {what: float(derived(cells, what)[0]) for what in DERIVED}
+    return {what: value for what, value in found.items() if value == value}
+
+
+@pytest.mark.parametrize(
+    ("cell", "expected"),
+    [
+        ("Grüß Gott", {"characters": 9, "bytes": 11, "words": 2}),
+        ("你好吗", {"characters": 3, "bytes": 9, "words": 1}),
+        ("", {"characters": 0, "bytes": 0, "words": 0}),
+        ("\ud800", {"characters": 1, "bytes": 1, "words": 1}),
+        (b"\xff\x00", {"bytes": 2}),
+        (LIST, {"size": 4, "mean": 3, "sd": math.sqrt(3.5)}),
+        (np.array(LIST, np.float16), {"size": 4, "mean": 3, "sd": math.sqrt(3.5)}),
+        (np.array([[255, 255]], np.uint8), {"size": 2, "mean": 255, "sd": 0}),
+        ([1, [2]], {}),
+        (["a"], {}),
+        ([], {}),
+        ({"a": 1}, {}),
+        (5, {}),
+        (None, {}),
+    ],
+)
+def test_what_is_derived_of_a_cell(cell: Any, expected: dict[str, float]) -> None:
+    assert of(cell) == pytest.approx(expected)
+
+
+def test_numbers_have_nothing_to_derive() -> None:
+    assert np.isnan(derived(np.array([1.5, 2.5]), "mean")).all()
+    assert np.isnan(derived(np.array([1, 2]), "characters")).all()
+
+
+def test_a_feature_is_derived_only_where_it_is_no_column() -> None:
+    assert derivable(("a.words", "a.size", "b.words", "a.other", "a"), ("a", "a.size")) == [("a.words", 0, "words")]
+    assert derivable(("x.y.mean",), ("x.y",)) == [("x.y.mean", 0, "mean")]
+
+
+def encoded(features: list[str], body: bytes, role: Role = Role.REQUEST) -> list[list[float]]:
+    rows = decode(body, role).rows
+    assert rows is not None
+    values: list[list[float]] = (
+        Schema(tuple(Feature(name, "numeric") for name in features)).encode(rows).values.tolist()
+    )
+    return values
+
+
+def test_prompts_and_completions() -> None:
+    chat = b'{"model": "m", "messages": [{"role": "user", "content": "Hi there"}]}'
+    assert encoded(["prompt.characters", "messages", "prompt.words"], chat) == [[8, 1, 2]]
+    reply = b'data: {"choices": [{"delta": {"content": "Hi"}}]}\n\ndata: [DONE]\n\n'
+    assert encoded(["completion.characters"], reply, Role.RESPONSE) == [[2]]
+
+
+def test_texts_without_a_name() -> None:
+    assert encoded(["instances[0].characters"], b'{"instances": ["a", "bcd"]}') == [[1], [3]]
+
+
+def test_images_in_every_encoding() -> None:
+    image = np.arange(2 * 4800, dtype=np.uint8).reshape(2, 40, 40, 3)
+    head = b'{"inputs": [{"name": "image", "shape": [2, 40, 40, 3], "datatype": "UINT8", '
+    binary = head + b'"parameters": {"binary_data_size": 9600}}]}' + image.tobytes()
+    text = head + b'"data": ' + str(image.ravel().tolist()).encode() + b"}]}"
+    nested = b'{"instances": ' + str([{"image": item} for item in image.tolist()]).replace("'", '"').encode() + b"}"
+    expected = [[4800, item.mean(), item.std()] for item in image.astype(float)]
+    for body in (binary, text, nested):
+        np.testing.assert_allclose(encoded(["image.size", "image.mean", "image.sd"], body), expected)
+
+
+def test_a_reference_names_what_is_derived() -> None:
+    texts = Rows((Column("prompt", np.array(["a", "bc", "def"], dtype=object)),), 3)
+    reference = Reference.build(texts, features=[Feature("prompt.characters", "numeric")], created_ns=0)
+    assert reference.schema.names == ("prompt.characters",)
+    assert reference.rows.tolist() == [[1], [2], [3]]
+    with pytest.raises(InvalidReference, match=r"prompt\.colour"):
+        Reference.build(texts, features=[Feature("prompt.colour", "numeric")], created_ns=0)
