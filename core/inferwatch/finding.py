@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any, Literal, Self
 
@@ -105,7 +105,9 @@ class Finding:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the finding as JSON-ready values, under the names of the public contract."""
-        named = asdict(self)
+        # Not dataclasses.asdict: it copies every value deeply, a sixth of the cost of judging wide rows.
+        named = _values(self)
+        named["features"] = tuple(map(_values, self.features))
         named["time"] = format_time(named.pop("time_ns"))
         named["fired"] = self.fired
         if self.window is not None:
@@ -126,6 +128,10 @@ class Finding:
             window=window and Window(parse_time(window["from"]), parse_time(window["to"]), window["rows"]),
             features=tuple(FeatureFinding(**feature) for feature in named["features"]),
         )
+
+
+def _values(record: Finding | FeatureFinding) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in record.__slots__}
 
 
 def _require_finite(*numbers: float) -> None:

@@ -77,7 +77,7 @@ def _instances(cells: Any, role: Role, brackets: int) -> Rows | None:  # noqa: A
     matrix = _matrix(cells, count, width)
     if matrix is None:
         return None
-    whole = _whole(cells, nested, width)
+    whole = _whole(cells, nested)
     only = f"{name}[0]" if role is Role.REQUEST else "prediction"
     names = positions(pattern, width) if width > 1 else (only,)
     return Rows(Grid(names, matrix, whole), count, named=role is Role.RESPONSE)
@@ -123,13 +123,13 @@ def _matrix(cells: Any, count: int, width: int) -> Matrix | None:  # noqa: ANN40
     return values.reshape(count, width) if is_exact and len(values) == count * width else None
 
 
-def _whole(cells: Any, nested: bool, width: int) -> tuple[bool, ...]:  # noqa: ANN401 - any JSON
+def _whole(cells: Any, nested: bool) -> tuple[bool, ...]:  # noqa: ANN401 - any JSON
     """Which columns have whole numbers only, as they are written."""
     if not nested:
         return (_integral(cells),)
     flags = [type(cell) is int for cell in cells[0].as_list()]
-    if all(flags) and _integral(cells):
-        return (True,) * width
+    if not any(flags) or (all(flags) and _integral(cells)):
+        return tuple(flags)
     return tuple(flag and all(type(row[place]) is int for row in cells) for place, flag in enumerate(flags))
 
 
