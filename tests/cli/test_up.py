@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import orjson
 import pytest
 
+from inferwatch.events import REQUEST_TYPE
 from inferwatch.settings import AuthSettings, Settings
 from inferwatch_cli.checks import Checked
-from inferwatch_cli.up import open_up
+from inferwatch_cli.up import Up, open_up
 from tests.logger.test_access import TOKEN, ask
 
 
@@ -23,6 +25,44 @@ def test_auth_guards_what_reads_and_hides_where_events_are_taken(tmp_path: Path)
         assert ask(up.application, "/consumer/kserve/v2", "POST")[0] == 404
         for path in ("events", "consumer/kserve/v2"):
             assert ask(up.application, f"/s3gment/{path}", "POST")[0] == 400  # taken in, and no event
+
+
+def test_invented_model_names_make_no_series_and_open_no_files(tmp_path: Path) -> None:
+    with open_up(Checked(Settings(), ()), tmp_path) as up:
+        before = series(up)
+        for part in range(4):
+            members = [envelope(f"{part}-{number}") for number in range(2500)]
+            status, _, _ = ask(
+                up.application,
+                "/events",
+                "POST",
+                orjson.dumps(members),
+                content_type="application/cloudevents-batch+json",
+            )
+            assert status == 200
+        listing = orjson.loads(ask(up.application, "/api/models")[1])
+        assert (len(listing["items"]), listing["next"] is None) == (100, False)
+        assert series(up) == before
+        assert len(list(tmp_path.rglob("*"))) < 12
+
+
+def series(up: Up) -> list[str]:
+    """Return the names and labels of every metric, this process's own left out."""
+    lines = ask(up.application, "/metrics")[1].splitlines()
+    ours = [line.rpartition(" ")[0] for line in lines if line.startswith("inferwatch_")]
+    return [name for name in ours if "reason=" not in name]
+
+
+def envelope(name: str) -> dict[str, object]:
+    return {
+        "specversion": "1.0",
+        "id": name,
+        "source": "test",
+        "type": REQUEST_TYPE,
+        "time": "2026-11-21T12:00:00Z",
+        "inferenceservicename": f"../invented\x00{name}",
+        "data": {"instances": [[1]]},
+    }
 
 
 @pytest.mark.parametrize("token", ["", "two words"])

@@ -26,13 +26,13 @@ def app(name: str) -> Application:
 
 
 def ask(
-    application: Application, path: str, method: str = "GET", **headers: str
+    application: Application, path: str, method: str = "GET", body: bytes = b"", **headers: str
 ) -> tuple[int, str, dict[bytes, bytes]]:
     sent: list[Any] = []
     fields = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
 
     async def receive() -> Any:
-        return {"type": "http.request", "body": b""}
+        return {"type": "http.request", "body": body}
 
     async def send(message: Any) -> None:
         sent.append(message)
@@ -43,7 +43,7 @@ def ask(
         await application(scope, receive, send)
 
     asyncio.run(run())
-    return sent[0]["status"], sent[1]["body"].decode(), dict(sent[0]["headers"])
+    return sent[0]["status"], sent[1].get("body", b"").decode(), dict(sent[0]["headers"])
 
 
 GUARDED = [
