@@ -12,6 +12,7 @@ import numpy as np
 import orjson
 import pytest
 
+import inferwatch
 from inferwatch.events import Role
 from tests.logger.watched_log import WatchedLog, event, watched_log
 
@@ -46,6 +47,22 @@ def binary(field: str, *tensors: tuple[str, str, Any]) -> bytes:
 def grpc_bodies() -> dict[str, bytes]:
     corpus = json.loads((Path(__file__).parents[1] / "core" / "wire" / "grpc_corpus.json").read_text(encoding="utf-8"))
     return {case["case"]: b64decode(case["body"]) for case in corpus}
+
+
+def test_the_frame_of_payloads_of_several_protocols(tmp_path: Path) -> None:
+    with watched_log(tmp_path) as log:
+        image = np.arange(3 * 40 * 40).reshape(1, 3, 40, 40).astype(np.uint8)
+        shown(log, 1, binary("inputs", ("image", "UINT8", image)), {"predictions": [1]})
+        shown(log, 2, grpc_bodies()["typed"], grpc_bodies()["raw reply, as the SDK writes it"])
+        vectors = {"object": "list", "data": [{"index": n, "embedding": [n, 0.5]} for n in (0, 1)]}
+        shown(log, 3, {"model": "m", "input": ["a", "b"]}, vectors)
+        frame = inferwatch.payloads("default/other", data=tmp_path)
+    assert frame["id"].tolist() == ["id-1", "id-2", "id-2", "id-3", "id-3"]
+    np.testing.assert_array_equal(frame["image"][0], image[0])
+    assert frame["n"].tolist()[1:3] == [2**53 + 1, -(2**63)]
+    assert frame["x[1]"].tolist()[1:3] == [-1.5, 1e300]
+    assert frame["input"].tolist()[3:] == ["a", "b"]
+    assert frame["embedding[0]"].tolist()[3:] == [0, 1]
 
 
 def test_v2_binary(log: WatchedLog) -> None:

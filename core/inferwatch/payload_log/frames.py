@@ -60,7 +60,7 @@ def payload_frame(directory: Path, wanted: PayloadFilter, features: Sequence[str
     if not groups:
         return pd.DataFrame(columns=list(PAYLOAD_COLUMNS))
     frame = pd.concat([_frame(group) for group in groups.values()])
-    return frame.sort_index(kind="stable").reset_index(drop=True).infer_objects()
+    return _inferred(frame.sort_index(kind="stable").reset_index(drop=True))
 
 
 def finding_frame(directory: Path, wanted: FindingFilter) -> pd.DataFrame:
@@ -102,6 +102,20 @@ def _exact(rows: Rows) -> Rows:
         for column, is_wide in zip(rows.columns, wide, strict=True)
     ]
     return replace(rows, columns=tuple(columns))
+
+
+def _inferred(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return columns of objects as what they hold, but for integers that a float beside a missing value would round."""
+    inferred = frame.infer_objects()
+    wide = [
+        name
+        for name in frame.columns
+        if frame[name].dtype == object
+        and inferred[name].dtype.kind == "f"
+        and any(type(cell) is int and abs(cell) > _EXACT for cell in frame[name])
+    ]
+    inferred[wide] = frame[wide]
+    return inferred
 
 
 def _is_wide(values: NDArray[Any]) -> bool:
