@@ -16,14 +16,16 @@ from urllib.parse import urlsplit
 
 import typer
 
-from inferwatch.delivery.delivery import Delivery
+from inferwatch.delivery.delivery import Delivery, sink_of
 from inferwatch.delivery.http import HttpSink
 from inferwatch.errors import ConfigError, Fault
+from inferwatch.protocols import Sink
 from inferwatch.settings import CaptureSettings, load_settings
 from inferwatch_cli.listening import listening, loop_factory
 from inferwatch_logger.capture import Capture, Mode
 from inferwatch_logger.proxy.readiness import VARIABLE, readiness
 from inferwatch_logger.proxy.service import Sidecar
+from inferwatch_logger.proxy.traffic import TimedSink
 
 logger = logging.getLogger(__name__)
 
@@ -105,12 +107,14 @@ def sidecar_of(options: ProxyOptions) -> Sidecar:
     if options.spool is None and options.spool_bytes is not None:
         faults.append(Fault("--spool-bytes", "is the size of a queue file; --spool says where it lies"))
     captured = delivery = None
+    sinks: list[TimedSink] = []
     try:
         captured = _capture(options, capture, name)
     except ConfigError as fault:
         faults.extend(fault.faults)
     try:
-        delivery = _delivery(options, capture)
+        sinks = [TimedSink(_sink(url, options)) for url in options.sinks]
+        delivery = _delivery(options, capture, sinks)
     except ConfigError as fault:
         faults.extend(fault.faults)
     try:
@@ -119,7 +123,7 @@ def sidecar_of(options: ProxyOptions) -> Sidecar:
         faults.extend(fault.faults)
     if faults or captured is None or delivery is None:
         raise ConfigError(faults)
-    return Sidecar(host, port, captured, name is None, delivery, ready)
+    return Sidecar(host, port, captured, name is None, delivery, sinks, ready)
 
 
 def ignored_options(given: Sequence[str]) -> list[str]:
@@ -178,20 +182,20 @@ def _mode(given: str | None) -> Mode | None:
     raise ConfigError([Fault("--log-mode", f"{given!r} is none of all, request, response")])
 
 
-def _delivery(options: ProxyOptions, settings: CaptureSettings) -> Delivery:
-    if not options.sinks:
+def _delivery(options: ProxyOptions, settings: CaptureSettings, sinks: Sequence[TimedSink]) -> Delivery:
+    if not sinks:
         raise ConfigError([Fault("--sink", "is missing; it says where events go: http://host[:port][/path]")])
     return Delivery(
-        [_sink(url, options) for url in options.sinks],
+        sinks,
         spool=options.spool,
         queue_bytes=options.spool_bytes if options.spool_bytes is not None else settings.queue_bytes,
     )
 
 
-def _sink(url: str, options: ProxyOptions) -> str | HttpSink:
-    """Return the sink, with the TLS that was asked for."""
+def _sink(url: str, options: ProxyOptions) -> Sink:
+    """Return the sink of a URL, with the TLS that was asked for."""
     if not url.startswith("https://") or not (options.ca_file or options.skip_verify):
-        return url
+        return sink_of(url)
     context = ssl.create_default_context()
     if options.skip_verify:
         context.check_hostname = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,20 +17,23 @@ from inferwatch.delivery.delivery import Delivery
 from inferwatch_logger.proxy.relay import Relay
 
 Scope = MutableMapping[str, Any]
+MoreMetrics = Callable[[], Iterable[Metric]]
 _Answer = tuple[int, bytes, str]
 
 _JSON = "application/json"
 
 
 class Admin:
-    """An ASGI application. `ready` asks the model server."""
+    """An ASGI application. `ready` asks the model server; `more` gives metrics beside the relay's and delivery's."""
 
-    def __init__(self, relay: Relay, delivery: Delivery, ready: Callable[[], Awaitable[bool]], model: Model) -> None:
+    def __init__(
+        self, relay: Relay, delivery: Delivery, ready: Callable[[], Awaitable[bool]], model: Model, *more: MoreMetrics
+    ) -> None:
         self._relay = relay
         self._delivery = delivery
         self._ready = ready
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(_Snapshot(relay, delivery, model))
+        self._registry.register(_Snapshot(relay, delivery, model, more))
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:  # noqa: ANN401, ARG002 - ASGI
         """Serve one request."""
@@ -85,6 +88,7 @@ class _Snapshot(Collector):
     relay: Relay
     delivery: Delivery
     model: Model
+    more: Sequence[MoreMetrics]
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric family."""
@@ -93,6 +97,8 @@ class _Snapshot(Collector):
         yield build
         yield from self._accounts()
         yield from self._relayed()
+        for metrics in self.more:
+            yield from metrics()
 
     def _accounts(self) -> Iterator[Metric]:
         whose = ("model_namespace", "model_name", "sink")

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -19,6 +19,7 @@ from inferwatch_logger.proxy.admin import Admin, Model
 from inferwatch_logger.proxy.naming import CaptureByPath
 from inferwatch_logger.proxy.pool import Pool
 from inferwatch_logger.proxy.relay import Relay
+from inferwatch_logger.proxy.traffic import TimedSink, Traffic, durations
 
 DRAIN_S: Final = 6.0
 """Seconds that requests under way have after SIGTERM."""
@@ -38,13 +39,14 @@ class Sidecar:
     capture: Capture
     by_path: bool
     delivery: Delivery
+    sinks: Sequence[TimedSink]
     ready: Callable[[], Awaitable[bool]]
 
     async def serve(self, listener: socket.socket, admin_listener: socket.socket | None) -> None:
         """Serve until SIGTERM or SIGINT; finish the requests under way and deliver what is there, within 10 s."""
         ended = _end_signal()
         self.delivery.start()
-        emit = self.delivery.emit
+        emit = Traffic(self.delivery.emit)
         capture = CaptureByPath(self.capture, emit) if self.by_path else None
         relay = Relay(
             Pool(self.host, self.port),
@@ -52,7 +54,7 @@ class Sidecar:
             self.ready,
         )
         await relay.listen(listener)
-        async with self._administered(relay, admin_listener):
+        async with self._administered(relay, emit, admin_listener):
             await ended.wait()
             await relay.drain(DRAIN_S)
             await self.delivery.aclose(FLUSH_S)
@@ -60,11 +62,13 @@ class Sidecar:
             logger.log(logging.WARNING if account.dropped else logging.INFO, "the sidecar ends: %s", account)
 
     @asynccontextmanager
-    async def _administered(self, relay: Relay, listener: socket.socket | None) -> AsyncIterator[None]:
+    async def _administered(
+        self, relay: Relay, traffic: Traffic, listener: socket.socket | None
+    ) -> AsyncIterator[None]:
         if listener is None:
             yield
             return
-        server = self._admin(relay)
+        server = self._admin(relay, traffic)
         task = asyncio.create_task(server.serve(sockets=[listener]))
         try:
             yield
@@ -72,11 +76,11 @@ class Sidecar:
             server.should_exit = True
             await task
 
-    def _admin(self, relay: Relay) -> uvicorn.Server:
+    def _admin(self, relay: Relay, traffic: Traffic) -> uvicorn.Server:
         attributes = self.capture.attributes
         model = Model(attributes["namespace"], "" if self.by_path else attributes["inferenceservicename"])
         config = uvicorn.Config(
-            Admin(relay, self.delivery, self.ready, model),
+            Admin(relay, self.delivery, self.ready, model, traffic.metrics, lambda: (durations(self.sinks),)),
             http="httptools",
             lifespan="off",
             log_config=None,
