@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -183,6 +184,10 @@ def main(dead_s: float = DEAD_S) -> None:
 
 
 def _print_kafka() -> None:
+    got = subprocess.run(["scripts/kafka", "get"], capture_output=True, text=True, check=False)
+    if got.returncode:
+        print(f"\nKafka is not measured: {got.stderr.strip()}")
+        return
     print(f"\nMedians of {ROUNDS} rounds in turns, lowest to highest.\n")
     print("| to Kafka | body | events/s | CPU µs/event |\n| --- | --- | --- | --- |")
     port = free_port()
