@@ -161,6 +161,27 @@ def check(config: ConfigOption) -> None:
 
 
 @app.command()
+def replay(
+    config: ConfigOption,
+    data: Annotated[
+        Path | None, typer.Option(help="Directory of the payload log; overrides the configuration.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(metavar="NS/NAME", help="This model alone.")] = None,
+    since: Annotated[str | None, typer.Option(help="Findings from this time on, RFC 3339.")] = None,
+    until: Annotated[str | None, typer.Option(help="Findings before this time, RFC 3339.")] = None,
+    compare: Annotated[
+        Path | None, typer.Option(help="Another configuration, whose rules are put beside the first ones.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Every finding as a line of JSON.")] = False,
+) -> None:
+    """Run the detectors over stored traffic: what they found or, with other rules, would have found. Writes nothing."""
+    from inferwatch_cli.replaying import replay_lines
+
+    for line in replay_lines(config, data, model, since, until, compare, as_json=as_json):
+        typer.echo(line)
+
+
+@app.command()
 def erase(
     data: Annotated[Path, typer.Option(help="Directory of the payload log.")],
     model: Annotated[str, typer.Option(metavar="NS/NAME", help="The served model.")],

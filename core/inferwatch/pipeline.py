@@ -24,6 +24,7 @@ from inferwatch.payload_log.findings import save_findings, save_statuses
 from inferwatch.payload_log.index import PayloadWriter, open_payloads, recently_open
 from inferwatch.payload_log.joiner import MOST_OPEN, Joiner, Payload, Sought
 from inferwatch.payload_log.journal import Journal
+from inferwatch.payload_log.reader import JournalReader
 from inferwatch.payload_log.state import State
 from inferwatch.status import DetectorStatus
 from inferwatch.wire.decode import Decoded, decode
@@ -131,9 +132,7 @@ class Pipeline:
     def _run(self) -> None:
         while True:
             try:
-                self._follow(
-                    _Step(self._journal, self._state, self._judge, self._pair_timeout_s, self._watcher, self._exclusion)
-                )
+                self._follow(_Step(self._state, self._judge, self._pair_timeout_s, self._watcher, self._exclusion))
             except Exception as fault:  # noqa: BLE001 - a thread that ended would leave everything unjudged, unseen
                 self._failed(fault)
             if self._stopping.wait(RETRY_S if self.fault else 0):
@@ -178,19 +177,28 @@ class Pipeline:
             self._committed.notify_all()
 
 
+def derive(
+    log: JournalReader, state: State, judge: Judge, *, pair_timeout_s: float, exclusion: Exclusion | None = None
+) -> None:
+    """Derive in one go what a log holds by now, as the pipeline does that follows it. Raises `PayloadLogError`."""
+    step = _Step(state, judge, pair_timeout_s, None, exclusion or Exclusion())
+    end = log.end()
+    while step.position < end and (entries := log.read(step.position, BATCH_EVENTS, max_bytes=BATCH_BYTES)):
+        step.take(entries)
+        step.commit()
+
+
 class _Step:
     """What was derived since the last commit, on top of the committed state it began from."""
 
     def __init__(
         self,
-        journal: Journal,
         state: State,
         judge: Judge,
         pair_timeout_s: float,
         watcher: Watcher | None,
         exclusion: Exclusion,
     ) -> None:
-        self._journal = journal
         self._state = state
         self._judge = judge
         self._watcher = watcher
