@@ -32,8 +32,11 @@ class Checked:
     bearer_token: str | None = None
 
 
-def checked(path: Path) -> Checked:
-    """Return a configuration with its references. Raises `ConfigError` with every fault at once."""
+def checked(path: Path, *, needs_predictor: bool = True) -> Checked:
+    """Return a configuration with its references. Raises `ConfigError` with every fault at once.
+
+    `needs_predictor`: whether explainers have to say where their model is.
+    """
     try:
         settings = load_settings(path)
     except ConfigError as fault:
@@ -53,6 +56,8 @@ def checked(path: Path) -> Checked:
         faults.extend(_unkeepable(model, reference, where))
         faults.extend(_unusable_artifacts(model, reference, where))
         faults.extend(_wrong_immutables(model, reference, where))
+        if needs_predictor:
+            faults.extend(_missing_predictors(model, where))
     if settings.payload_log.retention_days is not None and not can_seal():
         faults.append(Fault("payload_log.retention_days", str(MissingExtra("retention", "store"))))
     token = None
@@ -119,6 +124,12 @@ def _unknown_methods(detectors: Sequence[_Sketch], explainers: Sequence[_Sketch]
 
 def _unknown(path: str, value: str, known: Sequence[str]) -> Fault:
     return Fault(path, f"{value!r}: unknown method; allowed here: {', '.join(known)}")
+
+
+def _missing_predictors(model: ModelSettings, where: str) -> Iterator[Fault]:
+    for number, explainer in enumerate(model.explainers):
+        if explainer.predictor is None and explainer.artifact is None:
+            yield Fault(f"{where}.explainers[{number}]", "an explainer needs a `predictor`, an `artifact`, or both")
 
 
 def _wrong_immutables(model: ModelSettings, reference: Reference, where: str) -> Iterator[Fault]:

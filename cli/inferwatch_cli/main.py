@@ -150,6 +150,33 @@ def proxy(
     )
 
 
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def explain(
+    config: ConfigOption,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "0.0.0.0",  # noqa: S104 - all of a pod's
+    port: Annotated[
+        int, typer.Option("--port", "--http_port", min=0, max=65535, help="Port to listen on; 0 takes a free one.")
+    ] = 8080,
+    model_name: Annotated[
+        str | None, typer.Option("--model_name", help="The model that --predictor_host is about; all unless given.")
+    ] = None,
+    predictor_host: Annotated[
+        str | None, typer.Option("--predictor_host", help="Host, or host:port, of the predictor; wins over the file.")
+    ] = None,
+    predictor_protocol: Annotated[
+        str | None, typer.Option("--predictor_protocol", help="v1 or v2; what the file says unless given.")
+    ] = None,
+    predictor_use_ssl: Annotated[
+        str, typer.Option("--predictor_use_ssl", help="Whether --predictor_host speaks HTTPS: true or false.")
+    ] = "false",
+) -> None:
+    """Explain predictions: the explainer container of an InferenceService. Other arguments of KServe are ignored."""
+    from inferwatch_cli.explaining import PredictorOptions, run_explain
+
+    use_ssl = predictor_use_ssl.lower() in ("true", "1", "yes")
+    run_explain(config, PredictorOptions(model_name, predictor_host, predictor_protocol, use_ssl), host, port)
+
+
 @app.command()
 def check(config: ConfigOption) -> None:
     """Report every fault of a configuration at once; nothing is started or changed."""

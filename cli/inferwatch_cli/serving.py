@@ -16,7 +16,8 @@ import uvicorn
 
 from inferwatch_cli.checks import checked
 from inferwatch_cli.listening import listening, loop_factory
-from inferwatch_cli.up import Up, open_up
+from inferwatch_cli.up import open_up
+from inferwatch_logger.access import Application
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ def serve(config: Path, data: Path | None, host: str, port: int) -> None:
         gc.freeze()  # what is loaded by now stays: no collection need walk over it again
         typer.echo(f"inferwatch serves on http://{shown}:{bound_port}, payload log in {up.directory}")
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            runner.run(_run(up, listener))
+            runner.run(run_application(up.application, listener))
 
 
 class _Server(uvicorn.Server):
@@ -49,9 +50,10 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _run(up: Up, listener: socket.socket) -> None:
+async def run_application(application: Application, listener: socket.socket) -> None:
+    """Serve an application until SIGTERM or SIGINT, and let requests under way end."""
     config = uvicorn.Config(
-        up.application,
+        application,
         http="httptools",
         log_config=None,
         log_level=logging.WARNING,

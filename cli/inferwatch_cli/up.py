@@ -73,9 +73,8 @@ def open_up(configuration: Checked, data: Path | None = None) -> Iterator[Up]:
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=registry)
         app = api_app(monitor, journal, pipeline)
-        app.include_router(
-            explain_router(_explained(configuration.models), registry=registry, max_queue=settings.explain.max_queue)
-        )
+        explained = explained_models(configuration.models)
+        app.include_router(explain_router(explained, registry=registry, max_queue=settings.explain.max_queue))
         _serve_metrics(app, registry)
         redaction = Redaction(settings.payload_log.redact)
         dead_letter = DeadLetter(directory, clock=clock, redaction=redaction)
@@ -156,7 +155,8 @@ def _configured(models: Sequence[MonitoredModel]) -> list[ConfiguredModel]:
     ]
 
 
-def _explained(models: Sequence[MonitoredModel]) -> list[ExplainedModel]:
+def explained_models(models: Sequence[MonitoredModel]) -> list[ExplainedModel]:
+    """Return the models that have explainers, artefacts read."""
     return [
         ExplainedModel(
             model.settings.namespace,

@@ -278,7 +278,7 @@ class ExplainerSettings(_Section):
 
     method: str
     predictor: str | None = Field(None, pattern=r"^https?://[^\s/]+")
-    """Base URL of the model server; needed unless there is an `artifact`."""
+    """Base URL of the model server; needed unless there is an `artifact`, or `explain` is told by `--predictor_host`."""
     artifact: Path | None = None
     """The model as a file, asked in place of the server: a scikit-learn model as pickle or joblib. Where `predictor` is
     given too, both have to answer alike."""
@@ -293,12 +293,6 @@ class ExplainerSettings(_Section):
     samples: int | None = Field(None, ge=2)
     """Coalitions to ask, spent in full where the deadline allows. Unset: all 2^d up to 11 features (16 with
     `exact_shapley`); above, as many as standard errors of about 1 % of the values need, at most 2 d + 2048."""
-
-    @model_validator(mode="after")
-    def _some_model(self) -> Self:
-        if self.predictor is None and self.artifact is None:
-            raise PydanticCustomError("model", "an explainer needs a `predictor`, an `artifact`, or both")
-        return self
 
     def rooted(self, root: Path) -> ExplainerSettings:
         """Return the settings with a relative artefact taken from a directory."""

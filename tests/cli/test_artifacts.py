@@ -39,8 +39,8 @@ def config(folder: Path, explainer: str) -> Path:
         ("method: linear, artifact: model.joblib", "models[0].explainers[0].artifact: {}/model.joblib is a pickle"),
         ("method: linear, artifact: gone.pkl", "models[0].explainers[0].artifact: there is no file {}/gone.pkl"),
         ("method: linear, predictor: 'http://m'", "models[0].explainers[0].artifact: linear explains a model at hand"),
-        ("method: counterfactual, predictor: 'http://m', immutable: [c]", "models[0].explainers[0].immutable: immutable"),
-        ("method: kernel_shap, predictor: 'http://m', immutable: [a]", "models[0].explainers[0].immutable: is for count"),
+        ("method: counterfactual, predictor: 'http://m', immutable: [c]", "models[0].explainers[0].immutable: imm"),
+        ("method: kernel_shap, predictor: 'http://m', immutable: [a]", "models[0].explainers[0].immutable: is for"),
         ("method: kernel_shap", "models[0].explainers[0]: an explainer needs a `predictor`, an `artifact`, or both"),
     ],
 )

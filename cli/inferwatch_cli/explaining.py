@@ -1,0 +1,88 @@
+"""The explainer alone: the explainer container of an InferenceService, with the arguments that KServe gives it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import typer
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+
+from inferwatch.errors import ConfigError, Fault
+from inferwatch_cli.checks import Checked, checked
+from inferwatch_cli.listening import listening, loop_factory
+from inferwatch_cli.serving import run_application
+from inferwatch_cli.up import explained_models
+from inferwatch_explainers.kserve_routes import kserve_router
+from inferwatch_explainers.service import ExplainedModel, explain_router
+from inferwatch_logger.access import Application, guarded
+
+
+@dataclass(frozen=True, slots=True)
+class PredictorOptions:
+    """Where KServe says that the predictor is: `host` with or without a port, of the model `model_name`."""
+
+    model_name: str | None = None
+    host: str | None = None
+    protocol: str | None = None
+    use_ssl: bool = False
+
+
+def run_explain(config: Path, options: PredictorOptions, host: str, port: int) -> None:
+    """Serve explanations until SIGTERM or SIGINT. Raises `ConfigError`, or `InferwatchError` where it cannot start."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    configuration = checked(config, needs_predictor=options.host is None)
+    models = pointed(explained_models(configuration.models), options)
+    application = explain_application(configuration, models)
+    with listening(host, port) as listener:
+        address, bound_port = listener.getsockname()[:2]
+        shown = f"[{address}]" if ":" in address else address
+        names = ", ".join(model.name for model in models)
+        typer.echo(f"inferwatch explains {names} on http://{shown}:{bound_port}")
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            runner.run(run_application(application, listener))
+
+
+def pointed(models: list[ExplainedModel], options: PredictorOptions) -> list[ExplainedModel]:
+    """Return the models, the named one with its predictor where KServe says. Raises `ConfigError`."""
+    if not models:
+        raise ConfigError([Fault("models", "none has `explainers`, so there is nothing to explain")])
+    if options.model_name is not None and options.model_name not in [model.name for model in models]:
+        names = ", ".join(model.name for model in models)
+        raise ConfigError(
+            [Fault("--model_name", f"{options.model_name!r} has no explainer here; those that do: {names}")]
+        )
+    if options.host is None:
+        return models
+    url = f"{'https' if options.use_ssl else 'http'}://{options.host}"
+    return [_at(model, url, options) if options.model_name in (None, model.name) else model for model in models]
+
+
+def _at(model: ExplainedModel, url: str, options: PredictorOptions) -> ExplainedModel:
+    protocol = _protocol(options.protocol)
+    specs = [
+        replace(spec, predictor_url=url, protocol=spec.protocol if protocol is None else protocol)
+        for spec in model.explainers
+    ]
+    return replace(model, explainers=specs)
+
+
+def _protocol(named: str | None) -> Literal["v1", "v2"] | None:
+    if named in (None, "v1", "v2"):
+        return named  # type: ignore[return-value]  # one of the two, as just seen
+    raise ConfigError([Fault("--predictor_protocol", f"{named!r}: allowed here: v1, v2")])
+
+
+def explain_application(configuration: Checked, models: list[ExplainedModel]) -> Application:
+    """Return the service as an application, behind the token where one is configured."""
+    registry = CollectorRegistry()
+    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        collector(registry=registry)
+    app = FastAPI(title="inferwatch explain")
+    app.include_router(explain_router(models, registry=registry, max_queue=configuration.settings.explain.max_queue))
+    app.include_router(kserve_router([model.name for model in models], registry=registry))
+    return guarded(app, configuration.bearer_token)

@@ -1,0 +1,69 @@
+"""What KServe asks of an explainer container beside explanations: whether it lives, what it serves, and its metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+from inferwatch._version import __version__
+
+
+def kserve_router(model_names: Sequence[str], *, registry: CollectorRegistry) -> APIRouter:
+    """Return the routes of KServe's own servers that an explainer shares, with their replies (python/kserve 0.21)."""
+    router = APIRouter(tags=["kserve"])
+
+    def of_model(name: str, reply: dict[str, Any]) -> Response:
+        if name in model_names:
+            return JSONResponse(reply)
+        return JSONResponse({"error": f"Model with name {name[:64]} does not exist."}, 404)
+
+    @router.get("/")
+    async def alive() -> dict[str, str]:
+        """Answer that the process lives."""
+        return {"status": "alive"}
+
+    @router.get("/v1/models")
+    async def models() -> dict[str, list[str]]:
+        """Answer the models that can be explained."""
+        return {"models": list(model_names)}
+
+    @router.get("/v1/models/{name}")
+    async def model(name: str) -> Response:
+        """Answer whether a model can be explained; 404 where it is not known."""
+        return of_model(name, {"name": name, "ready": True})
+
+    @router.get("/v2")
+    async def server() -> dict[str, Any]:
+        """Answer what this server is."""
+        return {"name": "inferwatch", "version": __version__, "extensions": []}
+
+    @router.get("/v2/health/live")
+    async def live() -> dict[str, bool]:
+        """Answer that the process lives."""
+        return {"live": True}
+
+    @router.get("/v2/health/ready")
+    async def ready() -> dict[str, bool]:
+        """Answer that explanations can be asked for."""
+        return {"ready": True}
+
+    @router.get("/v2/models/{name}/ready")
+    async def model_ready(name: str) -> Response:
+        """Answer whether a model can be explained; 404 where it is not known."""
+        return of_model(name, {"name": name, "ready": True})
+
+    for path in ("/healthz", "/readyz"):
+        router.get(path, include_in_schema=False)(alive)
+
+    @router.get("/metrics", include_in_schema=False)
+    async def metrics(request: Request) -> Response:
+        """Answer what Prometheus scrapes, as OpenMetrics where the client asks for it."""
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(registry), headers={"Content-Type": content_type})
+
+    return router
