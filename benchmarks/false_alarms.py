@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.signal import lfilter
 
 from inferwatch.promise import Promise
 from inferwatch.protocols import Detector
@@ -94,9 +95,7 @@ def _autoregressive(coefficient: float) -> Draw:
     def draw(random: np.random.Generator, rows: int) -> Matrix:
         noise = random.standard_normal((rows, FEATURES)) * math.sqrt(1 - coefficient**2)
         noise[0] = random.standard_normal(FEATURES)
-        for row in range(1, rows):
-            noise[row] += coefficient * noise[row - 1]
-        return noise
+        return np.asarray(lfilter([1.0], [1.0, -coefficient], noise, axis=0))
 
     return draw
 

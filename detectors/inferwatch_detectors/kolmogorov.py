@@ -10,6 +10,7 @@ and very small D, where neither is exact, are left to SciPy's own `kstwo`. So p-
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,15 +52,16 @@ def _log_survival(statistics: Matrix, rows: int) -> Matrix:
 
 def _log_smirnov(statistics: Matrix, rows: int) -> Matrix:
     """The log of D sum_j C(n, j) (D + j / n)^(j - 1) (1 - D - j / n)^(n - j) over j with a positive last factor."""
-    j = np.arange(rows)
-    left = 1 - statistics[:, np.newaxis] - j / rows
-    inside = left > 0
-    powers = (j - 1) * np.log(statistics[:, np.newaxis] + j / rows) + (rows - j) * np.log(np.where(inside, left, 1.0))
-    terms = np.where(inside, powers + _log_binomials(rows), -np.inf)
+    # beyond the least statistic's last term all are 0
+    j = np.arange(min(rows, math.floor(rows * (1 - float(statistics.min(initial=1.0)))) + 1))
+    above = statistics[:, np.newaxis] + j / rows
+    left = np.maximum(1 - above, 1e-300)
+    terms = _log_binomials(rows)[: len(j)] + (j - 1) * np.log(above) + (rows - j) * np.log(left)
     most = terms.max(axis=1, keepdims=True, initial=-np.inf)
     return np.asarray(np.log(statistics) + most[:, 0] + np.log(np.exp(terms - most).sum(axis=1)))
 
 
+@lru_cache(maxsize=64)
 def _log_binomials(rows: int) -> Matrix:
     """log C(n, j) for j = 0 ... n - 1."""
     j = np.arange(1, rows)
