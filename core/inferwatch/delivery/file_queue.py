@@ -10,7 +10,7 @@ A file belongs to one process, by a lock, and to one thread of it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
 from pathlib import Path
 from typing import Final
@@ -42,6 +42,7 @@ from inferwatch.delivery.queue_records import (
     TO_THE_START,
     WAITING,
     account_of,
+    census,
     padded,
     records,
 )
@@ -192,15 +193,7 @@ class FileQueue:
 
     def _recover(self, file: QueueFile) -> None:
         """Count what the ring holds. What was being sent waits again, unless it left the ring: that is lost."""
-        waiting, settled = [0] * MAX_SINKS, [0] * (MAX_SINKS * COUNTS)
-        for position, states in records(file):
-            for index, state in enumerate(states):
-                if state >= DONE:
-                    settled[index * COUNTS + state - DONE] += 1
-                elif state:
-                    waiting[index] += 1
-                    file.bytes[RING + position % file.capacity + HEAD.size + index] = WAITING
-        self._waiting, self._settled = waiting, settled
+        self._waiting, _, self._settled = census(_restored(file))
         for index in range(MAX_SINKS):
             file.counts[index * COUNTS + QUEUE_FULL] += file.counts[index * COUNTS + ADRIFT]
             file.counts[index * COUNTS + ADRIFT] = 0
@@ -293,6 +286,17 @@ class FileQueue:
         if check != crc32(data, crc32(attributes, crc32(SEALED.pack(position, since_s, split)))):
             return None
         return Queued(event_of(attributes, data), padded(length), since_s, position)
+
+
+def _restored(file: QueueFile) -> Iterator[bytes]:
+    """Let what was being sent wait again; yield the states of every record."""
+    for position, states in records(file):
+        if SENT in states:
+            at = RING + position % file.capacity + HEAD.size
+            states = states.replace(bytes([SENT]), bytes([WAITING]))
+            for index, state in enumerate(states):
+                file.bytes[at + index] = state
+        yield states
 
 
 class Position:

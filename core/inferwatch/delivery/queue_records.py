@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -68,19 +69,11 @@ def _seen(file: QueueFile, owned: bool) -> dict[str, Account]:
     file.refresh()
     found = list(records(file))
     file.refresh()  # what has left the ring meanwhile is counted there
-    waiting, sent, settled = [0] * MAX_SINKS, [0] * MAX_SINKS, [0] * (MAX_SINKS * COUNTS)
-    for position, states in found:
-        if position < file.head:
-            continue
-        for index, state in enumerate(states):
-            if state >= DONE:
-                settled[index * COUNTS + state - DONE] += 1
-            elif state == SENT and owned:
-                sent[index] += 1
-            elif state:
-                waiting[index] += 1
+    waiting, sent, settled = census(states for position, states in found if position >= file.head)
     if not owned:
         for index in range(MAX_SINKS):
+            waiting[index] += sent[index]
+            sent[index] = 0
             settled[index * COUNTS + QUEUE_FULL] += file.counts[index * COUNTS + ADRIFT]
             file.counts[index * COUNTS + ADRIFT] = 0
     return {
@@ -88,6 +81,20 @@ def _seen(file: QueueFile, owned: bool) -> dict[str, Account]:
         for index, name in enumerate(file.names())
         if name
     }
+
+
+def census(found: Iterable[bytes]) -> tuple[list[int], list[int], list[int]]:
+    """Return how many of these records wait for each sink, are being sent, and what became of the others."""
+    waiting, sent, settled = [0] * MAX_SINKS, [0] * MAX_SINKS, [0] * (MAX_SINKS * COUNTS)
+    for states, count in Counter(found).items():  # of which there are few kinds
+        for index, state in enumerate(states):
+            if state >= DONE:
+                settled[index * COUNTS + state - DONE] += count
+            elif state == SENT:
+                sent[index] += count
+            elif state == WAITING:
+                waiting[index] += count
+    return waiting, sent, settled
 
 
 def account_of(
@@ -102,19 +109,19 @@ def account_of(
 
 def records(file: QueueFile) -> Iterator[tuple[int, bytes]]:
     """Yield position and states of every record of the ring, oldest first."""
-    position, tail, capacity = file.head, file.tail, file.capacity
+    position, tail, capacity, mapped = file.head, file.tail, file.capacity, file.bytes
     while position < tail:
         place = position % capacity
-        (length,) = LENGTH.unpack_from(file.bytes, RING + place)
+        (length,) = LENGTH.unpack_from(mapped, RING + place)
         if length == TO_THE_START:
             position += capacity - place
             continue
-        end = position + padded(length)
-        states = file.bytes[RING + place + HEAD.size : RING + place + CONTENT]
-        if length < CONTENT or end > tail or place + padded(length) > capacity or max(states) >= DONE + COUNTS:
+        size = (length + 7) & ~7
+        states = mapped[RING + place + HEAD.size : RING + place + CONTENT]
+        if not CONTENT <= size <= min(tail - position, capacity - place) or max(states) >= DONE + COUNTS:
             raise Damage("its records do not follow one another")
         yield position, states
-        position = end
+        position += size
 
 
 def padded(length: int) -> int:
