@@ -65,6 +65,10 @@ def checked(path: Path, *, needs_predictor: bool = True) -> Checked:
         token = settings.auth.bearer_token()
     except ValueError as fault:
         faults.append(Fault("auth.bearer_token_file", str(fault)))
+    try:
+        settings.auth.origin()
+    except ValueError as fault:
+        faults.append(Fault("auth.origin_key_file", str(fault)))
     if faults:
         raise ConfigError(faults)
     return Checked(settings, models, token)

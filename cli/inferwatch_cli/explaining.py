@@ -83,6 +83,9 @@ def explain_application(configuration: Checked, models: list[ExplainedModel]) ->
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
     app = FastAPI(title="inferwatch explain")
-    app.include_router(explain_router(models, registry=registry, max_queue=configuration.settings.explain.max_queue))
+    settings = configuration.settings
+    app.include_router(
+        explain_router(models, registry=registry, max_queue=settings.explain.max_queue, origin=settings.auth.origin())
+    )
     app.include_router(kserve_router([model.name for model in models], registry=registry))
     return guarded(app, configuration.bearer_token)

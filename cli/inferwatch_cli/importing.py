@@ -68,7 +68,7 @@ def import_files(files: Sequence[Path], data: Path, model: str, config: Path | N
             raise PayloadLogError(f"{data}: holds events that are not yet judged; `inferwatch up` does that first")
         with state.read() as connection:
             bystander = _Bystander(list_statuses(connection))
-        exclusion = Exclusion([rule.rule() for rule in settings.exclude])
+        exclusion = Exclusion([rule.rule() for rule in settings.exclude], settings.auth.origin())
         timeout_s = settings.ingest.pair_timeout_s
         pipeline = Pipeline(journal, state, bystander, pair_timeout_s=timeout_s, clock=clock, exclusion=exclusion)
         pipeline.start()

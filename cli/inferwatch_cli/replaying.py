@@ -79,7 +79,7 @@ def replay(directory: Path, rules: Rules, wanted: FindingFilter) -> list[Documen
             state,
             Worker(rules.models),
             pair_timeout_s=settings.ingest.pair_timeout_s,
-            exclusion=Exclusion([rule.rule() for rule in settings.exclude]),
+            exclusion=Exclusion([rule.rule() for rule in settings.exclude], settings.auth.origin()),
         )
         found = list(_listed(state, wanted))
     return sorted(found, key=lambda finding: (parse_time(finding["time"]), finding["id"]))

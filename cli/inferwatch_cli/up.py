@@ -64,7 +64,7 @@ def open_up(configuration: Checked, data: Path | None = None) -> Iterator[Up]:
         State.open(directory) as state,
     ):
         timeout_s = settings.ingest.pair_timeout_s
-        exclusion = Exclusion([rule.rule() for rule in settings.exclude])
+        exclusion = Exclusion([rule.rule() for rule in settings.exclude], settings.auth.origin())
         pipeline = Pipeline(
             journal, state, worker, pair_timeout_s=timeout_s, clock=clock, watcher=flow, exclusion=exclusion
         )
@@ -74,7 +74,11 @@ def open_up(configuration: Checked, data: Path | None = None) -> Iterator[Up]:
             collector(registry=registry)
         app = api_app(monitor, journal, pipeline)
         explained = explained_models(configuration.models)
-        app.include_router(explain_router(explained, registry=registry, max_queue=settings.explain.max_queue))
+        app.include_router(
+            explain_router(
+                explained, registry=registry, max_queue=settings.explain.max_queue, origin=settings.auth.origin()
+            )
+        )
         _serve_metrics(app, registry)
         redaction = Redaction(settings.payload_log.redact)
         dead_letter = DeadLetter(directory, clock=clock, redaction=redaction)

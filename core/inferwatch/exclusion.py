@@ -8,7 +8,8 @@ from typing import Any
 
 import orjson
 
-from inferwatch.events import EXPLAIN_ID_PREFIX, ORIGIN_HEADER, CloudEvent
+from inferwatch.events import ORIGIN_HEADER, CloudEvent
+from inferwatch.origin import Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,8 @@ Rule = HeaderRule | ComponentRule
 class Exclusion:
     """Tells which payload halves no detector may count: what is never judged, and what the rules name beside."""
 
-    def __init__(self, rules: Sequence[Rule] = ()) -> None:
+    def __init__(self, rules: Sequence[Rule] = (), origin: Origin | None = None) -> None:
+        self._origin = origin or Origin()
         self._headers = [(rule.header.lower(), rule.equals) for rule in rules if isinstance(rule, HeaderRule)]
         self._components = {rule.component for rule in rules if isinstance(rule, ComponentRule)}
 
@@ -40,15 +42,15 @@ class Exclusion:
         """Return why the payload half is not judged, or None.
 
         `explain`: a call that an explainer made to its predictor, by its id, by the origin header among the logged
-        metadata, or because the component is an explainer. `health`: a probe or a question about metadata. `rule`: a
-        rule names it.
+        metadata, or because the component is an explainer; where marks are signed, the header alone is none.
+        `health`: a probe or a question about metadata. `rule`: a rule names it.
         """
         component = event.stream.component
-        if event.id.startswith(EXPLAIN_ID_PREFIX) or component == "explainer":
+        if self._origin.is_ours(event.id) or component == "explainer":
             return "explain"
         metadata = event.extensions.get("metadata", "")
         headers = _headers(metadata) if self._headers or ORIGIN_HEADER.lower() in metadata.lower() else {}
-        if headers.get(ORIGIN_HEADER.lower(), ())[:1] == ["explain"]:
+        if not self._origin.signs and headers.get(ORIGIN_HEADER.lower(), ())[:1] == ["explain"]:
             return "explain"
         if protocol == "health":
             return "health"

@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from inferwatch.documents import read_document
 from inferwatch.errors import ConfigError, Fault
 from inferwatch.exclusion import ComponentRule, HeaderRule, Rule
+from inferwatch.origin import Origin
 from inferwatch.promise import Promise
 from inferwatch.redaction import Redaction
 from inferwatch.rows import Feature, Kind
@@ -96,19 +97,26 @@ class AuthSettings(_Section):
     ingest_path_prefix: str | None = Field(None, pattern=r"^/?[A-Za-z0-9._~-]+/?$", max_length=256)
     """A secret first segment of the path that events are sent to, as in `http://host/SECRET/`; none where unset."""
 
+    origin_key_file: Path | None = None
+    """A file with the key that signs the marks of explainers' own questions; then an unsigned mark excludes nothing."""
+
     def bearer_token(self) -> str | None:
         """Return the token, None where none is asked for. Raises `ValueError` for a file that holds none."""
-        if self.bearer_token_file is None:
-            return None
-        try:
-            token = self.bearer_token_file.read_text("ascii").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(
-                f"{self.bearer_token_file}: {getattr(error, 'strerror', None) or 'no ASCII text'}"
-            ) from error
-        if not token.isprintable() or not token or " " in token:
-            raise ValueError(f"{self.bearer_token_file}: the file is to hold one token, without spaces")
-        return token
+        return None if self.bearer_token_file is None else _secret(self.bearer_token_file)
+
+    def origin(self) -> Origin:
+        """Return what marks explainers' questions and tells them. Raises `ValueError` for a file that holds no key."""
+        return Origin(None if self.origin_key_file is None else _secret(self.origin_key_file).encode())
+
+
+def _secret(path: Path) -> str:
+    try:
+        secret = path.read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: {getattr(error, 'strerror', None) or 'no ASCII text'}") from error
+    if not secret.isprintable() or not secret or " " in secret:
+        raise ValueError(f"{path}: the file is to hold one token, without spaces")
+    return secret
 
 
 class ExplainSettings(_Section):
@@ -278,7 +286,7 @@ class ExplainerSettings(_Section):
 
     method: str
     predictor: str | None = Field(None, pattern=r"^https?://[^\s/]+")
-    """Base URL of the model server; needed unless there is an `artifact`, or `explain` is told by `--predictor_host`."""
+    """Base URL of the model server; needed without an `artifact`, unless `explain` is told by `--predictor_host`."""
     artifact: Path | None = None
     """The model as a file, asked in place of the server: a scikit-learn model as pickle or joblib. Where `predictor` is
     given too, both have to answer alike."""
@@ -409,8 +417,9 @@ def _unknown(keys: Sequence[str]) -> list[Fault]:
 def _rooted(settings: Settings, root: Path) -> Settings:
     """Return the settings with relative paths taken from the directory of the file."""
     log = settings.payload_log.model_copy(update={"path": root / settings.payload_log.path})
-    token = settings.auth.bearer_token_file
-    auth = settings.auth.model_copy(update={"bearer_token_file": root / token if token else None})
+    token, key = settings.auth.bearer_token_file, settings.auth.origin_key_file
+    files = {"bearer_token_file": root / token if token else None, "origin_key_file": root / key if key else None}
+    auth = settings.auth.model_copy(update=files)
     models = tuple(
         model.model_copy(
             update={

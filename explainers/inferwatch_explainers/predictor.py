@@ -12,14 +12,14 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self, TypeVar
 from urllib.parse import quote
-from uuid import uuid4
 
 import aiohttp
 import numpy as np
 from numpy.typing import NDArray
 
 from inferwatch.errors import PredictorError, PredictorTimeout
-from inferwatch.events import EXPLAIN_ID_PREFIX, ORIGIN_HEADER
+from inferwatch.events import ORIGIN_HEADER
+from inferwatch.origin import Origin
 from inferwatch.rows import Matrix, Schema
 from inferwatch_explainers.binary_tensors import LENGTH_HEADER, write_binary
 from inferwatch_explainers.predictor_reply import Reply, read_outputs, same_outputs
@@ -63,6 +63,8 @@ class RemotePredictor:
     a time, and into smaller ones where the server answers 413. 429, 503 and broken connections are tried again, three
     times in all.
 
+    Every call is marked as an explainer's by `origin`, with a signature where that has a key.
+
     In a notebook, `with RemotePredictor(...) as predict` gives a function of rows that needs no event loop.
     """
 
@@ -75,7 +77,9 @@ class RemotePredictor:
         protocol: Literal["auto", "v1", "v2", "v2_binary"] = "auto",
         timeout_s: float = 60.0,
         max_rows: int = 10_000,
+        origin: Origin | None = None,
     ) -> None:
+        self._origin = origin or Origin()
         self.schema = schema
         self.model_name = model_name
         self.timeout_s = timeout_s
@@ -142,7 +146,7 @@ class RemotePredictor:
         marked = {
             **headers,
             "Content-Type": "application/json" if call.head_bytes is None else "application/octet-stream",
-            "Ce-Id": f"{EXPLAIN_ID_PREFIX}{uuid4()}",
+            "Ce-Id": self._origin.mark(),
             ORIGIN_HEADER: "explain",
         }
         if call.head_bytes is not None:

@@ -17,6 +17,7 @@ from starlette.requests import ClientDisconnect
 
 from inferwatch.errors import InvalidOption, InvalidRows, PredictorError, PredictorTimeout
 from inferwatch.explanation import Explanation
+from inferwatch.origin import Origin
 from inferwatch.protocols import Explainer, Predict
 from inferwatch.rows import Matrix
 from inferwatch_explainers.artifact import Artifact
@@ -75,7 +76,7 @@ class _Refusal(Exception):
 class _Served:
     """A model with its background drawn, one predictor an address, and explainers of the model itself prepared."""
 
-    def __init__(self, model: ExplainedModel) -> None:
+    def __init__(self, model: ExplainedModel, origin: Origin | None) -> None:
         for spec in model.explainers:
             check_method(spec.method)
         self.model = model
@@ -84,7 +85,7 @@ class _Served:
         self.reference: Matrix = complete_rows(model.reference)
         self.predictors = {
             (spec.predictor_url, spec.protocol): RemotePredictor(
-                spec.predictor_url, model.name, schema, protocol=spec.protocol
+                spec.predictor_url, model.name, schema, protocol=spec.protocol, origin=origin
             )
             for spec in model.explainers
             if spec.predictor_url is not None
@@ -133,13 +134,16 @@ def explain_router(
     max_queue: int = 64,
     max_instances: int = 100,
     max_body_bytes: int = 33_554_432,
+    origin: Origin | None = None,
 ) -> APIRouter:
     """Return the routes `POST /v1/models/{name}:explain` and `POST /v2/models/{name}/explain` for these models.
 
-    Connections to predictors open with the application and close with it. Raises `InvalidOption` for a method that
-    does not exist and `InvalidReference` for a reference that cannot be a background.
+    Calls to predictors are marked by `origin`. Connections to predictors open with the application and close with it.
+    Raises `InvalidOption` for a method that does not exist and `InvalidReference` for a reference that cannot be a
+    background.
     """
-    service = _Service(models, ExplainMetrics(registry), max_queue, max_instances, max_body_bytes)
+    served = [_Served(model, origin) for model in models if model.explainers]
+    service = _Service(served, ExplainMetrics(registry), max_queue, max_instances, max_body_bytes)
     router = APIRouter(tags=["explanations"], lifespan=service.lifespan)
     said: dict[int | str, dict[str, Any]] = {
         200: {"description": "One explanation an instance, in order."},
@@ -173,13 +177,13 @@ _REASONS = {
 class _Service:
     def __init__(
         self,
-        models: Sequence[ExplainedModel],
+        served: Sequence[_Served],
         metrics: ExplainMetrics,
         max_queue: int,
         max_instances: int,
         max_body_bytes: int,
     ) -> None:
-        self._served = [_Served(model) for model in models if model.explainers]
+        self._served = served
         self._metrics = metrics
         self._max_instances = max_instances
         self._max_body_bytes = max_body_bytes

@@ -13,9 +13,11 @@ import pytest
 from sklearn.linear_model import LinearRegression
 
 from inferwatch.errors import ConfigError
+from inferwatch.origin import Origin
+from inferwatch.rows import Feature, Schema
 from inferwatch_cli.checks import checked
 from inferwatch_cli.up import open_up
-from tests.explainers.servers import serving
+from tests.explainers.servers import ModelServer, serving
 
 ROWS = np.random.default_rng(0).normal(size=(80, 2))
 
@@ -58,3 +60,19 @@ def test_up_explains_with_the_artefact(folder: Path) -> None:
         with urllib.request.urlopen(f"{url}/v1/models/m:explain", body) as reply:
             [entry] = json.load(reply)["explanations"]
     np.testing.assert_allclose(entry["values"], [2 * (1 - ROWS[:, 0].mean()), -(1 - ROWS[:, 1].mean())])
+
+
+def test_up_signs_its_marks_where_there_is_a_key(folder: Path) -> None:
+    (folder / "key").write_text("secret\n")
+    server = ModelServer(Schema((Feature("a", "numeric"), Feature("b", "numeric"))), lambda rows: rows[:, 0])
+    with serving(server.application()) as predictor:
+        path = config(folder, f"method: exact_shapley, predictor: '{predictor}'")
+        path.write_text(path.read_text() + "\nauth: {origin_key_file: key}\n")
+        with open_up(checked(path), folder / "data") as up, serving(up.application) as url:
+            body = json.dumps({"instances": [[1.0, 1.0]]}).encode()
+            with urllib.request.urlopen(f"{url}/v1/models/m:explain", body) as reply:
+                assert reply.status == 200
+    assert Origin(b"secret").is_ours(server.calls[0].headers["ce-id"])
+    path.write_text(path.read_text().replace("origin_key_file: key", "origin_key_file: gone"))
+    with pytest.raises(ConfigError, match=r"auth.origin_key_file: .*gone: No such file"):
+        checked(path)

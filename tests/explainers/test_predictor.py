@@ -10,6 +10,7 @@ import pytest
 
 from inferwatch.errors import PredictorError
 from inferwatch.events import Role
+from inferwatch.origin import Origin
 from inferwatch.rows import Feature, Matrix, Schema
 from inferwatch.wire.decode import decode
 from inferwatch_explainers.predictor import RemotePredictor
@@ -57,6 +58,13 @@ def test_many_rows_go_as_binary_tensors_where_a_probe_agrees() -> None:
         predict(ROWS[:4])
     assert paths(server) == ["v1 json 8", "v2 binary 8", "v2 binary 1500", "v2 binary 1500", "v2 binary 4"]
     assert (predict.calls, predict.rows) == (5, server.asked_rows)
+
+
+def test_calls_are_marked_with_a_signature_where_there_is_a_key() -> None:
+    server, origin = ModelServer(SCHEMA, score), Origin(b"secret")
+    with serving(server.application()) as url, RemotePredictor(url, "m", SCHEMA, origin=origin) as predict:
+        predict(ROWS[:3])
+    assert origin.is_ours(server.calls[0].headers["ce-id"])
 
 
 def test_few_rows_are_not_worth_a_probe() -> None:

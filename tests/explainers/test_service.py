@@ -112,7 +112,7 @@ def starting() -> Iterator[Setup]:
             spoken: tuple[str, ...] = ("v1", "v2"),
             spec: ExplainerSpec | None = None,
             namespaces: tuple[str, ...] = ("default",),
-            **limits: int,
+            **limits: Any,
         ) -> Service:
             server = ModelServer(SCHEMA, predict, spoken)
             url = stack.enter_context(serving(server.application()))
