@@ -8,9 +8,11 @@ senders hardly wait. What a killed process leaves (an unnamed file, rows not emp
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -39,8 +41,10 @@ _FORGOTTEN_AT_ONCE = 500
 _PASSES = 30
 """Retention is looked after when so small a part of it has gone by: a row lives at most a thirtieth longer."""
 
-_EMPTY = "UPDATE events SET head = x'', data = x'' WHERE offset BETWEEN ? AND ? AND head <> x''"
-_DELETE = "DELETE FROM events WHERE offset BETWEEN ? AND ? AND head = x'' AND offset < (SELECT max(offset) FROM events)"
+_FULL = "SELECT EXISTS (SELECT 1 FROM events WHERE offset BETWEEN ? AND ? AND head <> x'')"
+_KEPT = "SELECT offset, key, arrival_ns, x'', x'' FROM events WHERE offset BETWEEN ? AND ?"
+_INSERT = "INSERT INTO events (offset, key, arrival_ns, head, data) VALUES (?, ?, ?, ?, ?)"
+_EXPIRE = "DELETE FROM events WHERE offset BETWEEN ? AND ? AND head = x'' AND offset < (SELECT max(offset) FROM events)"
 
 
 class Sealer:
@@ -170,14 +174,14 @@ class Sealer:
         return sealed
 
     def _empty(self, first: int, last: int) -> None:
-        self._in_steps(_EMPTY, first, last)
+        self._in_steps(_empty, first, last)
 
-    def _in_steps(self, statement: str, first: int, last: int) -> None:
+    def _in_steps(self, step: Callable[[int, int, sqlite3.Connection], object], first: int, last: int) -> None:
         for low in range(first, last + 1, _EMPTIED_AT_ONCE):
             if self._stopping.is_set():
                 return
             high = min(low + _EMPTIED_AT_ONCE - 1, last)
-            self._journal.run(_executes(statement, low, high)).result()
+            self._journal.run(partial(step, low, high)).result()
 
     def _due_horizons(self) -> dict[Service, int]:
         """Return the time before which each service's rows go; none while too little has gone by."""
@@ -218,15 +222,23 @@ class Sealer:
         if not contents.rows:
             with translated(path):
                 path.unlink()
-            self._in_steps(_DELETE, part.first_offset, part.last_offset)
+            self._in_steps(_expire, part.first_offset, part.last_offset)
 
 
 _STREAMS = "SELECT number FROM streams WHERE namespace = ? AND name = ?"
 _EXPIRED = "SELECT number FROM payloads WHERE stream = ? AND time_ns < ?"
 
 
-def _executes(statement: str, *values: int) -> Any:  # noqa: ANN401 - what `Journal.run` takes
-    return lambda log: log.execute(statement, values)
+def _empty(low: int, high: int, log: sqlite3.Connection) -> None:
+    """Empty rows by writing them anew: SQLite frees pages where rows are deleted, not where they become shorter."""
+    if log.execute(_FULL, (low, high)).fetchone()[0]:
+        kept = log.execute(_KEPT, (low, high)).fetchall()
+        log.execute("DELETE FROM events WHERE offset BETWEEN ? AND ?", (low, high))
+        log.executemany(_INSERT, kept)
+
+
+def _expire(low: int, high: int, log: sqlite3.Connection) -> None:
+    log.execute(_EXPIRE, (low, high))
 
 
 def _is_kept(table: Any, horizons: Mapping[Service, int]) -> Any:  # noqa: ANN401 - tables and arrays of pyarrow
