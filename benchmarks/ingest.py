@@ -7,13 +7,12 @@ between the targets, and medians are shown. The processor time is the server pro
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +20,7 @@ import numpy as np
 
 from benchmarks.load import run_load
 from benchmarks.processes import cpu_s, free_port, machine, running
+from inferwatch.payload_log.views import StateReader, count_services
 
 CONNECTIONS = 16
 SIZES = (1024, 10240)
@@ -40,14 +40,14 @@ models:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A server to load. `done(port, events)` says whether all that was sent has been dealt with; the reply by default.
+    """A server to load. `done(directory, events)` says whether it has dealt with all that was sent, as a reply does.
 
     A server that does more after its reply (joins, scores) is measured until `done`.
     """
 
     name: str
     command: Callable[[int, Path], Sequence[str]]
-    done: Callable[[int, int], bool] = lambda port, events: True  # noqa: ARG005 - named for whoever writes another
+    done: Callable[[Path, int], bool] = lambda directory, events: True  # noqa: ARG005 - named as others are
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +75,11 @@ def up(port: int, directory: Path) -> Sequence[str]:
     return [str(Path(sys.executable).with_name("inferwatch")), "up", *options]
 
 
-def scored(port: int, events: int) -> bool:
+def scored(directory: Path, events: int) -> bool:
     """Say whether `up` has joined and judged so many events: it commits both together."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/models") as reply:
-        items = json.load(reply)["items"]
-    return events <= sum(int(item["events"]) for item in items)
+    reader = StateReader(directory / "data")
+    with closing(reader), reader.read() as connection:
+        return events <= sum(counts.events for counts in count_services(connection))
 
 
 TARGETS = (
@@ -91,15 +91,15 @@ TARGETS = (
 
 def measure(target: Target, body_bytes: int, *, seconds: float = SECONDS, connections: int = CONNECTIONS) -> Sample:
     """Start the server on an empty directory, load it, and end it. The first half second is not counted."""
-    with tempfile.TemporaryDirectory() as directory:
-        port = free_port()
-        with running(target.command(port, Path(directory)), port) as process:
+    with tempfile.TemporaryDirectory() as name:
+        port, directory = free_port(), Path(name)
+        with running(target.command(port, directory), port) as process:
             warm = run_load("events", port, body_bytes, connections, 0.5)
-            _settle(target, port, warm.requests)
+            _settle(target, directory, warm.requests)
             before = cpu_s(process)
             result = run_load("events", port, body_bytes, connections, seconds)
             answered = time.perf_counter()
-            _settle(target, port, warm.requests + result.requests)
+            _settle(target, directory, warm.requests + result.requests)
             elapsed = result.seconds + time.perf_counter() - answered
             cpu_us = 1e6 * (cpu_s(process) - before) / result.requests
     return Sample(result.requests / elapsed, cpu_us, result.p50_ms, result.p99_ms)
@@ -144,11 +144,11 @@ def _median(values: Sequence[float]) -> float:
     return statistics.median(values)
 
 
-def _settle(target: Target, port: int, events: float) -> None:
+def _settle(target: Target, directory: Path, events: int) -> None:
     deadline = time.monotonic() + 60
-    while not target.done(port, int(events)):
+    while not target.done(directory, events):
         if time.monotonic() > deadline:
-            raise RuntimeError(f"{target.name} has not dealt with {events:.0f} events in a minute")
+            raise RuntimeError(f"{target.name} has not dealt with {events} events in a minute")
         time.sleep(0.1)
 
 
