@@ -59,6 +59,7 @@ async def run_application(application: Application, listener: socket.socket) -> 
         log_level=logging.WARNING,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nothing asks who the client is
         timeout_graceful_shutdown=DRAIN_S,
         timeout_keep_alive=75,
     )

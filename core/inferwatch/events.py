@@ -115,8 +115,6 @@ class CloudEvent:
         stream = self.stream
         moment = str(self.time_ns).encode() if self.time_ns is not None else blake2b(self.data, digest_size=16).digest()
         parts = (stream.namespace, stream.name, stream.component, self.id, self.type)
-        digest = blake2b(digest_size=16)
-        for part in (*(text.encode() for text in parts), moment):
-            digest.update(len(part).to_bytes(4, "big"))
-            digest.update(part)
-        return digest.digest()
+        texts = [*(text.encode() for text in parts), moment]
+        sized = [part for text in texts for part in (len(text).to_bytes(4, "big"), text)]
+        return blake2b(b"".join(sized), digest_size=16).digest()
