@@ -198,7 +198,9 @@ class Client(asyncio.Protocol):
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             self._switch(data[upgrade.args[0] :])
-        except httptools.HttpParserError:
+        except httptools.HttpParserError as fault:
+            if isinstance(fault, httptools.HttpParserCallbackError):  # a fault of ours
+                self.guarded.complain()
             self._unparsed()
 
     def on_message_begin(self) -> None:

@@ -110,6 +110,8 @@ class Upstream(asyncio.Protocol):
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as fault:
             self._reusable = False
+            if isinstance(fault, httptools.HttpParserCallbackError):  # a fault of ours
+                exchange.client.guarded.complain()
             if not self._complete:
                 self._broken(exchange, fault)
                 return
