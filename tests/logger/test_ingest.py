@@ -402,3 +402,22 @@ def test_what_is_redacted_reaches_no_file(tmp_path: Path) -> None:
     assert kept.extensions["metadata"] == '{"Accept":["*/*"]}'
     assert [letter["body"] for letter in letters] == [kept.data.decode(), kept.data.decode(), None]
     assert [file for file in tmp_path.iterdir() if ssn.encode() in file.read_bytes()] == []
+
+
+def test_slow_clients_delay_nobody_and_hold_what_they_sent_alone(bench: Bench, served: int) -> None:
+    head = "POST /events HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n" + "".join(
+        f"{name}: {value}\r\n" for name, value in EVENT.items()
+    )
+    slow = [socket.create_connection(("127.0.0.1", served), timeout=30) for _ in range(40)]
+    for number, client in enumerate(slow):
+        client.sendall(head.encode() if number % 2 else f"{head}\r\n{{".encode())
+    fast = HTTPConnection("127.0.0.1", served, timeout=30)
+    for number in range(20):
+        fast.request("POST", "/", b"{}", {**EVENT, "ce-id": f"fast-{number}"})
+        reply = fast.getresponse()
+        assert (reply.status, reply.read()) == (200, b"")
+    fast.close()
+    for client in slow:
+        client.close()
+    ledger = bench.journal.ledger()
+    assert (ledger.stored, ledger.received) == (20, 20)
