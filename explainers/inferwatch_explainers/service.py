@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import Any, Literal
 
 import orjson
@@ -15,7 +16,7 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client import CollectorRegistry
 from starlette.requests import ClientDisconnect
 
-from inferwatch.errors import InvalidOption, InvalidRows, PredictorError, PredictorTimeout
+from inferwatch.errors import InvalidOption, InvalidRows, MissingExtra, PredictorError, PredictorTimeout
 from inferwatch.explanation import Explanation
 from inferwatch.origin import Origin
 from inferwatch.protocols import Explainer, Predict
@@ -24,6 +25,7 @@ from inferwatch_explainers.artifact import Artifact
 from inferwatch_explainers.background import Reference, background_rows, complete_rows
 from inferwatch_explainers.counterfactual import Counterfactual
 from inferwatch_explainers.metrics import ExplainMetrics
+from inferwatch_explainers.pictures import Format, picture
 from inferwatch_explainers.predictor import RemotePredictor
 from inferwatch_explainers.registry import DECISION_EXPLAINERS, EXPLAINERS, MODEL_EXPLAINERS, check_method
 from inferwatch_explainers.request import DEADLINE_HEADER, ExplainRequest, Options, read_request
@@ -146,7 +148,10 @@ def explain_router(
     service = _Service(served, ExplainMetrics(registry), max_queue, max_instances, max_body_bytes)
     router = APIRouter(tags=["explanations"], lifespan=service.lifespan)
     said: dict[int | str, dict[str, Any]] = {
-        200: {"description": "One explanation an instance, in order."},
+        200: {
+            "description": "One explanation an instance, in order; a picture of them where `Accept` asks for one.",
+            "content": {media_type: {} for media_type in ("application/json", *_PICTURES.values())},
+        },
         **{
             status: {"description": reason, "content": {"application/json": {"example": {"error": "one sentence"}}}}
             for status, reason in _REASONS.items()
@@ -163,9 +168,12 @@ def explain_router(
     return router
 
 
+_PICTURES: Mapping[Format, str] = {"png": "image/png", "svg": "image/svg+xml"}
+
 _REASONS = {
     400: "The rows or an option are wrong.",
     404: "No such model.",
+    406: "A picture is asked for, and what draws it is not installed.",
     409: "The name is configured in several namespaces.",
     413: "Too many instances, or too large a body.",
     429: "Too many requests wait.",
@@ -209,6 +217,7 @@ class _Service:
         started = time.monotonic()
         labels = {"model_namespace": _UNKNOWN, "model_name": _UNKNOWN, "method": _UNKNOWN}
         try:
+            wanted = _picture_format(request.headers.get("accept", ""))
             served = self._find(name, namespace)
             labels |= {"model_namespace": served.model.namespace, "model_name": name}
             asked = read_request(
@@ -228,6 +237,9 @@ class _Service:
         outcome = "deadline" if explanation.deadline_reached else "ok"
         self._metrics.explanations.labels(**labels, outcome=outcome).inc()
         self._metrics.predictor_calls.labels(spec.method).observe(explanation.predictor_calls)
+        if wanted is not None:
+            drawn = await asyncio.to_thread(picture, explanation, asked.values, served.model.reference.schema, wanted)
+            return Response(drawn, media_type=_PICTURES[wanted])
         return _json({"explanations": explanation.as_dicts(), "model_name": name})
 
     def _find(self, name: str, namespace: str | None) -> _Served:
@@ -293,6 +305,16 @@ def _explain(
 
 def _json(content: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     return Response(orjson.dumps(content), status, headers, media_type="application/json")
+
+
+def _picture_format(accept: str) -> Format | None:
+    """Return the picture that a client asks for by its type, None for JSON. Raises 406 where none can be drawn."""
+    formats = [format_ for format_, media_type in _PICTURES.items() if media_type in accept]
+    if not formats:
+        return None
+    if find_spec("matplotlib") is None:
+        raise _Refusal(406, "invalid", str(MissingExtra("a picture", "plots")))
+    return min(formats, key=lambda format_: accept.index(_PICTURES[format_]))
 
 
 def _forwarded(request: Request) -> dict[str, str]:

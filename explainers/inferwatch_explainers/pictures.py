@@ -1,0 +1,120 @@
+"""Explanations as pictures: bars by feature, rules with how well they hold, changes beside what they change."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from inferwatch.errors import MissingExtra
+from inferwatch.explanation import Anchors, Attribution, Explanation
+from inferwatch.rows import Matrix, Schema
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Format = Literal["png", "svg"]
+
+MOST_ROWS = 10
+"""Explained rows that one picture shows; those beyond are left out, and the picture says so."""
+
+_MOST_FEATURES = 15
+_UP, _DOWN, _PLAIN = "#c0392b", "#2471a3", "#7f8c8d"
+
+
+def picture(explanation: Explanation, rows: Matrix, schema: Schema, format_: Format) -> bytes:
+    """Return a picture of the explanation of rows (n, d), one panel a row. Raises `MissingExtra` without matplotlib.
+
+    Attributions: a bar a feature, largest first, with its standard error where there is one. Anchors: the rule, its
+    precision with the lower bound, and its coverage. Counterfactuals: what the nearest one changes, from what to what.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as fault:
+        raise MissingExtra("a picture", "plots") from fault
+    shown = min(len(rows), MOST_ROWS)
+    lines = [_lines(explanation, row) for row in range(shown)]
+    figure = Figure(figsize=(8, sum(lines) * 0.32 + shown * 1.1 + 0.4), layout="constrained")
+    panels = figure.subplots(shown, 1, squeeze=False, height_ratios=[count + 2 for count in lines])[:, 0]
+    values = schema.decode(rows)
+    for row, axes in enumerate(panels):
+        _draw(axes, explanation, row, values[row])
+    if shown < len(rows):
+        figure.suptitle(f"the first {shown} of {len(rows)} rows")
+    with io.BytesIO() as file:
+        figure.savefig(file, format=format_, dpi=110, metadata={"Date": None} if format_ == "svg" else None)
+        return file.getvalue()
+
+
+def _lines(explanation: Explanation, row: int) -> int:
+    if isinstance(explanation, Attribution):
+        return min(len(explanation.features), _MOST_FEATURES)
+    if isinstance(explanation, Anchors):
+        return max(2, len(explanation.anchors[row]))
+    return max(2, len(explanation.changed[row]))
+
+
+def _draw(axes: Axes, explanation: Explanation, row: int, values: list[object]) -> None:
+    if isinstance(explanation, Attribution):
+        _bars(axes, explanation, row, values)
+    elif isinstance(explanation, Anchors):
+        _rule(axes, explanation, row)
+    else:
+        _text(axes, _changes(explanation, row, values))
+        target = explanation.target[row]
+        axes.set_title(f"{explanation.method}: decided as {target!r}" if explanation.changed[row] else "none found")
+
+
+def _changes(explanation: Explanation, row: int, values: list[object]) -> list[str]:
+    if isinstance(explanation, (Attribution, Anchors)) or not explanation.counterfactuals[row]:
+        return ["no row of another decision was found"]
+    nearest = dict(zip(explanation.features, explanation.counterfactuals[row][0], strict=True))
+    before = dict(zip(explanation.features, values, strict=True))
+    return [f"{_plain(name)}: {_short(before[name])}  to  {_short(nearest[name])}" for name in explanation.changed[row]]
+
+
+def _bars(axes: Axes, explanation: Attribution, row: int, values: list[object]) -> None:
+    contributions, errors = explanation.values[row], np.nan_to_num(explanation.std_error[row])
+    order = np.argsort(-np.abs(contributions), kind="stable")[:_MOST_FEATURES][::-1]
+    axes.barh(
+        [f"{_plain(explanation.features[place])} = {_short(values[place])}" for place in order],
+        contributions[order],
+        xerr=errors[order] if errors.any() else None,
+        color=[_UP if contributions[place] > 0 else _DOWN for place in order],
+        ecolor=_PLAIN,
+    )
+    axes.axvline(0, color=_PLAIN, linewidth=0.8)
+    target = explanation.target[row]
+    about = "" if target is None else f" for {_plain(repr(target))}:"
+    prediction, base = explanation.prediction[row], explanation.base_value[row]
+    axes.set_title(f"{explanation.method}{about} predicted {prediction:.4g}, on average {base:.4g}", fontsize=10)
+    axes.set_xlabel("contribution to the prediction")
+    if len(contributions) > _MOST_FEATURES:
+        axes.set_xlabel(f"contribution; {len(contributions) - _MOST_FEATURES} smaller ones are not shown")
+
+
+def _rule(axes: Axes, explanation: Anchors, row: int) -> None:
+    precision, low, coverage = (
+        float(figures[row]) for figures in (explanation.precision, explanation.precision_low, explanation.coverage)
+    )
+    axes.barh(["coverage", "precision"], [coverage, precision], color=[_PLAIN, _DOWN])
+    axes.errorbar(precision, 1, xerr=[[precision - low], [0.0]], color=_UP, capsize=4)
+    axes.set_xlim(0, 1)
+    axes.set_title(
+        f"{explanation.method}: " + (_plain(" and ".join(explanation.anchors[row])) or "always"), fontsize=10
+    )
+
+
+def _text(axes: Axes, lines: list[str]) -> None:
+    axes.axis("off")
+    axes.text(0.02, 0.95, "\n".join(lines), va="top", transform=axes.transAxes)
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else _plain(str(value)[:32])
+
+
+def _plain(text: str) -> str:
+    """Return the text as it is to be read: between dollar signs matplotlib sees formulas."""
+    return text.replace("$", r"\$")
