@@ -48,7 +48,6 @@ def mortal(tmp_path: Path) -> Iterator[Broker]:
     yield from broker_in(tmp_path / "broker")
 
 
-@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # kafka-python, of connections that failed
 @pytest.mark.parametrize("client", CLIENTS)
 def test_a_broker_that_is_killed_and_restarted_loses_nothing(mortal: Broker, tmp_path: Path, client: Client) -> None:
     async def test() -> None:

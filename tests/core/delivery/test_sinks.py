@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import random
-import warnings
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -80,15 +78,10 @@ def over_kafka(broker: Broker, client: Literal["confluent", "kafka-python"]) -> 
         pytest.param("kafka-python", marks=pytest.mark.integration),
     ]
 )
-def kind(request: pytest.FixtureRequest) -> Iterator[Kind]:
+def kind(request: pytest.FixtureRequest) -> Kind:
     if request.param in ("memory", "http"):
-        yield in_memory if request.param == "memory" else over_http
-        return
-    yield over_kafka(request.getfixturevalue("kafka_broker"), request.param)
-    if request.param == "kafka-python":  # which leaves a socket of each connection to the collector
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)
-            gc.collect()
+        return in_memory if request.param == "memory" else over_http
+    return over_kafka(request.getfixturevalue("kafka_broker"), request.param)
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:
