@@ -30,6 +30,7 @@ SCANNED = 1_000_000
 BATCH = 1000
 START_NS = 1_795_262_400 * NS_PER_S
 DAY_NS = 86_400 * NS_PER_S
+LATER = ManualClock(START_NS + DAY_NS)
 
 PARQUET = """
     SELECT name, date_trunc('minute', time)::VARCHAR, count(*), max("offset")
@@ -105,7 +106,7 @@ def report_sealing() -> None:
     print("| body | events | appended/s | sealed/s | bytes an event: database | sealed: file | + emptied row |")
     print("|---|---|---|---|---|---|---|")
     for name, (count, numbers) in SIZES.items():
-        with tempfile.TemporaryDirectory() as folder, Journal.open(folder) as journal:
+        with tempfile.TemporaryDirectory() as folder, Journal.open(folder, clock=LATER) as journal:
             directory = Path(folder)
             appended_s = fill(journal, count, numbers)
             before = database_bytes(directory) / count
@@ -121,7 +122,7 @@ def report_sealing() -> None:
 def report_scan() -> None:
     """Print how long one question about every event takes, of the files and of the database."""
     with tempfile.TemporaryDirectory() as folder:
-        with Journal.open(folder) as journal:
+        with Journal.open(folder, clock=LATER) as journal:
             fill(journal, SCANNED, 4)
             with sqlite3.connect(Path(folder) / "log.db") as log:
                 began = time.perf_counter()

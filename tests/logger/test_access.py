@@ -81,7 +81,7 @@ def test_the_token_is_taken_in_either_header(path: str) -> None:
         {"x_inferwatch_token": "\xff"},
     ],
 )
-def test_without_the_token_it_is_401_in_one_sentence(path: str, headers: dict[str, str]) -> None:
+def test_without_the_token_it_is_401_in_one_sentence(path: str, headers: dict[str, Any]) -> None:
     status, body, fields = ask(guarded(app("api"), TOKEN), path, **headers)
     assert status == 401
     assert orjson.loads(body)["error"].startswith("a token is needed here")
