@@ -15,24 +15,28 @@ from inferwatch.events import Role
 from inferwatch.explanation import Target
 from inferwatch.rows import Column, Feature, Matrix, Rows, Schema
 from inferwatch.wire.decode import decode, inflate
+from inferwatch_explainers.reply_shapes import SHAPES
 from inferwatch_explainers.request_form import RequestForm
 
 DEADLINE_HEADER = "X-Inferwatch-Deadline"
 LONGEST_DEADLINE_S = 600.0
 MOST_SAMPLES = 1_048_576
 _OPTIONS = ("method", "target", "deadline_s", "samples", "immutable", "reply")
-_REPLIES = ("native",)
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a request asks for beside its rows; None where it leaves the choice to the configuration."""
+    """What a request asks for beside its rows; None where it leaves the choice to the configuration.
+
+    `reply` is the shape of the answer.
+    """
 
     method: str | None = None
     target: Target = None
     deadline_s: float | None = None
     samples: int | None = None
     immutable: tuple[str, ...] | None = None
+    reply: str = "native"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +122,16 @@ def _options(given: Mapping[str, Any], deadline: str | None) -> Options:
         raise InvalidOption(f"method is {_shown(method)}; it is to be a text")
     if target is not None and not isinstance(target, (int, str)):
         raise InvalidOption(f"target is {_shown(target)}; it is to be the index of an output, or a label")
-    if reply is not None and reply not in _REPLIES:
-        raise InvalidOption(f"reply is {_shown(reply)}; known are {', '.join(_REPLIES)}")
+    if reply is not None and (not isinstance(reply, str) or reply not in SHAPES):
+        raise InvalidOption(f"reply is {_shown(reply)}; known are {', '.join(SHAPES)}")
     seconds = given.get("deadline_s") if deadline is None else _number(deadline)
     return Options(
-        method, target, _deadline(seconds), _samples(given.get("samples")), _immutable(given.get("immutable"))
+        method,
+        target,
+        _deadline(seconds),
+        _samples(given.get("samples")),
+        _immutable(given.get("immutable")),
+        reply or "native",
     )
 
 

@@ -28,6 +28,7 @@ from inferwatch_explainers.metrics import ExplainMetrics
 from inferwatch_explainers.pictures import Format, picture
 from inferwatch_explainers.predictor import RemotePredictor
 from inferwatch_explainers.registry import DECISION_EXPLAINERS, EXPLAINERS, MODEL_EXPLAINERS, check_method
+from inferwatch_explainers.reply_shapes import check_shape, reply
 from inferwatch_explainers.request import DEADLINE_HEADER, ExplainRequest, Options, read_request
 from inferwatch_explainers.turnstile import TurnedAway, Turnstile
 
@@ -211,7 +212,7 @@ class _Service:
     async def explain(self, name: str, request: Request, namespace: str | None = None) -> Response:
         """Explain every instance of a V1 or V2 predict body.
 
-        `parameters` may hold `method`, `target`, `deadline_s`, `samples` and `immutable`; the header
+        `parameters` may hold `method`, `target`, `deadline_s`, `samples`, `immutable` and `reply`; the header
         `X-Inferwatch-Deadline` wins.
         """
         started = time.monotonic()
@@ -227,6 +228,7 @@ class _Service:
             check_method(asked.options.method or served.model.explainers[0].method)
             spec = served.spec(asked.options.method)
             labels["method"] = spec.method
+            check_shape(asked.options.reply, spec.method)
             explanation = await self._explanation(served, spec, asked, _forwarded(request), started)
         except (_Refusal, InvalidRows, InvalidOption, PredictorError) as fault:
             refusal = fault if isinstance(fault, _Refusal) else _refusal(fault)
@@ -240,7 +242,7 @@ class _Service:
         if wanted is not None:
             drawn = await asyncio.to_thread(picture, explanation, asked.values, served.model.reference.schema, wanted)
             return Response(drawn, media_type=_PICTURES[wanted])
-        return _json({"explanations": explanation.as_dicts(), "model_name": name})
+        return _json(reply(asked.options.reply, explanation, asked.values, served.model.reference.schema, name))
 
     def _find(self, name: str, namespace: str | None) -> _Served:
         named = [served for served in self._served if served.model.name == name]

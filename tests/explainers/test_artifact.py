@@ -100,8 +100,7 @@ def explained(artifact: Artifact, method: str, url: str | None) -> Service:
     return Service(app, ModelServer(SCHEMA, len), registry)  # type: ignore[arg-type]  # the address comes once served
 
 
-@pytest.mark.parametrize("method", ["tree_shap", "kernel_shap", "exact_shapley", "permutation_shap"])
-@pytest.mark.parametrize("server", [True, False], ids=["beside a server", "alone"])
+@pytest.mark.parametrize(("method", "server"), [("tree_shap", True), ("tree_shap", False), ("kernel_shap", True)])
 def test_a_model_at_hand_is_explained_without_asking_a_server(
     tmp_path: Path, boosted: Any, method: str, server: bool
 ) -> None:
@@ -116,7 +115,7 @@ def test_a_model_at_hand_is_explained_without_asking_a_server(
     encoded = np.array([[0.5, 2.0, 1.0], [0.25, 0.0, -1.0]])
     exact = ExactShapley(artifact.outputs, background_rows(Sample(ENCODED, SCHEMA))).explain(encoded)
     for entry, values in zip(reply["explanations"], exact.values, strict=True):
-        np.testing.assert_allclose(entry["values"], values, atol=0.02 if method == "permutation_shap" else 1e-9)
+        np.testing.assert_allclose(entry["values"], values, atol=1e-9)
         assert entry["method"] == method
         assert entry["predictor_calls"] == len(behind.calls) == int(server)
 

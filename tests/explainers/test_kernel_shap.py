@@ -57,7 +57,7 @@ def test_the_error_falls_with_samples(background: Matrix, rows: Matrix) -> None:
     assert errors[-1] < 0.05
 
 
-@pytest.mark.parametrize("samples", [80, 200, 600])
+@pytest.mark.parametrize("samples", [80, 200, pytest.param(600, marks=pytest.mark.slow)])
 def test_the_standard_error_covers_the_truth(background: Matrix, rows: Matrix, samples: int) -> None:
     """At least 90 % of 1,200 values lie within 1.96 standard errors (95 % if normal), which are not far too large."""
     exact = ExactShapley(interacting, background).explain(rows).values

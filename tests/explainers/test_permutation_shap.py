@@ -32,7 +32,7 @@ def test_one_order_is_exact_for_interactions_of_two(background: Matrix, rows: Ma
     assert not attribution.exact
 
 
-@pytest.mark.parametrize("orders", [8, 40])
+@pytest.mark.parametrize("orders", [8, pytest.param(40, marks=pytest.mark.slow)])
 def test_the_standard_error_covers_the_truth(background: Matrix, rows: Matrix, orders: int) -> None:
     """At least 88 % of 960 values lie within 1.96 standard errors: 91 % is Student's share at 7 degrees of freedom."""
     exact = ExactShapley(interacting, background).explain(rows).values
