@@ -247,5 +247,5 @@ def _shifted_counts(cells: Cells, edges: Matrix, sample: SortedSample, reach: fl
 
 def draws_for(cells: int, cell_draws: int) -> int:
     """Return how many windows are drawn for each of several features with so many cells in all; a power of two."""
-    draws = min(65_536, max(4_096, cell_draws // max(1, cells)))
+    draws = min(32_768, max(4_096, cell_draws // max(1, cells)))
     return 1 << int(math.log2(draws))
