@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from math import comb
 from typing import Any, Literal, Protocol
 
@@ -144,11 +145,17 @@ class _PathDependent:
 
     def shares(self, conditions: slice, explained: NDArray[np.bool_]) -> Matrix:
         cover = self._cover[conditions]
-        nodes, weights = np.polynomial.legendre.leggauss((len(cover) + 1) // 2)
-        t = ((nodes + 1) / 2)[:, None]
+        t, weights = _nodes((len(cover) + 1) // 2)
         factors = t * explained[:, None, :] + (1 - t) * cover
         others = factors.prod(axis=2, keepdims=True) / factors
-        return np.asarray((explained - cover) * np.einsum("q,nql->nl", weights / 2, others))
+        return np.asarray((explained - cover) * np.einsum("q,nql->nl", weights, others))
+
+
+@lru_cache
+def _nodes(count: int) -> tuple[Matrix, Matrix]:
+    """Return Gauss and Legendre's nodes in (0, 1), as a column, and their weights."""
+    nodes, weights = np.polynomial.legendre.leggauss(count)
+    return ((nodes + 1) / 2)[:, None], weights / 2
 
 
 def _all_patterns(count: int) -> NDArray[np.bool_]:

@@ -1,0 +1,81 @@
+"""Tree SHAP: CPU time a row against `shap`'s TreeExplainer in C, on the same models, rows and background.
+
+The peer runs in an environment of its own: `.venvs/shap`, or the interpreter that `SHAP_PYTHON` names.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.ensemble import GradientBoostingRegressor, HistGradientBoostingRegressor
+
+PEER = Path(os.environ.get("SHAP_PYTHON", ".venvs/shap/bin/python"))
+ROWS = (1, 200)
+RUNS = 3
+
+
+def settings() -> Iterator[tuple[str, Any, Any]]:
+    """Yield models of 100 trees and 30 features, and rows."""
+    rows = np.random.default_rng(0).normal(size=(5000, 30))
+    target = rows[:, :10].sum(axis=1) + np.sin(rows[:, 10] * rows[:, 11])
+    yield "31 leaves", HistGradientBoostingRegressor(max_leaf_nodes=31, random_state=0).fit(rows, target), rows
+    yield "depth 3", GradientBoostingRegressor(max_depth=3, random_state=0).fit(rows, target), rows
+
+
+def ours(model: Any, background: Any, interventional: bool) -> Callable[[Any], Any]:  # noqa: ANN401
+    from inferwatch_explainers import TreeShap
+
+    explainer = TreeShap(model, background, perturbation="interventional" if interventional else "path_dependent")
+    return lambda rows: explainer.explain(rows).values
+
+
+def peers(model: Any, background: Any, interventional: bool) -> Callable[[Any], Any]:  # noqa: ANN401
+    import shap  # type: ignore[import-not-found]  # in an environment of its own
+
+    explainer = shap.TreeExplainer(model, background) if interventional else shap.TreeExplainer(model)
+    return lambda rows: explainer.shap_values(rows, check_additivity=False)
+
+
+def measure(make: Callable[[Any, Any, bool], Callable[[Any], Any]]) -> dict[str, float]:
+    """Return microseconds of CPU a row, the best of some runs."""
+    found = {}
+    for name, model, rows in settings():
+        for interventional in (True, False):
+            explain = make(model, rows[:100], interventional)
+            for count in ROWS:
+                spent = []
+                for _ in range(RUNS):
+                    start = time.process_time()
+                    explain(rows[:count])
+                    spent.append((time.process_time() - start) / count)
+                kind = "interventional" if interventional else "path-dependent"
+                found[f"{name}, {kind}, {count} rows"] = 1e6 * min(spent)
+    return found
+
+
+def main() -> None:
+    """Print the table."""
+    here = measure(ours)
+    there: dict[str, float] = {}
+    if PEER.exists():
+        there = json.loads(subprocess.run([PEER, Path(__file__), "peer"], capture_output=True, check=True).stdout)
+    print("## Tree SHAP, 100 trees, 30 features, 100 background rows, CPU us a row\n")
+    print("| setting | ours | shap | shap / ours |")
+    print("| --- | ---: | ---: | ---: |")
+    for name, figure in here.items():
+        peer = there.get(name)
+        print(f"| {name} | {figure:,.0f} | " + ("| |" if peer is None else f"{peer:,.0f} | {peer / figure:.1f} |"))
+    if not there:
+        print(f"\n`shap` not measured: {PEER} is not here; `python -m benchmarks.explain` says how to make it")
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(peers))) if sys.argv[1:] == ["peer"] else main()
