@@ -10,7 +10,7 @@ import numpy as np
 from inferwatch.profile import Counts, FeatureProfile, NumericProfile
 from inferwatch.reference import Reference
 from inferwatch.rows import Feature, Matrix
-from inferwatch_detectors.cell_test import CellTest
+from inferwatch_detectors.cells import CellTest
 from inferwatch_detectors.effect import Effect, mean_shift, total_variation
 from inferwatch_detectors.null_distribution import NullDistribution
 from inferwatch_detectors.tolerance import TOTAL_VARIATION_PER_SD, Ball, Exact, Shifts, Tolerance

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from inferwatch.errors import InvalidRows
 from inferwatch.reference import Reference
 from inferwatch.rows import Matrix
-from inferwatch_detectors.cell_test import CellTest
+from inferwatch_detectors.cells import CellTest
 
 LEAST_ROWS = 500
 ROWS_PER_TIME = 100

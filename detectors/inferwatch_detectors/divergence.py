@@ -1,7 +1,7 @@
 """Divergences between the cells of a window and of a reference, and how they spread where nothing changed.
 
 Where rows are independent and nothing changed, a window's counts given the reference's are Dirichlet-multinomial
-(`cell_test`). So whatever is computed from counts has its null distribution in seeded draws: PSI and Jensen-Shannon on
+(`cells`). So whatever is computed from counts has its null distribution in seeded draws: PSI and Jensen-Shannon on
 the reference's deciles, Cramer-von Mises and Wasserstein on finer quantile cells. Each is brought to the scale of a
 squared deviation, whose upper tail is about exponential: beyond the upper 2.5 % of the draws the log survival goes on
 as a line with the mean excess of the draws.

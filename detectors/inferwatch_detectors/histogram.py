@@ -16,7 +16,7 @@ class HistogramDrift:
     """Compares windows with a reference, feature by feature, and fires as often as the promise allows.
 
     Numbers are judged by Anderson-Darling on the reference's quantile bins, categories by chi-square, with missing
-    values, values outside the reference's range and unlisted categories in cells of their own (`cell_test`). P-values
+    values, values outside the reference's range and unlisted categories in cells of their own (`cells`). P-values
     come from the Dirichlet-multinomial null (`null_distribution`), joined over features by Sidak's 1 - (1 - p)^d. Where
     `smallest_effect` is above 0, the null is "no shift beyond it", in reference standard deviations for numbers and a
     fifth of it in total variation for categories (`tolerance`). `dependence` reduces the window's rows to effective

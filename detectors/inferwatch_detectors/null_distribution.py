@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inferwatch.rows import Matrix
-from inferwatch_detectors.cell_test import CellTest
+from inferwatch_detectors.cells import CellTest
 from inferwatch_detectors.quadratic_form import tail_curve
 
 _TAIL = 0.025

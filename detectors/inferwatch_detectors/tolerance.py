@@ -15,7 +15,7 @@ import numpy as np
 
 from inferwatch.profile import Counts, NumericProfile
 from inferwatch.rows import Matrix
-from inferwatch_detectors.cell_test import CellTest
+from inferwatch_detectors.cells import CellTest
 
 _STEPS = 10
 TOTAL_VARIATION_PER_SD = 0.2

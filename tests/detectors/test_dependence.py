@@ -8,7 +8,7 @@ from inferwatch.errors import InvalidRows
 from inferwatch.promise import Promise
 from inferwatch.rows import Batch, Matrix
 from inferwatch_detectors import Dependence, HistogramDrift, estimate_dependence
-from inferwatch_detectors.cell_test import CellTest
+from inferwatch_detectors.cells import CellTest
 from tests.detectors.references import encoded, numbers, reference
 
 RANDOM = np.random.default_rng(31)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from inferwatch_detectors.cell_test import CellTest
+from inferwatch_detectors.cells import CellTest
 from inferwatch_detectors.null_distribution import NullDistribution, null_distributions
 from inferwatch_detectors.quadratic_form import tail_curve
 

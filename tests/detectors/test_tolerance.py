@@ -6,7 +6,7 @@ from scipy import optimize, stats
 
 from inferwatch.profile import CategoricalProfile, NumericProfile
 from inferwatch.rows import Matrix
-from inferwatch_detectors.cell_test import CellTest
+from inferwatch_detectors.cells import CellTest
 from inferwatch_detectors.tolerance import Ball, Exact, Shifts
 
 RANDOM = np.random.default_rng(8)

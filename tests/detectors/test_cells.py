@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 
 from inferwatch.profile import CategoricalProfile, NumericProfile
-from inferwatch_detectors.cell_test import CellTest
+from inferwatch_detectors.cells import CellTest
 
 RANDOM = np.random.default_rng(5)
 
