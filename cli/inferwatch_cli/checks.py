@@ -6,11 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from inferwatch.documents import read_document
 from inferwatch.errors import ConfigError, Fault, InvalidOption, InvalidReference, MissingExtra, UnkeepablePromise
 from inferwatch.payload_log.segment import can_seal
 from inferwatch.reference import Reference, read_reference
-from inferwatch.settings import ModelSettings, Settings, load_settings
+from inferwatch.settings import ModelSettings, Settings, load_settings, read_document
 from inferwatch_detectors.dependence import Dependence
 from inferwatch_detectors.registry import DETECTORS
 from inferwatch_detectors.stream_judge import built_detector

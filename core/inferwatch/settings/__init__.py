@@ -1,0 +1,59 @@
+"""The configuration: one YAML file for every command, overridden by `INFERWATCH_...` environment variables.
+
+Unknown keys are refused. `load_settings` raises one `ConfigError` that lists every fault with its path, the value and
+what is allowed. Relative paths are relative to the file.
+"""
+
+from inferwatch.settings.documents import (
+    read_document,
+)
+from inferwatch.settings.load import (
+    Settings,
+    load_settings,
+)
+from inferwatch.settings.models import (
+    AnyDetectorSettings,
+    DetectorSettings,
+    DriftSettings,
+    ExpectSettings,
+    ExplainerSettings,
+    FalseAlarmSettings,
+    FeatureSettings,
+    ModelSettings,
+    OutlierSettings,
+    QualitySettings,
+    WindowSettings,
+)
+from inferwatch.settings.services import (
+    AuthSettings,
+    CaptureSettings,
+    ExcludeSettings,
+    ExplainSettings,
+    IngestSettings,
+    PayloadLogSettings,
+    TransportSettings,
+)
+
+__all__ = [
+    "AnyDetectorSettings",
+    "AuthSettings",
+    "CaptureSettings",
+    "DetectorSettings",
+    "DriftSettings",
+    "ExcludeSettings",
+    "ExpectSettings",
+    "ExplainSettings",
+    "ExplainerSettings",
+    "FalseAlarmSettings",
+    "FeatureSettings",
+    "IngestSettings",
+    "ModelSettings",
+    "OutlierSettings",
+    "PayloadLogSettings",
+    "QualitySettings",
+    "Settings",
+    "TransportSettings",
+    "WindowSettings",
+    "load_settings",
+    "read_document",
+]

@@ -1,0 +1,217 @@
+"""The sections about served models: their features, references, detectors and explainers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from inferwatch.promise import Promise
+from inferwatch.rows import Feature, Kind
+from inferwatch.settings.section import Section
+
+
+class FeatureSettings(Section):
+    """One input of the model, where the reference's own column says too little."""
+
+    name: str = Field(min_length=1)
+    kind: Kind
+    categories: tuple[str, ...] = ()
+    """The known categories of a categorical feature; those of the reference where empty."""
+
+    @model_validator(mode="after")
+    def _categories_fit(self) -> Self:
+        if self.kind == "numeric" and self.categories:
+            raise PydanticCustomError(
+                "categories", "categories are for categorical features; {name} is numeric", {"name": self.name}
+            )
+        if twice := repeated(self.categories):
+            raise PydanticCustomError("repeated", "category {name} is listed twice", {"name": repr(twice)})
+        return self
+
+    def feature(self) -> Feature:
+        """Return the feature that the setting declares."""
+        return Feature(self.name, self.kind, self.categories)
+
+
+class FalseAlarmSettings(Section):
+    """The false alarms of a model that its users tolerate, over all features of a detector."""
+
+    expected_run_length_days: float | None = Field(None, gt=0, allow_inf_nan=False)
+    """Days between two false alarms of a detector, on average; 30 where no unit is given. Windows that fill within
+    seconds then need plain evidence: a promise in windows suits a short test."""
+    expected_run_length_windows: float | None = Field(None, gt=1, allow_inf_nan=False)
+    """The same in windows."""
+    expected_run_length_rows: float | None = Field(None, gt=1, allow_inf_nan=False)
+    """The same in rows."""
+    smallest_effect: float = Field(0.1, ge=0, lt=5)
+    """The smallest shift that matters: reference standard deviations of a number, five times the total variation of
+    a category. 0: any shift."""
+
+    @model_validator(mode="after")
+    def _one_unit(self) -> Self:
+        given = [
+            unit for unit in ("days", "windows", "rows") if getattr(self, f"expected_run_length_{unit}") is not None
+        ]
+        if len(given) > 1:
+            raise PydanticCustomError(
+                "units", "one unit of expected_run_length is allowed, not {given}", {"given": " and ".join(given)}
+            )
+        return self
+
+    def promise(self) -> Promise:
+        """Return the promise; 30 days where nothing is said."""
+        if self.expected_run_length_windows is not None:
+            return Promise(self.expected_run_length_windows, "windows")
+        if self.expected_run_length_rows is not None:
+            return Promise(self.expected_run_length_rows, "rows")
+        return Promise(self.expected_run_length_days or 30.0, "days")
+
+
+class WindowSettings(Section):
+    """The rows that are judged together."""
+
+    rows: int = Field(500, ge=2, le=10_000_000)
+    """Rows of a window, exactly; an event may be split between two."""
+
+
+class _DetectorSettings(Section):
+    name: str | None = Field(None, min_length=1, max_length=128)
+    """Defaults to the method, made unique."""
+    method: str
+    component: str = "predictor"
+    """The component of the InferenceService whose traffic is judged."""
+
+
+class DriftSettings(_DetectorSettings):
+    """A detector of change between the reference and windows of live rows."""
+
+    kind: Literal["drift"]
+    on: Literal["inputs"] = "inputs"
+    """`inputs`: the rows of requests, whether or not a response comes."""
+    method: str = "histogram"
+    window: WindowSettings = WindowSettings()
+
+
+class OutlierSettings(_DetectorSettings):
+    """A detector of single rows that the reference does not explain."""
+
+    kind: Literal["outlier"]
+    method: str = "ensemble"
+    false_alarm_rate: float = Field(0.001, gt=0, lt=1)
+    """The share of ordinary rows that may be flagged."""
+    report: Literal["fired", "all"] = "fired"
+    """`all` gives a finding for every row."""
+
+
+class ExpectSettings(Section):
+    """What is declared about a feature, whatever the reference knows."""
+
+    min: float | None = Field(None, allow_inf_nan=False)
+    """The least number allowed."""
+    max: float | None = Field(None, allow_inf_nan=False)
+    """The greatest number allowed."""
+    missing_at_most: float | None = Field(None, ge=0, le=1)
+    """The share of a window that may be missing."""
+    unseen_at_most: float | None = Field(None, ge=0, le=1)
+    """The share of a window that may be of categories that the reference does not list."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise PydanticCustomError("bounds", "min {low} is above max {high}", {"low": self.min, "high": self.max})
+        return self
+
+
+class QualitySettings(_DetectorSettings):
+    """A detector of faulty cells: missing, of the wrong type, infinite, out of range, unseen, or constant."""
+
+    kind: Literal["quality"]
+    method: str = "quality"
+    window: WindowSettings = WindowSettings()
+    expect: Mapping[str, ExpectSettings] = {}
+    """What is declared, by feature; for the rest the reference is what is expected."""
+
+
+AnyDetectorSettings = DriftSettings | OutlierSettings | QualitySettings
+DetectorSettings = Annotated[AnyDetectorSettings, Field(discriminator="kind")]
+
+
+class ExplainerSettings(Section):
+    """A way to explain predictions; the first of a model is its default."""
+
+    method: str
+    predictor: str | None = Field(None, pattern=r"^https?://[^\s/]+")
+    """Base URL of the model server; needed without an `artifact`, unless `explain` is told by `--predictor_host`."""
+    artifact: Path | None = None
+    """The model as a file, asked in place of the server: a scikit-learn model as pickle or joblib. Where `predictor` is
+    given too, both have to answer alike."""
+    trust_pickle: bool = False
+    """Whether the artefact may be a pickle, which can run any code as it is read."""
+    immutable: tuple[str, ...] = ()
+    """Features that a `counterfactual` leaves as they are."""
+    protocol: Literal["auto", "v1", "v2", "v2_binary"] = "auto"
+    """What the predictor speaks; `auto` finds out, V2 with binary tensors included, which is by far the fastest."""
+    deadline_s: float = Field(5.0, gt=0, le=600)
+    """Seconds after which a coarser answer is given."""
+    samples: int | None = Field(None, ge=2)
+    """Coalitions to ask, spent in full where the deadline allows. Unset: all 2^d up to 11 features (16 with
+    `exact_shapley`); above, as many as standard errors of about 1 % of the values need, at most 2 d + 2048."""
+
+    def rooted(self, root: Path) -> ExplainerSettings:
+        """Return the settings with a relative artefact taken from a directory."""
+        return self.model_copy(update={"artifact": root / self.artifact if self.artifact else None})
+
+
+class ModelSettings(Section):
+    """A served model and what is watched about it."""
+
+    namespace: str = Field("default", min_length=1)
+    name: str = Field(min_length=1)
+    """The name of the InferenceService."""
+    features: tuple[FeatureSettings, ...] = ()
+    """Chooses and orders the reference's columns and fixes their kinds; all columns, kinds learnt, where empty."""
+    reference: Path
+    """CSV, Parquet, npy or npz; or a file that `reference build` saved, known by its content."""
+    reference_rows: int = Field(5_000, ge=2)
+    """Rows of the reference kept for exact tests, conformal scores and Shapley backgrounds."""
+    burn_in_rows: int | None = Field(None, ge=0)
+    """First rows of live traffic, which tell how much rows depend on each other; unset: as many as that needs, at most
+    3,000."""
+    false_alarms: FalseAlarmSettings = FalseAlarmSettings()
+    detectors: tuple[DetectorSettings, ...] = ()
+    explainers: tuple[ExplainerSettings, ...] = ()
+
+    @field_validator("features")
+    @classmethod
+    def _distinct_features(cls, features: tuple[FeatureSettings, ...]) -> tuple[FeatureSettings, ...]:
+        if twice := repeated([feature.name for feature in features]):
+            raise PydanticCustomError("repeated", "feature {name} is declared twice", {"name": twice})
+        return features
+
+    @field_validator("detectors")
+    @classmethod
+    def _distinct_detectors(cls, detectors: tuple[AnyDetectorSettings, ...]) -> tuple[AnyDetectorSettings, ...]:
+        if twice := repeated([detector.name for detector in detectors if detector.name is not None]):
+            raise PydanticCustomError("repeated", "two detectors are named {name}", {"name": twice})
+        return detectors
+
+    def named_detectors(self) -> list[tuple[str, AnyDetectorSettings]]:
+        """Return every detector under its unique name: the one given, else the method, numbered from the second on."""
+        taken = {detector.name for detector in self.detectors if detector.name is not None}
+        named = []
+        for detector in self.detectors:
+            name, number = detector.name or detector.method, 2
+            while detector.name is None and name in taken:
+                name, number = f"{detector.method}-{number}", number + 1
+            taken.add(name)
+            named.append((name, detector))
+        return named
+
+
+def repeated(names: Sequence[str]) -> str | None:
+    """Return the first name that stands twice."""
+    return next((name for index, name in enumerate(names) if name in names[:index]), None)

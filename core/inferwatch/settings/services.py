@@ -1,0 +1,141 @@
+"""The sections about what is served: transport, payload log, ingest, capture, access, exclusion."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from inferwatch.exclusion import ComponentRule, HeaderRule, Rule
+from inferwatch.origin import Origin
+from inferwatch.redaction import Redaction
+from inferwatch.settings.section import Section
+from inferwatch.wire.privacy import SECRET_HEADERS, is_secret
+
+
+class TransportSettings(Section):
+    """How events travel between the parts."""
+
+    kind: Literal["embedded"] = "embedded"
+    """`embedded`: everything in one process, on the payload log itself."""
+
+
+class PayloadLogSettings(Section):
+    """Where payloads are kept."""
+
+    path: Path = Path("data/payloads")
+    """The directory of the log; made when absent."""
+    durability: Literal["process", "disk"] = "process"
+    """What an accepted event survives: the death of the process, or a power loss too (an fsync a commit)."""
+    segment_bytes: int = Field(67_108_864, ge=4096)
+    """So many bytes of events are sealed into a Parquet file; default 64 MiB."""
+    segment_minutes: float = Field(60.0, gt=0, le=525_600)
+    """Events are sealed after so many minutes, few as they may be."""
+    retention_days: float | None = Field(None, gt=0, le=36_500)
+    """Payloads older than that are removed, counted back from the newest event of their model; kept where unset."""
+    redact: tuple[str, ...] = ()
+    """What is taken out before anything is written: `headers.NAME`, or a JSON path into bodies, as in
+    `$.instances[*].ssn`. A body that a path cannot be applied to is withheld whole."""
+
+    @field_validator("redact")
+    @classmethod
+    def _readable_rules(cls, rules: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            Redaction(rules)
+        except ValueError as error:
+            raise PydanticCustomError("rule", "{reason}", {"reason": str(error)}) from error
+        return rules
+
+
+class IngestSettings(Section):
+    """What comes in."""
+
+    max_body_bytes: int = Field(33_554_432, ge=1024)
+    """Larger bodies are stored cut, bytes; default 32 MiB."""
+    pair_timeout_s: float = Field(60.0, gt=0, le=86_400)
+    """A response belongs to a request of its id whose event time is at most so many seconds away."""
+    max_inflight_bytes: int = Field(268_435_456, ge=1_048_576)
+    """Bytes that may wait for the log; beyond, events are refused and counted. Default 256 MiB."""
+
+
+class CaptureSettings(Section):
+    """What the sidecar captures. `inferwatch proxy` reads it; the middleware takes the same names as arguments."""
+
+    mode: Literal["all", "request", "response"] = "all"
+    """Which events are made."""
+    metadata_headers: tuple[str, ...] = ()
+    """Request headers to carry in `metadata`, in any case; credentials never are."""
+    paths: tuple[str, ...] | None = None
+    """Globs of what is captured, such as `/v1/models/*:predict`; `*` also matches `/`. Everything where unset."""
+    max_body_bytes: int = Field(1_048_576, ge=0)
+    """Longer bodies are cut and marked, bytes; default 1 MiB."""
+    queue_bytes: int | None = Field(None, ge=65_536)
+    """The space that undelivered events may take, oldest dropped first; 256 MiB in a queue file, 64 MiB in memory."""
+
+
+class AuthSettings(Section):
+    """Who may ask, and where events are taken."""
+
+    bearer_token_file: Path | None = None
+    """A file with the token that everything that reads or explains asks for; open to everybody where unset."""
+    ingest_path_prefix: str | None = Field(None, pattern=r"^/?[A-Za-z0-9._~-]+/?$", max_length=256)
+    """A secret first segment of the path that events are sent to, as in `http://host/SECRET/`; none where unset."""
+
+    origin_key_file: Path | None = None
+    """A file with the key that signs the marks of explainers' own questions; then an unsigned mark excludes nothing."""
+
+    def bearer_token(self) -> str | None:
+        """Return the token, None where none is asked for. Raises `ValueError` for a file that holds none."""
+        return None if self.bearer_token_file is None else _secret(self.bearer_token_file)
+
+    def origin(self) -> Origin:
+        """Return what marks explainers' questions and tells them. Raises `ValueError` for a file that holds no key."""
+        return Origin(None if self.origin_key_file is None else _secret(self.origin_key_file).encode())
+
+
+def _secret(path: Path) -> str:
+    try:
+        secret = path.read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: {getattr(error, 'strerror', None) or 'no ASCII text'}") from error
+    if not secret.isprintable() or not secret or " " in secret:
+        raise ValueError(f"{path}: the file is to hold one token, without spaces")
+    return secret
+
+
+class ExplainSettings(Section):
+    """The `:explain` service."""
+
+    max_queue: int = Field(64, ge=1)
+    """Requests that may wait; beyond, 429."""
+
+
+class ExcludeSettings(Section):
+    """Traffic that is stored and not judged: by a request header, or by the component it went to."""
+
+    header: str | None = Field(None, min_length=1)
+    """A request header among the logged metadata, in any case."""
+    equals: str | None = None
+    """Its value; any value where unset."""
+    component: str | None = Field(None, min_length=1)
+    """A component of the InferenceService, such as `transformer`."""
+
+    @model_validator(mode="after")
+    def _names_one_thing(self) -> Self:
+        if (self.header is None) == (self.component is None):
+            raise PydanticCustomError("rule", "a rule has either `header` or `component`")
+        if self.equals is not None and self.header is None:
+            raise PydanticCustomError("rule", "`equals` is the value of a `header`")
+        if self.header is not None and is_secret(self.header):
+            raise PydanticCustomError(
+                "secret",
+                "{names} are never stored, so no rule can go by them",
+                {"names": ", ".join(sorted(SECRET_HEADERS))},
+            )
+        return self
+
+    def rule(self) -> Rule:
+        """Return the rule."""
+        return ComponentRule(self.component) if self.component else HeaderRule(self.header or "", self.equals)
