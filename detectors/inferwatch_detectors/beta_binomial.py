@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from inferwatch.errors import MissingExtra
-from inferwatch.profile import Counts
+from inferwatch.reference.profile import Counts
 
 
 def log_at_least(count: int, rows: int, a: float, b: float) -> float:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from inferwatch.profile import Counts, FeatureProfile, NumericProfile
 from inferwatch.reference import Reference
+from inferwatch.reference.profile import Counts, FeatureProfile, NumericProfile
 from inferwatch.rows import Feature, Matrix
 from inferwatch_detectors.cells import CellTest
 from inferwatch_detectors.effect import Effect, mean_shift, total_variation

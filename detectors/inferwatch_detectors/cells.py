@@ -24,7 +24,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from inferwatch.profile import Counts, FeatureProfile, NumericProfile
+from inferwatch.reference.profile import Counts, FeatureProfile, NumericProfile
 from inferwatch.rows import Matrix
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from inferwatch.profile import LARGEST, Counts, NumericProfile
+from inferwatch.reference.profile import LARGEST, Counts, NumericProfile
 from inferwatch.rows import Matrix
 
 _Z = 1.959963984540054

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from inferwatch.errors import InvalidOption, InvalidRows
 from inferwatch.finding import FeatureFinding, Finding, Window
-from inferwatch.profile import FeatureProfile, NumericProfile
 from inferwatch.promise import Promise
 from inferwatch.reference import Reference
+from inferwatch.reference.profile import FeatureProfile, NumericProfile
 from inferwatch.rows import Batch, Feature, Matrix, is_wrong_type
 from inferwatch_detectors.beta_binomial import log_all_alike, log_at_least
 from inferwatch_detectors.dependence import Dependence

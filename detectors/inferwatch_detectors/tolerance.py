@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from inferwatch.profile import Counts, NumericProfile
+from inferwatch.reference.profile import Counts, NumericProfile
 from inferwatch.rows import Matrix
 from inferwatch_detectors.cells import CellTest
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inferwatch.errors import MissingExtra
-from inferwatch.profile import Counts
+from inferwatch.reference.profile import Counts
 from inferwatch.rows import Matrix
 from inferwatch_detectors.kolmogorov import log_survival
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from inferwatch.profile import Counts, FeatureProfile, NumericProfile
+from inferwatch.reference.profile import Counts, FeatureProfile, NumericProfile
 from inferwatch.rows import Feature, Matrix
 from inferwatch_detectors.divergence import Divergence, DrawnNull, drawn_null
 from inferwatch_detectors.effect import Effect, mean_shift, total_variation

@@ -10,9 +10,9 @@ import numpy as np
 
 from inferwatch.errors import InvalidRows, UnkeepablePromise
 from inferwatch.finding import FeatureFinding, Finding, Window
-from inferwatch.profile import Counts, FeatureProfile, NumericProfile
 from inferwatch.promise import Promise
 from inferwatch.reference import Reference
+from inferwatch.reference.profile import Counts, FeatureProfile, NumericProfile
 from inferwatch.rows import Batch, Feature, Matrix
 from inferwatch_detectors.dependence import Dependence
 from inferwatch_detectors.effect import Effect, two_digits

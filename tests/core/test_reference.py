@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from inferwatch.errors import InvalidReference
-from inferwatch.profile import CategoricalProfile, NumericProfile
 from inferwatch.reference import HEADER, Reference, is_saved, read_reference
+from inferwatch.reference.profile import CategoricalProfile, NumericProfile
 from inferwatch.rows import Column, Feature, Rows, Schema
 
 RANDOM = np.random.default_rng(11)

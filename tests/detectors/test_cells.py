@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from inferwatch.profile import CategoricalProfile, NumericProfile
+from inferwatch.reference.profile import CategoricalProfile, NumericProfile
 from inferwatch_detectors.cells import CellTest
 
 RANDOM = np.random.default_rng(5)

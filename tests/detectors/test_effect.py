@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from inferwatch.profile import NumericProfile
+from inferwatch.reference.profile import NumericProfile
 from inferwatch_detectors.effect import Effect, mean_shift, total_variation
 
 RANDOM = np.random.default_rng(4)

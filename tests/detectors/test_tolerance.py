@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from inferwatch.profile import CategoricalProfile, NumericProfile
+from inferwatch.reference.profile import CategoricalProfile, NumericProfile
 from inferwatch.rows import Matrix
 from inferwatch_detectors.cells import CellTest
 from inferwatch_detectors.tolerance import Ball, Exact, Shifts

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inferwatch.archive import DAMAGES, holds, pack, unpack
 from inferwatch.errors import InvalidReference
-from inferwatch.learning import learn_feature
-from inferwatch.profile import LARGEST, CategoricalProfile, FeatureProfile, NumericProfile, Profile
+from inferwatch.reference.archive import DAMAGES, holds, pack, unpack
+from inferwatch.reference.learning import learn_feature
+from inferwatch.reference.profile import LARGEST, CategoricalProfile, FeatureProfile, NumericProfile, Profile
 from inferwatch.rows import Column, Feature, Matrix, Rows, Schema, with_derived
 from inferwatch.tables import read_table
 
