@@ -7,7 +7,7 @@ DEMO := .venvs/demo
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-demo demo test fast integration check bench docs notebooks clean
+.PHONY: help setup setup-test setup-demo setup-cloudevents demo test fast integration check bench docs notebooks clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -21,6 +21,10 @@ setup-test: setup
 setup-demo: setup
 	@scripts/environment $(DEMO) locks/demo.txt '.' --requirement scripts/demo-requirements.txt --data 'nannyml==0.13.1'
 
+setup-cloudevents: setup
+	@for major in 1 2; do scripts/environment .venvs/cloudevents$$major locks/cloudevents$$major.txt \
+	  --editable '.[cloudevents]' --requirement scripts/cloudevents$$major-requirements.txt || exit; done
+
 demo: setup setup-demo ## the main job: a true drift alarm on real traffic to a real model server
 	@$(BIN)/inferwatch demo
 
@@ -32,9 +36,9 @@ check: setup-test ## lint, types, imports
 	@$(BIN)/lint-imports --no-cache
 
 fast: setup-test
-	@$(BIN)/pytest -m 'not integration and not slow'
+	@$(BIN)/pytest -m 'not integration and not slow' --numprocesses auto --maxprocesses 8 --dist worksteal
 
-integration: setup-test setup-demo
+integration: setup-test setup-demo setup-cloudevents
 	@scripts/components
 	@$(BIN)/pytest -m 'integration or slow'
 

@@ -257,7 +257,7 @@ def test_an_error_reply_is_unknown() -> None:
         b'{"name":"m","versions":null,"platform":"","inputs":[],"outputs":[]}',
         b'{"name":"m","platform":"","inputs":[{"name":"x","datatype":"FP32","shape":[-1]}],"outputs":[]}',
         b"# HELP python_gc_objects_collected_total Objects\n",
-        gzip.compress(b'{"ready":true}'),
+        gzip.compress(b'{"ready":true}', mtime=0),
     ],
 )
 @pytest.mark.parametrize("role", [REQUEST, RESPONSE])
