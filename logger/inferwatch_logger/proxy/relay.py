@@ -89,5 +89,5 @@ class Relay:
 
     async def _answer_probe(self, exchange: Exchange) -> None:
         ready = not self.draining and await self._ready()
-        if not exchange.abandoned:
+        if not exchange.answered:  # by a refusal of its body, or because the client has left
             exchange.reply(200 if ready else 503, _READY if ready else _NOT_READY, _TEXT)

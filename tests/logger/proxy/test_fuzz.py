@@ -6,7 +6,7 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.logger.proxy.relayed import Reader, Upstream, Writer, relayed, run
@@ -59,6 +59,7 @@ def end(writer: Writer, how: str) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(spoken(REQUESTS), spoken(REPLIES), ends, ends)
+@example([b"POST / HTTP/1.1\r\nTransfer-Encoding:", REQUESTS[-2]], [], "close", "close")
 def test_anything_goes_and_nothing_stays(
     requests: list[bytes], replies: list[bytes], client_end: str, upstream_end: str
 ) -> None:
