@@ -41,7 +41,7 @@ class _SinkFault(DeliveryError):
 class Emitter:
     """Delivers events to a sink. `emit` is to be called on an event loop; nothing starts before the first event.
 
-    `linger_s`: how long the first event waits for others, so that the two of one inference travel together. `lanes`:
+    `linger_s`: how long the first event waits for others, so that many travel together. `lanes`:
     how many sends may run at once while there is a backlog. `deadline_s`: an event that could not be delivered for so
     long is dropped. Failed sends are repeated after 0.1 s, doubled up to 10 s, with jitter, or after the sink's
     `Retry-After`, up to 300 s.
@@ -121,9 +121,13 @@ class Emitter:
         finally:  # at once: an event that comes from here on needs another lane
             if (lane := asyncio.current_task()) is not None:
                 self._lanes.discard(lane)
+        if len(self._queue):
+            self.wake()
 
     async def _deliver(self) -> None:
-        while not self._pausing and (items := self._queue.take(_BATCH_EVENTS, _BATCH_BYTES)):
+        emptied = False
+        while not emptied and not self._pausing and (items := self._queue.take(_BATCH_EVENTS, _BATCH_BYTES)):
+            emptied = not self._closed and not len(self._queue)  # then what comes meanwhile waits for others too
             waiting: Sequence[Queued] = items
             try:
                 waiting = self._settle(items, await self._attempt(items))

@@ -239,6 +239,27 @@ def test_closing_does_not_wait_for_a_sink_that_hangs() -> None:
     run(test())
 
 
+def test_what_comes_while_a_batch_is_under_way_travels_together() -> None:
+    batches: list[list[str]] = []
+
+    class SlowSink(MemorySink):
+        async def send(self, events: Sequence[CloudEvent], /) -> None:
+            batches.append([item.id for item in events])
+            await asyncio.sleep(0.005)
+
+    async def test() -> None:
+        emit = Emitter(SlowSink(), MemoryQueue(10**6), linger_s=0.05)
+        emit.emit(event(0))
+        await until(lambda: len(batches) == 1)
+        for number in range(1, 6):
+            emit.emit(event(number))
+            await asyncio.sleep(0.004)  # the first batch ends meanwhile
+        await until(lambda: emit.account().delivered == 6)
+
+    run(test())
+    assert batches == [["0"], ["1", "2", "3", "4", "5"]]
+
+
 def test_a_new_event_loop_carries_on() -> None:
     sink = MemorySink()
     emit = Emitter(sink, MemoryQueue(10**6), linger_s=60.0)
