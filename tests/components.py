@@ -31,7 +31,16 @@ def program(*names: str) -> Path:
 
 def demo_python() -> Path:
     """Return the interpreter of the environment that has KServe's model server."""
-    python = ROOT / ".venvs" / "demo" / "bin" / "python"
+    return _interpreter("demo", "the environment of the model server", "make setup-demo")
+
+
+def cloudevents_python(major: int) -> Path:
+    """Return the interpreter of the environment that has that version of the `cloudevents` SDK."""
+    return _interpreter(f"cloudevents{major}", f"version {major} of the cloudevents SDK", "make setup-cloudevents")
+
+
+def _interpreter(environment: str, what: str, remedy: str) -> Path:
+    python = ROOT / ".venvs" / environment / "bin" / "python"
     if not python.exists():
-        missing("the environment of the model server", "make setup-demo")
+        missing(what, remedy)
     return python

@@ -132,9 +132,10 @@ def test_the_base_lock_pins_everything_that_is_asked_for() -> None:
             assert all(version in requirement.specifier for version in versions), f"{requirement}; run scripts/lock"
 
 
-def test_the_demo_lock_pins_the_model_server() -> None:
-    lines = (ROOT / "scripts" / "demo-requirements.txt").read_text(encoding="utf-8").splitlines()
-    pinned = pins(ROOT / "locks" / "demo.txt")
+@pytest.mark.parametrize("environment", ["demo", "cloudevents1", "cloudevents2"])
+def test_the_other_locks_pin_what_their_environment_is_for(environment: str) -> None:
+    lines = (ROOT / "scripts" / f"{environment}-requirements.txt").read_text(encoding="utf-8").splitlines()
+    pinned = pins(ROOT / "locks" / f"{environment}.txt")
     for requirement in map(Requirement, [*lines, *PROJECT["project"]["dependencies"]]):
         assert all(version in requirement.specifier for version in pinned[requirement.name.lower()])
 

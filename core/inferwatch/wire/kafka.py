@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
+import orjson
+
 from inferwatch.clock import format_time
 from inferwatch.errors import InvalidEvent
 from inferwatch.events import CloudEvent, Stream
@@ -56,7 +58,8 @@ def to_kafka_structured(event: CloudEvent) -> Message:
 def from_kafka(headers: Iterable[tuple[str, bytes | None]], value: bytes | None) -> list[CloudEvent | InvalidEvent]:
     """Return the events of a message, one entry each: an event, or every fault of what is none.
 
-    A batch is accepted too. The reasons of `InvalidEvent` are those of `from_http`.
+    A batch is accepted too; and structured mode without its content type, where no header is an attribute: version 1 of
+    the `cloudevents` SDK writes it so. The reasons of `InvalidEvent` are those of `from_http`.
     """
     texts: list[tuple[str, str]] = []
     for header, content in headers:
@@ -68,9 +71,21 @@ def from_kafka(headers: Iterable[tuple[str, bytes | None]], value: bytes | None)
         elif name.startswith(_PREFIX) and name != "ce_datacontenttype":
             texts.append((name[len(_PREFIX) :], _text(content)))
     content_type = next((text for name, text in texts if name == "datacontenttype"), "")
-    if content_type.lower().startswith(_STRUCTURED) and not any(name == "specversion" for name, _ in texts):
+    names = {name for name, _ in texts}
+    if names <= {"datacontenttype"} and not content_type.lower().startswith(_STRUCTURED) and _is_envelope(value):
+        content_type = f"{_STRUCTURED}+json"
+    if content_type.lower().startswith(_STRUCTURED) and "specversion" not in names:
         return from_http([(b"content-type", content_type.encode())], value or b"")
     return [from_attributes(texts, value or b"")]
+
+
+def _is_envelope(value: bytes | None) -> bool:
+    """Whether a value is a JSON object that says which CloudEvents it follows."""
+    try:
+        fields = orjson.loads(value or b"")
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(fields, dict) and "specversion" in fields
 
 
 def _text(content: bytes) -> str:

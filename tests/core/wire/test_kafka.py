@@ -118,3 +118,12 @@ def test_a_batch_is_several_events() -> None:
     first, second = from_kafka([("content-type", b"application/cloudevents-batch+json")], body)
     assert first == CloudEvent("1", "/s", "t")
     assert isinstance(second, InvalidEvent)
+
+
+def test_structured_mode_without_its_content_type() -> None:
+    """As version 1 of the SDK writes it: the data's content type, or none."""
+    body = b'{"specversion":"1.0","id":"1","source":"/s","type":"t"}'
+    for headers in ([("content-type", b"application/json")], []):
+        assert from_kafka(headers, body) == [CloudEvent("1", "/s", "t")]
+    (found,) = from_kafka([("content-type", b"application/json")], b'{"specversion":"1.0"}')
+    assert isinstance(found, InvalidEvent)
