@@ -22,6 +22,7 @@ import orjson
 from inferwatch.clock import format_time
 from inferwatch.errors import ConfigError, Fault
 from inferwatch.events import ORIGIN_HEADER, REQUEST_TYPE, RESPONSE_TYPE, CloudEvent
+from inferwatch.wire.grpc_codes import HTTP_STATUS, name_of
 from inferwatch.wire.privacy import is_secret
 
 Mode = Literal["all", "request", "response"]
@@ -175,6 +176,7 @@ class Inference:
         self._request: _Body | None = _Body(capture.max_body_bytes)
         self._response: _Body | None = None
         self._status = 0
+        self._grpc_status = ""
         self._content_type: str | None = None
         self._shared: dict[str, str] | None = None
 
@@ -189,6 +191,11 @@ class Inference:
         if body is not None and self._capture.requests:
             self._emit(REQUEST_TYPE, self._time_ns, self._header(b"content-type"), body, {})
 
+    def request_cut(self) -> None:
+        """Note that the rest of the request's body will not come."""
+        if self._request is not None:
+            self._request.cut = True
+
     def response_start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Note the head of the response, header names in any case."""
         self._status = status
@@ -200,6 +207,13 @@ class Inference:
         if self._response is not None:
             self._response.add(part)
 
+    def response_trailer(self, fields: Iterable[tuple[bytes, bytes]]) -> None:
+        """Note the code that a gRPC call ends with, names in lower case, and as status what HTTP has for it."""
+        code = dict(fields).get(b"grpc-status")
+        if code is not None:
+            self._grpc_status = name_of(code)
+            self._status = HTTP_STATUS[self._grpc_status] if self._status == 200 else self._status
+
     def response_end(self) -> None:
         """Note that the response is complete."""
         self._leave_request()
@@ -207,6 +221,8 @@ class Inference:
         if body is not None and self._capture.responses:
             elapsed_ns = perf_counter_ns() - self._start_ns
             own = {"statuscode": str(self._status), "latencyms": f"{elapsed_ns / 1e6:.3f}"}
+            if self._grpc_status:
+                own["grpcstatus"] = self._grpc_status
             self._emit(RESPONSE_TYPE, self._time_ns + elapsed_ns, self._content_type, body, own)
 
     def response_cut(self) -> None:

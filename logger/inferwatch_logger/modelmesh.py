@@ -21,6 +21,7 @@ from inferwatch.clock import NS_PER_S, Clock
 from inferwatch.errors import Fault, InvalidEvent
 from inferwatch.events import REQUEST_TYPE, RESPONSE_TYPE, SENDER, CloudEvent
 from inferwatch.wire.cloudevents import from_structured
+from inferwatch.wire.grpc_codes import HTTP_STATUS
 
 PATH: Final = "/consumer/kserve/v2"
 """Where ModelMesh is told to send them."""
@@ -34,27 +35,6 @@ MOST_OPEN: Final = 10_000
 _TYPES: Final = {"request": REQUEST_TYPE, "response": RESPONSE_TYPE}
 _MOST_ALIKE: Final = 16
 _OTHER: Final = {REQUEST_TYPE: RESPONSE_TYPE, RESPONSE_TYPE: REQUEST_TYPE}
-
-_HTTP_STATUS: Final = {
-    "OK": 200,
-    "CANCELLED": 499,
-    "UNKNOWN": 500,
-    "INVALID_ARGUMENT": 400,
-    "DEADLINE_EXCEEDED": 504,
-    "NOT_FOUND": 404,
-    "ALREADY_EXISTS": 409,
-    "PERMISSION_DENIED": 403,
-    "RESOURCE_EXHAUSTED": 429,
-    "FAILED_PRECONDITION": 400,
-    "ABORTED": 409,
-    "OUT_OF_RANGE": 400,
-    "UNIMPLEMENTED": 501,
-    "INTERNAL": 500,
-    "UNAVAILABLE": 503,
-    "DATA_LOSS": 500,
-    "UNAUTHENTICATED": 401,
-}
-"""The HTTP status of each gRPC code (google/rpc/code.proto)."""
 
 
 class _Open(NamedTuple):
@@ -139,7 +119,7 @@ def _attributes(fields: Mapping[str, Any], host: str) -> dict[str, Any]:
     }
     status = fields.get("status")
     if isinstance(status, str) and status:
-        attributes |= {"grpcstatus": status, "statuscode": str(_HTTP_STATUS.get(status, 500))}
+        attributes |= {"grpcstatus": status, "statuscode": str(HTTP_STATUS.get(status, 500))}
     if isinstance(metadata, dict):
         attributes["metadata"] = orjson.dumps({header: [value] for header, value in metadata.items()}).decode()
     return attributes

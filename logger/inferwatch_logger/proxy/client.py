@@ -32,7 +32,7 @@ class Client(asyncio.Protocol):
     """Reads requests and starts an exchange for each; the responses go back in order.
 
     What is no HTTP/1.1 request (h2c, a message that the parser refuses) or asks for another protocol (websockets) is
-    relayed as bytes from there on, and counted as unlogged.
+    relayed as bytes from there on, and counted as unlogged; HTTP/2 only where it cannot be followed.
     """
 
     transport: asyncio.Transport
@@ -144,7 +144,9 @@ class Client(asyncio.Protocol):
 
     def drain(self) -> None:
         """Close if nothing is under way; else the present exchange is the last."""
-        if not self._exchanges and not self._in_message and self._tunnel is None:
+        if self._tunnel is not None:
+            self._tunnel.drain()
+        elif not self._exchanges and not self._in_message:
             self.transport.close()
 
     def advance(self) -> None:
@@ -305,8 +307,10 @@ class Client(asyncio.Protocol):
             self._refuse(400)
 
     def _dig(self, reason: str, data: bytes) -> None:
-        self._relay.unlogged[reason] += 1
-        self._tunnel = Tunnel(self, self._relay, data)
+        conversation = self._relay.followed(self) if reason == "h2c" else None
+        if conversation is None:
+            self._relay.unlogged[reason] += 1
+        self._tunnel = Tunnel(self, self._relay, data, conversation)
 
     def _refuse(self, status: int) -> None:
         """Read no more; answer the request that cannot be read, unless others wait for their answers."""

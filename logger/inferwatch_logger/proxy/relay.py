@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from inferwatch_logger.capture import FailOpen, Headers, Inference
 from inferwatch_logger.proxy.client import Client
 from inferwatch_logger.proxy.exchange import Exchange
 from inferwatch_logger.proxy.pool import Pool
+
+if TYPE_CHECKING:
+    from inferwatch_logger.proxy.conversation import Conversation
+
+logger = logging.getLogger(__name__)
 
 Begin = Callable[[str, str, Headers], Inference | None]
 """Method, path and header fields of a request -> what is to be told of it, None where it is not captured."""
@@ -26,7 +32,7 @@ class Relay:
 
     `begin` decides what is captured. `ready` answers KServe's readiness probe (`K-Network-Probe: queue`), which the
     upstream never sees. `unlogged` counts connections that are relayed as bytes, by reason: `upgrade` (websockets),
-    `h2c` (HTTP/2, and so gRPC), `unparsed`.
+    `h2c` (HTTP/2 that cannot be followed), `unparsed`.
     """
 
     def __init__(self, pool: Pool, begin: Begin, ready: Callable[[], Awaitable[bool]]) -> None:
@@ -76,6 +82,18 @@ class Relay:
         self.clients.discard(client)
         if not self.clients:
             self._empty.set()
+
+    def followed(self, client: Client) -> Conversation | None:
+        """Return what tells capture of a connection of HTTP/2; None where the library that it needs is missing."""
+        try:
+            from inferwatch_logger.proxy.conversation import Conversation
+        except ImportError:
+            if not self.unlogged["h2c"]:
+                logger.warning(
+                    "HTTP/2, and so gRPC, is relayed uncaptured; get what is missing: inferwatch[grpc]"
+                )
+            return None
+        return Conversation(client, self)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something beside."""

@@ -1,34 +1,51 @@
-"""Bytes from a client to the upstream and back, whatever they mean: websockets, HTTP/2, what no parser takes."""
+"""Bytes from a client to the upstream and back, whatever they mean: websockets, HTTP/2, what no parser takes.
+
+HTTP/2 is followed beside, where what follows it is installed: see `inferwatch_logger.proxy.conversation`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Final, cast
 
+from inferwatch_logger.proxy.frames import goaway
 from inferwatch_logger.proxy.head import own_error
 
 if TYPE_CHECKING:
     from inferwatch_logger.proxy.client import Client
+    from inferwatch_logger.proxy.conversation import Conversation
     from inferwatch_logger.proxy.relay import Relay
 
 _MOST_WAITING_BYTES: Final = 65_536
+_FAREWELL_S: Final = 0.1
+"""How often a connection that is to end is looked at."""
 
 
 class Tunnel(asyncio.Protocol):
     """The upstream's end of such a connection. An end of either side is passed on to the other."""
 
-    def __init__(self, client: Client, relay: Relay, data: bytes) -> None:
+    def __init__(self, client: Client, relay: Relay, data: bytes, conversation: Conversation | None = None) -> None:
         self._client = client
+        self._loop = relay.loop
         self._pool = relay.pool
+        self._conversation = conversation
+        self._dismissed = False
         self._transport: asyncio.Transport | None = None
         self._waiting = bytearray(data)
         self._finished = False
         self._gone = False
         self._upstream_finished = False
         relay.spawn(self._connect())
+        if conversation is not None:
+            conversation.asked(data)
 
     def send(self, data: bytes) -> None:
         """Pass on what the client sent."""
+        self._pass_on(data)
+        if self._conversation is not None:
+            self._conversation.asked(data)
+
+    def _pass_on(self, data: bytes) -> None:
         if self._transport is None:
             self._waiting += data
             if len(self._waiting) > _MOST_WAITING_BYTES:
@@ -49,6 +66,21 @@ class Tunnel(asyncio.Protocol):
         self._gone = True
         if self._transport is not None:
             self._transport.close()
+        if self._conversation is not None:
+            self._conversation.close()
+
+    def drain(self) -> None:
+        """Ask a client of HTTP/2 to begin no more calls, and let it go once those that it began are done."""
+        conversation = self._conversation
+        if conversation is None or self._gone or self._client.transport.is_closing():
+            return
+        if self._dismissed and not conversation.busy:
+            self._client.transport.close()
+            return
+        if not self._dismissed and conversation.interruptible:
+            self._client.transport.write(goaway())
+            self._dismissed = True
+        self._loop.call_later(_FAREWELL_S, self.drain)
 
     def hold(self, held: bool) -> None:
         """Read no more of the upstream while the client does not, or read on."""
@@ -72,6 +104,8 @@ class Tunnel(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Pass on what the upstream sent."""
         self._client.transport.write(data)
+        if self._conversation is not None:
+            self._conversation.answered(data)
 
     def eof_received(self) -> bool:
         """Pass on that the upstream sends no more; return whether the client still may."""

@@ -1,0 +1,197 @@
+"""What is asked and answered on a connection of HTTP/2, told to capture: REST calls and those of gRPC.
+
+Both directions are followed beside the relay, which passes the bytes on unchanged. So windows, settings, resets and
+trailers are between client and upstream alone, and nothing here can break a call. What cannot be followed is counted
+as unlogged from there on.
+
+The messages of a gRPC call are captured as its frames, as KServe's agent does; those of a stream together, as those of
+SSE are. The code it ends with, which HTTP/2 has in the trailer, becomes `grpcstatus`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from hpack import Decoder, HPACKError
+
+from inferwatch_logger.proxy.frames import (
+    DATA,
+    HEADERS,
+    PUSH_PROMISE,
+    RESET,
+    SETTINGS,
+    BrokenFrames,
+    Frame,
+    Frames,
+    settings,
+)
+from inferwatch_logger.proxy.head import path_of
+
+if TYPE_CHECKING:
+    from inferwatch_logger.capture import Inference
+    from inferwatch_logger.proxy.client import Client
+    from inferwatch_logger.proxy.relay import Relay
+
+_HEADER_TABLE_SIZE: Final = 1
+_MOST_TABLE_BYTES: Final = 1_048_576
+_MOST_FIELD_BYTES: Final = 524_288
+
+_Fields = Sequence[tuple[bytes, bytes]]
+
+
+@dataclass(slots=True)
+class _Call:
+    """One stream. `inference` is None where it is not captured."""
+
+    inference: Inference | None
+    received: bool = False
+    """The request is complete."""
+    begun: bool = False
+    """The head of the final response has come."""
+
+
+class Conversation:
+    """Follows one connection. Faults of capture are counted, as everywhere, and never raised."""
+
+    def __init__(self, client: Client, relay: Relay) -> None:
+        self._client = client
+        self._relay = relay
+        self._requests = Frames(preface=True)
+        self._responses = Frames(preface=False)
+        self._request_fields = Decoder(_MOST_FIELD_BYTES)
+        self._response_fields = Decoder(_MOST_FIELD_BYTES)
+        self._calls: dict[int, _Call] = {}
+        self._last_stream = 0
+        self._followed = True
+
+    @property
+    def busy(self) -> bool:
+        """Whether a call is under way, or may be."""
+        return bool(self._calls) or not self._followed
+
+    @property
+    def interruptible(self) -> bool:
+        """Whether a frame of our own may be put behind what the upstream has sent so far."""
+        return self._followed and self._responses.between
+
+    def asked(self, data: bytes) -> None:
+        """Follow what the client sent."""
+        self._follow(self._requests, self._request, data)
+
+    def answered(self, data: bytes) -> None:
+        """Follow what the upstream sent."""
+        self._follow(self._responses, self._response, data)
+
+    def close(self) -> None:
+        """Take note that the connection has ended."""
+        self._followed = False
+        calls, self._calls = self._calls, {}
+        for call in calls.values():
+            self._abandon(call)
+
+    def _follow(self, frames: Frames, take: Callable[[Frame], None], data: bytes) -> None:
+        if not self._followed:
+            return
+        try:
+            for frame in frames.feed(data):
+                take(frame)
+        except Exception as fault:  # noqa: BLE001 - fail open
+            if not isinstance(fault, BrokenFrames | HPACKError):
+                self._client.guarded.complain()
+            self._relay.unlogged["h2c"] += 1
+            self.close()
+
+    # what the client sends
+
+    def _request(self, frame: Frame) -> None:
+        if frame.kind == HEADERS:
+            fields = _decoded(self._request_fields, frame)
+            if frame.stream > self._last_stream:
+                self._last_stream = frame.stream
+                self._calls[frame.stream] = _Call(self._begun(fields))
+                self._relay.requests += 1
+        elif frame.kind == SETTINGS:
+            _widen(self._response_fields, frame)
+            return
+        call = self._calls.get(frame.stream)
+        if call is None:
+            return
+        if frame.kind == RESET:
+            del self._calls[frame.stream]
+            self._abandon(call)
+        elif call.inference is not None:
+            if frame.kind == DATA:
+                self._client.guarded(call.inference.request_part, frame.payload)
+            if frame.ends_stream:
+                self._client.soon(call.inference.request_end)
+        call.received |= frame.ends_stream
+
+    def _begun(self, fields: _Fields) -> Inference | None:
+        pseudo = {name: value for name, value in fields if name.startswith(b":")}
+        if b":path" not in pseudo or b":protocol" in pseudo:  # CONNECT
+            self._relay.unlogged["upgrade"] += 1
+            return None
+        given = [field for field in fields if not field[0].startswith(b":")]
+        method = pseudo.get(b":method", b"").decode("latin-1")
+        return self._client.guarded(self._relay.capture, method, path_of(pseudo[b":path"]), given)
+
+    # what the upstream sends
+
+    def _response(self, frame: Frame) -> None:
+        fields: _Fields = ()
+        if frame.kind in (HEADERS, PUSH_PROMISE):
+            fields = _decoded(self._response_fields, frame)
+        elif frame.kind == SETTINGS:
+            _widen(self._request_fields, frame)
+            return
+        call = self._calls.get(frame.stream)
+        if call is None:
+            return
+        if frame.kind == RESET:
+            del self._calls[frame.stream]
+            self._abandon(call)
+            return
+        if call.inference is not None:
+            if frame.kind == HEADERS:
+                self._note_fields(call, call.inference, fields)
+            elif frame.kind == DATA:
+                self._client.guarded(call.inference.response_part, frame.payload)
+        if frame.ends_stream:
+            del self._calls[frame.stream]
+            self._finish(call)
+
+    def _note_fields(self, call: _Call, inference: Inference, fields: _Fields) -> None:
+        """Note the head of the response, or its trailer; a gRPC call that fails at once has both in one."""
+        if not call.begun:
+            status = int(dict(fields)[b":status"])
+            if status < 200:
+                return
+            call.begun = True
+            self._client.guarded(inference.response_start, status, fields)
+        self._client.guarded(inference.response_trailer, fields)
+
+    def _finish(self, call: _Call) -> None:
+        if call.inference is not None:
+            self._cut_request(call, call.inference)
+            self._client.soon(call.inference.response_end)
+
+    def _abandon(self, call: _Call) -> None:
+        if call.inference is not None:
+            self._cut_request(call, call.inference)
+            self._client.soon(call.inference.ended)
+
+    def _cut_request(self, call: _Call, inference: Inference) -> None:
+        if not call.received:
+            self._client.guarded(inference.request_cut)
+
+
+def _decoded(decoder: Decoder, frame: Frame) -> _Fields:
+    return [(name, value) for name, value in decoder.decode(frame.payload, raw=True)]
+
+
+def _widen(decoder: Decoder, frame: Frame) -> None:
+    """Let the side that is told of a table's size use it; that it uses less, it says itself (RFC 7541, 4.2)."""
+    size = min(settings(frame).get(_HEADER_TABLE_SIZE, 0), _MOST_TABLE_BYTES)
+    decoder.max_allowed_table_size = max(decoder.max_allowed_table_size, size)
