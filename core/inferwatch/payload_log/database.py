@@ -128,6 +128,18 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a small file whole: under its name lie the old bytes or the new ones, on the disk, whatever happens."""
+    draft = path.with_name(f"{path.name}.new")
+    with translated(path):
+        with draft.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+        sync_directory(path.parent)
+
+
 def _require_header(path: Path) -> None:
     with path.open("rb") as file:
         if file.read(16) != b"SQLite format 3\0":

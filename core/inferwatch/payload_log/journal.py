@@ -24,6 +24,7 @@ from inferwatch.events import CloudEvent
 from inferwatch.payload_log.checkpoint import Checkpointer
 from inferwatch.payload_log.database import lock_directory, open_database, translated
 from inferwatch.payload_log.entry import Entry, Row, is_ahead, pack
+from inferwatch.payload_log.erasure_plan import finish
 from inferwatch.payload_log.ledger import Ledger, Outcome, Tally
 from inferwatch.payload_log.reader import END, FILE_NAME, SCHEMA, JournalReader
 
@@ -65,6 +66,7 @@ class Journal:
         self._clock = clock
         with ExitStack() as opened:
             opened.enter_context(lock_directory(directory, LOCK_NAME))
+            finish(directory)
             self._connection = opened.enter_context(closing(open_database(self._path, SCHEMA)))
             self._reader = opened.enter_context(JournalReader(directory))
             with translated(self._path):

@@ -27,7 +27,7 @@ from inferwatch.payload_log.journal import Journal
 from inferwatch.payload_log.reader import JournalReader
 from inferwatch.payload_log.removal import forget_payloads
 from inferwatch.payload_log.segment import filter_segment, times_of, write_segment
-from inferwatch.payload_log.segments import DIRECTORY, Sealed, note_contents
+from inferwatch.payload_log.segments import DIRECTORY, Sealed, note_contents, remove_unnamed
 
 logger = logging.getLogger(__name__)
 
@@ -84,11 +84,7 @@ class Sealer:
         """Remove files that no table names, and empty the rows that are sealed, as a killed process may leave them."""
         with JournalReader(self._directory) as reader:
             sealed = reader.sealed()
-        named = {part.file for part in sealed}
-        with translated(self._directory):
-            for path in (self._directory / DIRECTORY).glob("*"):
-                if path.name not in named:
-                    path.unlink()
+        remove_unnamed(self._directory, sealed)
         for part in sealed[-1:]:  # the ones before were emptied before it was begun
             self._empty(part.first_offset, part.last_offset)
 

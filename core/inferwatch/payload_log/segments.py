@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from inferwatch.errors import PayloadLogError
+from inferwatch.payload_log.database import translated
 from inferwatch.payload_log.entry import Entry
 from inferwatch.payload_log.segment import Contents, Segment
 
@@ -40,6 +42,15 @@ def note_contents(log: sqlite3.Connection, part: Sealed, contents: Contents) -> 
         log.execute(statement, (contents.rows, contents.first_ns, part.first_offset))
     else:
         log.execute("DELETE FROM segments WHERE first_offset = ?", (part.first_offset,))
+
+
+def remove_unnamed(directory: Path, sealed: Iterable[Sealed]) -> None:
+    """Remove every file but those of the table: what a process left that ended while it wrote or removed them."""
+    named = {part.file for part in sealed}
+    with translated(directory):
+        for file in (directory / DIRECTORY).glob("*"):
+            if file.name not in named:
+                file.unlink()
 
 
 class Segments:

@@ -183,7 +183,7 @@ def column_names(rows: Rows, features: Sequence[str]) -> tuple[str, ...]:
     That is where the widths agree, and either the payload names nothing or no name of it is a feature's; and where no
     feature is derived from a column.
     """
-    if derivable(tuple(features), rows.names):
+    if derivable(tuple(features), rows.sources):
         return rows.names
     by_order = len(features) == len(rows.columns) and not (rows.named and set(features) & set(rows.names))
     return tuple(features) if by_order else rows.names

@@ -13,6 +13,7 @@ from inferwatch.events import CloudEvent, Service, Stream
 from inferwatch.finding import Finding
 from inferwatch.payload_log.dead_letter import DeadLetter
 from inferwatch.payload_log.erasure import Wanted, erase, with_id, with_value
+from inferwatch.payload_log.erasure_plan import FILE_NAME
 from inferwatch.payload_log.findings import FindingFilter, list_findings, save_findings
 from inferwatch.payload_log.index import PayloadFilter, count_streams, list_payloads
 from inferwatch.payload_log.journal import Journal
@@ -142,6 +143,14 @@ def test_a_log_in_use_or_absent_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
     with Journal.open(tmp_path), pytest.raises(PayloadLogError, match="in use by another process"):
         erase(tmp_path, INCOME, with_id("id-1"))
+
+
+def test_a_plan_that_nobody_can_read_is_named(tmp_path: Path) -> None:
+    take(tmp_path, traffic())
+    (tmp_path / FILE_NAME).write_bytes(b'["default"')
+    with pytest.raises(PayloadLogError, match=r"erasure\.json: damaged"):
+        Journal.open(tmp_path)
+    assert len(stored(tmp_path)) == 7
 
 
 @pytest.mark.parametrize("column", ["nothing", "na", ""])
