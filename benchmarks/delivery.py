@@ -1,8 +1,7 @@
-"""Delivery: what it costs to queue an event, to bring it to a real Kafka broker by either client, and to hold it.
+"""Delivery: what it costs to queue an event, and to bring it to a real Kafka broker by either client.
 
 Kafka: events go through the queue file to a broker on the same machine, beside the bare clients, which are given the
-finished messages; all with acknowledgements of all replicas, idempotent, lz4. Dead sink: a process captures faster than
-the queue has room for, with nobody at its sink, and its memory is read as it goes.
+finished messages; all with acknowledgements of all replicas, idempotent, lz4.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import asyncio
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -32,7 +30,6 @@ from inferwatch.wire.kafka import to_kafka
 SIZES = {"100 B": 100, "1 KiB": 1024, "10 KiB": 10_240, "1 MiB": 1 << 20}
 ROUNDS = 3
 EVENTS = {"confluent": 20_000, "kafka-python": 4_000}
-DEAD_S = 15.0
 _SOURCE = "/namespaces/default/services/income/predictor"
 _EXTENSIONS = {
     "inferenceservicename": "income",
@@ -130,49 +127,11 @@ def to_a_broker(port: int, client: Client, size_bytes: int) -> dict[str, list[tu
     return found
 
 
-def anonymous_mib() -> float:
-    """Return the anonymous memory of this process; the mapped file is the page cache's."""
-    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(fields["RssAnon"].split()[0]) / 1024
-
-
-async def dead_sink(spool: Path | None, seconds: float) -> tuple[float, float, int, int]:
-    """Return anonymous MiB at the start, the most of it since, and how many events were captured and dropped."""
-    delivery = Delivery([f"http://127.0.0.1:{free_port()}"], spool=spool, queue_bytes=64 << 20)
-    body = [event(number, 10_240) for number in range(64)]
-    delivery.emit(body[0])
-    await asyncio.sleep(0.1)
-    start = most = anonymous_mib()
-    end = time.monotonic() + seconds
-    number = 0
-    while time.monotonic() < end:
-        for one in body:
-            # As capture does: every event is made anew.
-            delivery.emit(
-                CloudEvent(
-                    one.id, one.source, one.type, number, None, dict(one.extensions), bytes(memoryview(one.data))
-                )
-            )
-            number += 1
-        most = max(most, anonymous_mib())
-        await asyncio.sleep(0.02)
-    account = delivery.account()
-    await delivery.aclose(0.01)
-    return start, most, account.captured, sum(account.dropped.values())
-
-
-def main(dead_s: float = DEAD_S) -> None:
+def main() -> None:
     """Print the tables."""
-    print("Delivery: queue, Kafka, and a dead sink.")
+    print("Delivery: the queue, and Kafka.")
     print(f"{machine('confluent-kafka', 'kafka-python')}\n")
-    print(f"| {dead_s:g} s of a dead sink, 10 KiB | anonymous MiB before / most | captured | dropped |")
-    print("| --- | --- | --- | --- |")
-    with tempfile.TemporaryDirectory() as directory:
-        start, most, captured, dropped = asyncio.run(dead_sink(Path(directory), dead_s))
-        print(f"| queue file of 64 MiB | {start:.1f} / {most:.1f} | {captured:,} | {dropped:,} |", flush=True)
-    start, most, captured, dropped = asyncio.run(dead_sink(None, dead_s))
-    print(f"| memory, 64 MiB | {start:.1f} / {most:.1f} | {captured:,} | {dropped:,} |", flush=True)
-    print("\n| put one event, µs p50 / p99 | " + " | ".join(SIZES) + " |\n| --- |" + " --- |" * len(SIZES))
+    print("| put one event, µs p50 / p99 | " + " | ".join(SIZES) + " |\n| --- |" + " --- |" * len(SIZES))
     with tempfile.TemporaryDirectory() as directory:
         file = FileQueue(Path(directory) / "0.queue", 256 << 20)
         kinds: dict[str, Queue] = {"queue file": file.positions[0], "memory": MemoryQueue(64 << 20)}
@@ -208,4 +167,4 @@ def _print_kafka() -> None:
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]) if len(sys.argv) > 1 else DEAD_S)
+    main()

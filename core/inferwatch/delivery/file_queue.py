@@ -10,6 +10,7 @@ A file belongs to one process, by a lock, and to one thread of it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
 from pathlib import Path
@@ -50,6 +51,8 @@ from inferwatch.delivery.record import attributes_of, event_of
 from inferwatch.errors import QueueFileError
 from inferwatch.events import CloudEvent
 
+logger = logging.getLogger(__name__)
+
 _RESTART_BYTES: Final = 1 << 20
 """An empty ring is used from its start again, so that light traffic touches few pages."""
 
@@ -71,7 +74,9 @@ class FileQueue:
         self._sent = [0] * MAX_SINKS
         self._settled = [0] * (MAX_SINKS * COUNTS)
         self._late = 0
+        self._write_failed = False
         self._file, self._open = self._opened(size_bytes), True
+        self._inherited = self._file.tail
         try:
             self._sinks = [self._file.index_of(name) for name in sinks]
         except QueueFileError:
@@ -90,15 +95,16 @@ class FileQueue:
             self._late += 1
             return
         if size > file.capacity:
-            self._drop_unseen()
+            self._drop_unseen("queue_full")
             return
         at = self._room(size)
         check = crc32(data, crc32(attributes, crc32(SEALED.pack(file.tail, now_s, len(attributes)))))
-        start = at + CONTENT
-        body = start + len(attributes)
-        file.bytes[at:start] = HEAD.pack(length, check, now_s, len(attributes)) + self._addressed
-        file.bytes[start:body] = attributes
-        file.bytes[body : at + length] = data
+        head = HEAD.pack(length, check, now_s, len(attributes)) + self._addressed
+        try:
+            file.write(at, head, attributes, data)
+        except OSError as fault:
+            self._drop_unwritten(fault)
+            return
         file.advance(file.tail + size)
         for index in self._sinks:
             self._waiting[index] += 1
@@ -265,9 +271,15 @@ class FileQueue:
         self._file.counts[index * COUNTS + count] += 1
         self._file.commit()
 
-    def _drop_unseen(self) -> None:
+    def _drop_unwritten(self, fault: OSError) -> None:
+        if not self._write_failed:
+            logger.warning("the queue file %s cannot be written, and events are lost: %s", self.path, fault)
+        self._write_failed = True
+        self._drop_unseen("error")
+
+    def _drop_unseen(self, reason: str) -> None:
         for index in self._sinks:
-            self._file.counts[index * COUNTS + QUEUE_FULL] += 1
+            self._file.counts[index * COUNTS + REASON[reason]] += 1
         self._file.commit()
 
     def _mark(self, position: int, index: int, state: int) -> None:
@@ -283,7 +295,9 @@ class FileQueue:
         length, check, since_s, split = HEAD.unpack_from(file.bytes, at)
         attributes = file.bytes[at + CONTENT : at + CONTENT + split]
         data = file.bytes[at + CONTENT + split : at + length]
-        if check != crc32(data, crc32(attributes, crc32(SEALED.pack(position, since_s, split)))):
+        if position < self._inherited and check != crc32(
+            data, crc32(attributes, crc32(SEALED.pack(position, since_s, split)))
+        ):
             return None
         return Queued(event_of(attributes, data), padded(length), since_s, position)
 

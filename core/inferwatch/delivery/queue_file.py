@@ -51,6 +51,7 @@ _NAME_BYTES: Final = 256
 _SLOTS: Final = 4096
 _SLOT_BYTES: Final = 2048
 RING: Final = 8192
+_MAPPED_BYTES: Final = 65_536
 _SLOT: Final = struct.Struct(f"={2 + MAX_SINKS * COUNTS}Q")
 
 assert FIRST_REASON + len(REASONS) <= COUNTS  # noqa: S101 - of constants
@@ -70,6 +71,7 @@ class QueueFile:
     def __init__(self, mapped: mmap.mmap, descriptor: int) -> None:
         self.bytes = mapped
         self._descriptor = descriptor
+        self._stored = 0
         if len(mapped) < RING or mapped[: len(_MAGIC)] != _MAGIC:
             raise Damage("it was not written by this version of inferwatch")
         self.refresh()
@@ -91,6 +93,23 @@ class QueueFile:
         self.tail: int = max(tail, self.head)  # before it only where the restart of an empty ring was cut short
         if tail % 8 or tail > self.head + self.capacity:
             raise Damage("its end is farther from its beginning than its size")
+
+    def write(self, at: int, *parts: bytes) -> None:
+        """Store what is not yet part of the ring at an offset of the file. Raises `OSError` where the system does.
+
+        Pages that are stored into for the first time, and large parts, are written by a system call: a mapped store
+        into a fresh page may keep ext4 busy for 20 ms, and 256 page faults cost more than a copy of 1 MiB.
+        """
+        size = sum(map(len, parts))
+        if size < _MAPPED_BYTES and at + size <= self._stored:
+            for part in parts:
+                self.bytes[at : at + len(part)] = part
+                at += len(part)
+            return
+        written = os.pwritev(self._descriptor, parts, at)
+        while written < size:  # a signal, or the limit of one call
+            written += os.pwrite(self._descriptor, b"".join(parts)[written:], at + written)
+        self._stored = max(self._stored, at + size)
 
     def advance(self, tail: int) -> None:
         """Make everything before `tail` part of the ring."""

@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 import tracemalloc
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -297,6 +298,40 @@ def test_a_full_disk_is_one_fault_and_leaves_nothing(path: Path, monkeypatch: py
     with pytest.raises(QueueFileError, match="No space left on device"):
         FileQueue(path, MIN_BYTES)
     assert not path.exists()
+
+
+def test_a_disk_that_fails_loses_the_event_alone(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    queue = FileQueue(path, MIN_BYTES)
+    queue.put(event(0), 0.0)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwritev", broken)
+        queue.put(event(1), 0.0)
+        queue.put(event(2), 0.0)
+    queue.put(event(3), 0.0)
+    assert queue.positions[0].account() == Account(4, 0, 2, 0, {"error": 2})
+    assert [record.getMessage() for record in caplog.records] == [
+        f"the queue file {path} cannot be written, and events are lost: [Errno 5] Input/output error"
+    ]
+    queue.close()
+    assert accounts(path) == {"sink": Account(4, 0, 2, 0, {"error": 2})}
+
+
+def test_a_write_that_is_cut_short_is_finished(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def short(descriptor: int, parts: Sequence[bytes], at: int) -> int:
+        return os.pwrite(descriptor, b"".join(parts)[:7], at)
+
+    monkeypatch.setattr(os, "pwritev", short)
+    queue = FileQueue(path, MIN_BYTES)
+    queue.put(event(1, 5000), 0.0)
+    queue.close()
+    queue = FileQueue(path, MIN_BYTES)
+    assert queue.positions[0].take(1, 10**6)[0].event == event(1, 5000)
+    queue.close()
 
 
 @pytest.mark.parametrize("size", [-1, 0, MIN_BYTES - 1])
