@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from inferwatch.delivery.kafka import producer_of
 from inferwatch.errors import ConfigError, Fault, InvalidOption, InvalidReference, MissingExtra, UnkeepablePromise
 from inferwatch.payload_log.segment import can_seal
 from inferwatch.reference import Reference, read_reference
-from inferwatch.settings import ModelSettings, Settings, load_settings, read_document
+from inferwatch.settings import AnyTransport, KafkaTransport, ModelSettings, Settings, load_settings, read_document
 from inferwatch_detectors.dependence import Dependence
 from inferwatch_detectors.registry import DETECTORS
 from inferwatch_detectors.stream_judge import built_detector
@@ -57,6 +58,7 @@ def checked(path: Path, *, needs_predictor: bool = True) -> Checked:
         faults.extend(_wrong_immutables(model, reference, where))
         if needs_predictor:
             faults.extend(_missing_predictors(model, where))
+    faults.extend(_unusable_transport(settings.transport))
     if settings.payload_log.retention_days is not None and not can_seal():
         faults.append(Fault("payload_log.retention_days", str(MissingExtra("retention", "store"))))
     token = None
@@ -71,6 +73,19 @@ def checked(path: Path, *, needs_predictor: bool = True) -> Checked:
     if faults:
         raise ConfigError(faults)
     return Checked(settings, models, token)
+
+
+def _unusable_transport(transport: AnyTransport) -> Iterator[Fault]:
+    """Yield what the client of the brokers says against its options, without asking any broker."""
+    if not isinstance(transport, KafkaTransport):
+        return
+    try:
+        producer_of(transport.client, transport.bootstrap, transport.options, 1.0)
+    except ConfigError as error:
+        for fault in error.faults:
+            yield Fault(".".join(filter(None, ("transport.options", fault.path))), fault.message)
+    except MissingExtra as error:
+        yield Fault("transport.client", str(error))
 
 
 def _further_faults(path: Path, known: ConfigError) -> list[Fault]:

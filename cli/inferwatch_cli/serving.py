@@ -14,6 +14,7 @@ from pathlib import Path
 import typer
 import uvicorn
 
+from inferwatch.errors import ConfigError, Fault
 from inferwatch_cli.checks import checked
 from inferwatch_cli.listening import listening, loop_factory
 from inferwatch_cli.up import open_up
@@ -29,6 +30,10 @@ def serve(config: Path, data: Path | None, host: str, port: int) -> None:
     """Serve until SIGTERM or SIGINT. Raises `ConfigError`, or `InferwatchError` where it cannot start."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     configuration = checked(config)
+    if configuration.settings.transport.kind != "embedded":
+        raise ConfigError(
+            [Fault("transport.kind", "'kafka' is for `ingest` and `store`; `up` is one process: embedded")]
+        )
     with listening(host, port) as listener, open_up(configuration, data) as up:
         address, bound_port = listener.getsockname()[:2]
         shown = f"[{address}]" if ":" in address else address

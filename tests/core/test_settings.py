@@ -74,7 +74,7 @@ def test_paths_are_relative_to_the_file(file: Path) -> None:
 
 def test_every_fault_is_told_at_once(file: Path) -> None:
     text = """
-transport: {kind: kafka}
+transport: {kind: nats}
 ingest: {max_body_bytes: 10, pair_timeout_s: soon}
 colour: red
 models:
@@ -86,7 +86,7 @@ models:
       - {method: histogram}
 """
     assert faults(file, text) == [
-        "transport.kind: 'kafka': input should be 'embedded'",
+        "transport.kind: 'nats': input should be one of 'embedded', 'kafka'",
         "ingest.max_body_bytes: 10: input should be greater than or equal to 1024",
         "ingest.pair_timeout_s: 'soon': input should be a valid number, unable to parse string as a number",
         "models[0].name: is required and absent",
@@ -105,7 +105,7 @@ models:
     [
         ("x: 1", "x"),
         ("_env_file: x", "_env_file"),
-        ("transport: {x: 1}", "transport.x"),
+        ("transport: {kind: embedded, x: 1}", "transport.x"),
         ("payload_log: {x: 1}", "payload_log.x"),
         ("ingest: {x: 1}", "ingest.x"),
         ("explain: {x: 1}", "explain.x"),

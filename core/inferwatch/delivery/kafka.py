@@ -7,18 +7,15 @@ itself, such as its size, is a refusal; everything else, a missing topic or perm
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Final, Literal, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 from urllib.parse import urlsplit
 
+from inferwatch.delivery.kafka_options import Client, Options, faults_of, is_server_list
 from inferwatch.delivery.outcomes import PartialDelivery
 from inferwatch.errors import ConfigError, DeliveryError, Fault, MissingExtra
 from inferwatch.events import CloudEvent
 from inferwatch.wire.kafka import Message, to_kafka
-
-Client = Literal["confluent", "kafka-python"]
-
-_OURS: Final = ("bootstrap.servers", "acks", "request.required.acks", "enable.idempotence")
 
 
 class Producer(Protocol):
@@ -26,6 +23,10 @@ class Producer(Protocol):
 
     async def send(self, topic: str, messages: Sequence[Message], /) -> list[DeliveryError | None]:
         """Return one outcome a message: None where every in-sync replica has it."""
+        ...
+
+    async def reach(self, topic: str, /) -> None:
+        """Return once the topic can be written. Raises `DeliveryError` where it cannot be at present."""
         ...
 
     async def aclose(self) -> None:
@@ -37,8 +38,9 @@ class KafkaSink:
     """Writes events to the topic of `kafka://host:port[,host:port...]/topic`.
 
     `timeout_s` bounds the wait for an acknowledgement. `options`: for example `security.protocol`, `sasl.mechanism`,
-    `sasl.username`, `sasl.password`, `ssl.ca.location`, `compression.type`, `linger.ms`. Raises `ConfigError` for a
-    URL or an option that cannot be used, `MissingExtra` where the client is not installed.
+    `sasl.username`, `sasl.password`, `ssl.ca.location`, `compression.type`, `linger.ms`; a `SecretFile` as value is
+    read when the client connects, and again after a refusal. Raises `ConfigError` for a URL or an option that cannot be
+    used, `MissingExtra` where the client is not installed.
     """
 
     def __init__(
@@ -46,15 +48,12 @@ class KafkaSink:
         url: str,
         *,
         client: Client = "confluent",
-        options: Mapping[str, str | int | float | bool] | None = None,
+        options: Options | None = None,
         timeout_s: float = 10.0,
     ) -> None:
         bootstrap, self._topic = _checked(url)
         self.url = url
-        given = dict(options or {})
-        if ours := sorted(given.keys() & set(_OURS)):
-            raise ConfigError([Fault(name, "is set by inferwatch; leave it out") for name in ours])
-        self._producer = _producer(client, bootstrap, given, timeout_s)
+        self._producer = producer_of(client, bootstrap, options, timeout_s)
 
     async def send(self, events: Sequence[CloudEvent], /) -> None:
         """Write the events. Raises `DeliveryError`, `PartialDelivery` where they fared differently."""
@@ -68,18 +67,32 @@ class KafkaSink:
         await self._producer.aclose()
 
 
-def _producer(client: str, bootstrap: str, options: dict[str, str | int | float | bool], timeout_s: float) -> Producer:
+def producer_of(client: Client, bootstrap: str, options: Options | None, timeout_s: float) -> Producer:
+    """Return a producer for `host:port[,...]`. Raises `ConfigError` with every fault of the options, `MissingExtra`."""
+    given = dict(options or {})
+    faults = faults_of(given)
+    usable = {name: value for name, value in given.items() if name not in {fault.path for fault in faults}}
+    try:
+        producer = _producer(client, bootstrap, usable, timeout_s)
+    except ConfigError as error:
+        raise ConfigError([*faults, *error.faults]) from error
+    if faults:
+        raise ConfigError(faults)
+    return producer
+
+
+def _producer(client: str, bootstrap: str, options: Options, timeout_s: float) -> Producer:
     if client == "confluent":
         try:
             from inferwatch.delivery.kafka_confluent import ConfluentProducer
         except ModuleNotFoundError as error:
-            raise MissingExtra("A Kafka sink", "kafka") from error
+            raise MissingExtra("Kafka", "kafka") from error
         return ConfluentProducer(bootstrap, options, timeout_s)
     if client == "kafka-python":
         try:
             from inferwatch.delivery.kafka_pure import PureProducer
         except ModuleNotFoundError as error:
-            raise MissingExtra("A Kafka sink of the client kafka-python", "kafka-pure") from error
+            raise MissingExtra("Kafka by the client kafka-python", "kafka-pure") from error
         return PureProducer(bootstrap, options, timeout_s)
     raise ConfigError([Fault("client", f"{client!r} is unknown; allowed: confluent, kafka-python")])
 
@@ -89,9 +102,6 @@ def _checked(url: str) -> tuple[str, str]:
     parts = urlsplit(url)
     topic = parts.path.strip("/")
     usable = parts.scheme == "kafka" and topic and "/" not in topic and not parts.query and "@" not in parts.netloc
-    for server in parts.netloc.split(","):
-        host, colon, port = server.rpartition(":")
-        usable = usable and host and colon and port.isdecimal() and 0 < int(port) < 65536
-    if not usable:
+    if not usable or not is_server_list(parts.netloc):
         raise ConfigError([Fault("sink", f"{url!r} is no URL of a topic; allowed is kafka://host:port[,...]/topic")])
     return parts.netloc, topic

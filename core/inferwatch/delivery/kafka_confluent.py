@@ -10,7 +10,9 @@ from typing import Any, Final
 import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException
 
+from inferwatch.delivery.kafka_options import Options, Value, resolved
 from inferwatch.errors import ConfigError, DeliveryError, Fault
+from inferwatch.secret_file import SecretFile
 from inferwatch.wire.kafka import Message
 
 _POLL_S: Final = 0.002
@@ -22,6 +24,8 @@ _REFUSALS: Final = frozenset(
         KafkaError.INVALID_MSG_SIZE,
     }
 )
+_NOT_MADE: Final = "Failed to create producer: "
+"""Begins a complaint about options that are good one by one."""
 _DEFAULTS: Final[Mapping[str, Any]] = {
     "acks": "all",
     "enable.idempotence": True,
@@ -51,15 +55,15 @@ class _Batch:
 class ConfluentProducer:
     """A `Producer` on librdkafka. Raises `ConfigError` for options that it does not take."""
 
-    def __init__(self, bootstrap: str, options: Mapping[str, Any], timeout_s: float) -> None:
+    def __init__(self, bootstrap: str, options: Options, timeout_s: float) -> None:
         self._bootstrap = bootstrap
-        self._config = {**_DEFAULTS, "message.timeout.ms": round(timeout_s * 1000), **options}
+        self._timeout_s = timeout_s
+        self._defaults = {**_DEFAULTS, "message.timeout.ms": round(timeout_s * 1000)}
+        self._options = options
         self._client: confluent_kafka.Producer | None = None
         self._trouble = ""
-        try:
-            confluent_kafka.Producer(self._config)  # without servers it connects to nothing, and checks the options
-        except KafkaException as error:
-            raise ConfigError([Fault("options", error.args[0].str())]) from error
+        self._denied = False
+        check_confluent(options)
 
     async def send(self, topic: str, messages: Sequence[Message], /) -> list[DeliveryError | None]:
         """Return one outcome a message: None where every in-sync replica has it."""
@@ -69,6 +73,18 @@ class ConfluentProducer:
                 (outcomes[index],) = await self._tried(topic, messages[index : index + 1])
         return outcomes
 
+    async def reach(self, topic: str, /) -> None:
+        """Return once the topic can be written. Raises `DeliveryError` where it cannot be at present."""
+        client = self._connected()
+        try:
+            found = await asyncio.to_thread(client.list_topics, topic, self._timeout_s)
+            error = found.topics[topic].error
+        except KafkaException as raised:
+            error = raised.args[0]
+        client.poll(0)
+        if error is not None:
+            raise self._fault(error)
+
     async def aclose(self) -> None:
         """Give up what was not sent and close every connection."""
         client, self._client = self._client, None
@@ -77,11 +93,11 @@ class ConfluentProducer:
             await asyncio.to_thread(client.flush, 1.0)
 
     async def _tried(self, topic: str, messages: Sequence[Message]) -> list[DeliveryError | None]:
-        if self._client is None:
-            self._client = confluent_kafka.Producer(
-                {**self._config, "bootstrap.servers": self._bootstrap, "error_cb": self._note_trouble}
-            )
-        client, batch = self._client, _Batch(len(messages))
+        try:
+            client = self._connected()
+        except DeliveryError as error:
+            return [error] * len(messages)
+        batch = _Batch(len(messages))
         for index, message in enumerate(messages):
             self._produce(client, topic, message, partial(self._delivered, batch, index), partial(batch.end, index))
         client.poll(0)
@@ -89,6 +105,17 @@ class ConfluentProducer:
             await asyncio.sleep(_POLL_S)
             client.poll(0)
         return batch.outcomes
+
+    def _connected(self) -> confluent_kafka.Producer:
+        """Return the client; another one where the last was denied, since its secrets may have been exchanged."""
+        if self._client is None or self._denied:
+            try:
+                config = {**self._defaults, **resolved(self._options), "bootstrap.servers": self._bootstrap}
+            except ConfigError as error:  # a secret that cannot be read for the moment
+                raise DeliveryError(str(error), retryable=True) from error
+            self._denied = False
+            self._client = confluent_kafka.Producer({**config, "error_cb": self._note_trouble})
+        return self._client
 
     def _produce(
         self,
@@ -117,3 +144,39 @@ class ConfluentProducer:
     def _note_trouble(self, error: KafkaError) -> None:
         if error.code() != KafkaError._ALL_BROKERS_DOWN:  # which says less than what came before it
             self._trouble = error.str()
+        if error.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL):
+            self._denied = True
+
+
+def check_confluent(options: Options) -> None:
+    """Raise `ConfigError` with every option that librdkafka does not take, or with why they do not go together."""
+    values = resolved(options)
+    together = _complaint(values)
+    if together is None:
+        return
+    alone = {name: _complaint({name: value}) for name, value in values.items()}
+    faults = [
+        Fault(name, _unlike(options[name], complaint))
+        for name, complaint in alone.items()
+        if complaint is not None and not complaint.startswith(_NOT_MADE)
+    ]
+    if not faults:
+        named = next((name for name in values if name in together), "")
+        faults = [Fault(named, together.removeprefix(_NOT_MADE))]
+    raise ConfigError(faults)
+
+
+def _complaint(values: Mapping[str, Value]) -> str | None:
+    """Return what librdkafka says against options; without servers a client connects to nothing, and checks them."""
+    try:
+        confluent_kafka.Producer({"log_level": 0, **values})
+    except KafkaException as error:
+        return str(error.args[0].str())
+    except (TypeError, ValueError) as error:
+        return str(error)
+    return None
+
+
+def _unlike(given: object, complaint: str) -> str:
+    """Return a complaint without the value, where that is a secret."""
+    return f"what {given.path} holds is not allowed here" if isinstance(given, SecretFile) else complaint

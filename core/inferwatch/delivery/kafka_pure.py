@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import kafka
-from kafka import codec, errors
+from kafka import errors
 
-from inferwatch.errors import ConfigError, DeliveryError, Fault
+from inferwatch.delivery.kafka_options import Options
+from inferwatch.delivery.kafka_python_options import translated
+from inferwatch.errors import ConfigError, DeliveryError
 from inferwatch.wire.kafka import Message
 
 _REFUSALS: Final = (
@@ -22,61 +23,10 @@ _REFUSALS: Final = (
 )
 
 
-def _checks_hostname(value: object) -> bool:
-    if value not in ("https", "none", ""):
-        raise ValueError(f"{value!r} is none of https, none")
-    return value == "https"
-
-
-def _file(value: object) -> str:
-    if not Path(str(value)).is_file():
-        raise ValueError(f"{str(value)!r} is no file")
-    return str(value)
-
-
-def _compression(value: object) -> str | None:
-    if value == "none":
-        return None
-    has = getattr(codec, f"has_{value}", None)
-    if has is None or not has():
-        raise ValueError(f"{value!r} is unknown, or the package that it needs is not installed")
-    return str(value)
-
-
-_OPTIONS: Final[Mapping[str, tuple[str, Callable[[Any], Any]]]] = {
-    "security.protocol": ("security_protocol", lambda value: str(value).upper()),
-    "sasl.mechanism": ("sasl_mechanism", str),
-    "sasl.mechanisms": ("sasl_mechanism", str),
-    "sasl.username": ("sasl_plain_username", str),
-    "sasl.password": ("sasl_plain_password", str),
-    "sasl.kerberos.service.name": ("sasl_kerberos_service_name", str),
-    "ssl.ca.location": ("ssl_cafile", _file),
-    "ssl.certificate.location": ("ssl_certfile", _file),
-    "ssl.key.location": ("ssl_keyfile", _file),
-    "ssl.key.password": ("ssl_password", str),
-    "ssl.crl.location": ("ssl_crlfile", _file),
-    "ssl.cipher.suites": ("ssl_ciphers", str),
-    "ssl.endpoint.identification.algorithm": ("ssl_check_hostname", _checks_hostname),
-    "client.id": ("client_id", str),
-    "compression.type": ("compression_type", _compression),
-    "compression.codec": ("compression_type", _compression),
-    "linger.ms": ("linger_ms", float),
-    "batch.size": ("batch_size", int),
-    "message.max.bytes": ("max_request_size", int),
-    "request.timeout.ms": ("request_timeout_ms", int),
-    "metadata.max.age.ms": ("metadata_max_age_ms", int),
-    "connections.max.idle.ms": ("connections_max_idle_ms", int),
-    "retry.backoff.ms": ("retry_backoff_ms", int),
-    "reconnect.backoff.ms": ("reconnect_backoff_ms", int),
-    "reconnect.backoff.max.ms": ("reconnect_backoff_max_ms", int),
-    "max.in.flight": ("max_in_flight_requests_per_connection", int),
-}
-
-
 class PureProducer:
     """A `Producer` on kafka-python. Raises `ConfigError` for options that it does not take."""
 
-    def __init__(self, bootstrap: str, options: Mapping[str, Any], timeout_s: float) -> None:
+    def __init__(self, bootstrap: str, options: Options, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         milliseconds = round(timeout_s * 1000)
         self._bootstrap = bootstrap
@@ -93,8 +43,9 @@ class PureProducer:
             "bootstrap_timeout_ms": milliseconds // 2,
             "reconnect_backoff_max_ms": 1_000,
             "metrics_enabled": False,
-            **_translated(options),
         }
+        self._options = options
+        translated(options, "producer")  # checks them
         self._client: kafka.KafkaProducer | None = None
         self._turn = threading.Lock()
         self._closed = False
@@ -102,6 +53,10 @@ class PureProducer:
     async def send(self, topic: str, messages: Sequence[Message], /) -> list[DeliveryError | None]:
         """Return one outcome a message: None where every in-sync replica has it."""
         return await asyncio.to_thread(self._send, topic, messages)
+
+    async def reach(self, topic: str, /) -> None:
+        """Return once the topic can be written. Raises `DeliveryError` where it cannot be at present."""
+        await asyncio.to_thread(self._reach, topic)
 
     async def aclose(self) -> None:
         """Give up what was not sent and close every connection."""
@@ -134,12 +89,27 @@ class PureProducer:
 
     def _connected(self) -> kafka.KafkaProducer:
         if self._client is None and not self._closed:
-            _knock(self._bootstrap, self._timeout_s / 2)
-            self._client = _started(self._config)
+            knock(self._bootstrap, self._timeout_s / 2)
+            self._client = _started({**self._config, **self._translated()})
         if self._closed:
             self._discard()
             raise errors.KafkaError("the sink is closed")
         return self._client
+
+    def _translated(self) -> dict[str, Any]:
+        try:
+            return translated(self._options, "producer")
+        except ConfigError as error:  # a secret that cannot be read for the moment
+            raise errors.KafkaError(str(error)) from error
+
+    def _reach(self, topic: str) -> None:
+        with self._turn:
+            try:
+                knock(self._bootstrap, self._timeout_s / 2)
+                self._connected().partitions_for(topic)
+            except errors.KafkaError as error:
+                self._discard()
+                raise DeliveryError(f"{self._bootstrap}: {error}", retryable=True) from error
 
     def _discard(self) -> None:
         client, self._client = self._client, None
@@ -156,7 +126,7 @@ def _fault(future: Any, timeout_s: float) -> errors.KafkaError | None:  # noqa: 
     return None
 
 
-def _knock(bootstrap: str, timeout_s: float) -> None:
+def knock(bootstrap: str, timeout_s: float) -> None:
     """Raise `KafkaConnectionError` where nobody listens; kafka-python leaves a socket behind when it finds that out."""
     faults = []
     for server in bootstrap.split(","):
@@ -183,20 +153,3 @@ def _started(config: Mapping[str, Any]) -> kafka.KafkaProducer:
         for client in made:
             client.close()
         raise
-
-
-def _translated(options: Mapping[str, Any]) -> dict[str, Any]:
-    translated: dict[str, Any] = {}
-    faults = []
-    for name, value in options.items():
-        if name not in _OPTIONS:
-            faults.append(Fault(name, f"is no option for kafka-python; allowed: {', '.join(sorted(_OPTIONS))}"))
-            continue
-        theirs, convert = _OPTIONS[name]
-        try:
-            translated[theirs] = convert(value)
-        except ValueError as error:
-            faults.append(Fault(name, str(error)))
-    if faults:
-        raise ConfigError(faults)
-    return translated

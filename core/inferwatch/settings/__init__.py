@@ -31,15 +31,22 @@ from inferwatch.settings.services import (
     ExplainSettings,
     IngestSettings,
     PayloadLogSettings,
+)
+from inferwatch.settings.transport import (
+    AnyTransport,
+    EmbeddedTransport,
+    KafkaTransport,
     TransportSettings,
 )
 
 __all__ = [
     "AnyDetectorSettings",
+    "AnyTransport",
     "AuthSettings",
     "CaptureSettings",
     "DetectorSettings",
     "DriftSettings",
+    "EmbeddedTransport",
     "ExcludeSettings",
     "ExpectSettings",
     "ExplainSettings",
@@ -47,6 +54,7 @@ __all__ = [
     "FalseAlarmSettings",
     "FeatureSettings",
     "IngestSettings",
+    "KafkaTransport",
     "ModelSettings",
     "OutlierSettings",
     "PayloadLogSettings",

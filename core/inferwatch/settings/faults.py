@@ -21,6 +21,7 @@ _TAG_FAULTS = ("union_tag_invalid", "union_tag_not_found")
 _WORDS = {
     "model_type": "input should be a mapping",
     "model_attributes_type": "input should be a mapping",
+    "dict_type": "input should be a mapping",
     "tuple_type": "input should be a list",
     "path_type": "input should be a path",
 }

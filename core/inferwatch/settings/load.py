@@ -20,8 +20,8 @@ from inferwatch.settings.services import (
     ExplainSettings,
     IngestSettings,
     PayloadLogSettings,
-    TransportSettings,
 )
+from inferwatch.settings.transport import EmbeddedTransport, KafkaTransport, TransportSettings
 
 
 class Settings(BaseSettings):
@@ -35,7 +35,7 @@ class Settings(BaseSettings):
         env_nested_delimiter="__",
     )
 
-    transport: TransportSettings = TransportSettings()
+    transport: TransportSettings = EmbeddedTransport()
     payload_log: PayloadLogSettings = PayloadLogSettings()
     ingest: IngestSettings = IngestSettings()
     capture: CaptureSettings = CaptureSettings()
@@ -88,6 +88,9 @@ def _unknown(keys: Sequence[str]) -> list[Fault]:
 def _rooted(settings: Settings, root: Path) -> Settings:
     """Return the settings with relative paths taken from the directory of the file."""
     log = settings.payload_log.model_copy(update={"path": root / settings.payload_log.path})
+    transport = settings.transport
+    if isinstance(transport, KafkaTransport):
+        transport = transport.rooted(root)
     token, key = settings.auth.bearer_token_file, settings.auth.origin_key_file
     files = {"bearer_token_file": root / token if token else None, "origin_key_file": root / key if key else None}
     auth = settings.auth.model_copy(update=files)
@@ -100,4 +103,4 @@ def _rooted(settings: Settings, root: Path) -> Settings:
         )
         for model in settings.models
     )
-    return settings.model_copy(update={"payload_log": log, "auth": auth, "models": models})
+    return settings.model_copy(update={"transport": transport, "payload_log": log, "auth": auth, "models": models})

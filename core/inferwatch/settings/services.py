@@ -1,4 +1,4 @@
-"""The sections about what is served: transport, payload log, ingest, capture, access, exclusion."""
+"""The sections about what is served: payload log, ingest, capture, access, exclusion."""
 
 from __future__ import annotations
 
@@ -13,13 +13,6 @@ from inferwatch.origin import Origin
 from inferwatch.redaction import Redaction
 from inferwatch.settings.section import Section
 from inferwatch.wire.privacy import SECRET_HEADERS, is_secret
-
-
-class TransportSettings(Section):
-    """How events travel between the parts."""
-
-    kind: Literal["embedded"] = "embedded"
-    """`embedded`: everything in one process, on the payload log itself."""
 
 
 class PayloadLogSettings(Section):
