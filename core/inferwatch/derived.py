@@ -9,18 +9,23 @@ cells of that column where the payload has no column of that very name. It is mi
     NAME.size           numbers in an array, such as an image, or in nested lists
     NAME.mean           their mean
     NAME.sd             their standard deviation (ddof 0)
+    NAME.shape[0]       the sizes of its dimensions, to NAME.shape[3]: of an image in this order or that, as it was sent
+
+An array is what a cell holds whole, or what a tensor spreads over columns: with columns `image[0]` to `image[783]`
+there is `image.mean`. Images that are encoded, as PNG and JPEG are, have `bytes`; they are not decoded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 _NAN: Final = float("nan")
+_DIMENSIONS: Final = 4
 
 
 def derived(values: NDArray[Any], what: str) -> NDArray[np.float64]:
@@ -76,6 +81,11 @@ def _sd(cell: Any) -> float:  # noqa: ANN401 - any cell
     return _NAN if numbers is None else float(numbers.std())
 
 
+def _dimension(cell: Any, axis: int) -> float:  # noqa: ANN401 - any cell
+    numbers = _numbers(cell)
+    return _NAN if numbers is None or axis >= numbers.ndim else float(numbers.shape[axis])
+
+
 DERIVED: Final[Mapping[str, Callable[[Any], float]]] = {
     "characters": _characters,
     "bytes": _bytes,
@@ -83,5 +93,6 @@ DERIVED: Final[Mapping[str, Callable[[Any], float]]] = {
     "size": _size,
     "mean": _mean,
     "sd": _sd,
+    **{f"shape[{axis}]": partial(_dimension, axis=axis) for axis in range(_DIMENSIONS)},
 }
 """What can be derived of a cell."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from math import prod
 from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
@@ -68,13 +69,27 @@ class Grid(Sequence[Column]):
         return len(self.names)
 
 
+class Block(NamedTuple):
+    """Consecutive columns that are, row-major, the elements of one array a row: of a tensor, such as an image."""
+
+    name: str
+    start: int
+    """The place of the first column."""
+    shape: tuple[int, ...]
+    """The shape of a row's array."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """`count` rows as columns. `named` says whether the names came with the payload or merely state positions."""
+    """`count` rows as columns. `named` says whether the names came with the payload or merely state positions.
+
+    `blocks` say which columns are the elements of one array.
+    """
 
     columns: Sequence[Column]
     count: int
     named: bool = True
+    blocks: tuple[Block, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -83,9 +98,27 @@ class Rows:
             return self.columns.names
         return tuple(column.name for column in self.columns)
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """What a feature can be derived from: the names of the columns, then those of the blocks."""
+        return (*self.names, *(block.name for block in self.blocks)) if self.blocks else self.names
+
+    def arrays(self, block: Block) -> NDArray[Any]:
+        """Return the array that each row has in a block (n,), in the type that the columns have in common."""
+        columns = self.columns[block.start : block.start + prod(block.shape)]
+        values = np.stack([column.values for column in columns], axis=1).reshape(self.count, *block.shape)
+        return np.fromiter(values, dtype=object, count=self.count)
+
+    def whole(self) -> Rows:
+        """Return the rows with one column for each block, its cells the arrays."""
+        columns = list(self.columns)
+        for block in reversed(self.blocks):
+            columns[block.start : block.start + prod(block.shape)] = [Column(block.name, self.arrays(block))]
+        return Rows(tuple(columns), self.count, self.named)
+
     @classmethod
     def concat(cls, parts: Sequence[Rows]) -> Rows:
-        """Return the rows of all parts, in order; the parts have the same column names."""
+        """Return the rows of all parts, in order; the parts have the same column names. Blocks stay that all have."""
         if len(parts) == 1:
             return parts[0]
         columns = zip(*(part.columns for part in parts), strict=True)
@@ -93,6 +126,7 @@ class Rows:
             tuple(Column(same[0].name, _joined([column.values for column in same])) for same in columns),
             sum(part.count for part in parts),
             parts[0].named,
+            parts[0].blocks if len({part.blocks for part in parts}) == 1 else (),
         )
 
 
@@ -172,12 +206,16 @@ class Schema:
         return Encoded(values, match.missing, match.extra)
 
     def encode_all(self, parts: Sequence[Rows]) -> Encoded:
-        """Return the rows of all parts, which have the same column names, as one matrix. Raises `InvalidRows`."""
+        """Return the rows of all parts, which have the same `sources`, as one matrix. Raises `InvalidRows`."""
+        if len({part.blocks for part in parts}) > 1:  # arrays of several shapes
+            encoded = [self.encode(part) for part in parts]
+            return replace(encoded[0], values=np.concatenate([part.values for part in encoded]))
         grids = [part.columns for part in parts if isinstance(part.columns, Grid)]
         if len(grids) < len(parts):
             return self.encode(Rows.concat(parts))
         values = np.concatenate([grid.values for grid in grids])  # the same number, written whole or not, is one code
-        return self.encode(Rows(replace(grids[0], values=values), len(values), parts[0].named))
+        whole = replace(grids[0], values=values)
+        return self.encode(Rows(whole, len(values), parts[0].named, parts[0].blocks))
 
     def decode(self, values: Matrix) -> list[list[Any]]:
         """Return the rows of a matrix as plain values: numbers, category texts, None where missing."""
@@ -190,7 +228,9 @@ class Batch:
     """Rows of one stream in the order of the log, as a detector sees them.
 
     `values` (n, d) as a `Schema` encodes them; `times_ns` (n,) event times; `payload_ids`, `keys` (n,) text and `index`
-    (n,) say which row of which request each one is. `since_ns` is the end of the window before.
+    (n,) say which row of which request each one is. `since_ns` is the end of the window before; `again` of the rows
+    were in an earlier window too, as windows that overlap have it. `share` in (0, 1] is the part of the promised false
+    alarms that the window may spend.
     """
 
     values: Matrix
@@ -199,6 +239,8 @@ class Batch:
     keys: NDArray[np.object_]
     index: NDArray[np.int32]
     since_ns: int
+    again: int = 0
+    share: float = 1.0
 
     def __len__(self) -> int:
         return len(self.values)
@@ -227,9 +269,17 @@ class Batch:
 
     def slice(self, start: int, stop: int) -> Batch:
         """Return rows `start` to `stop`."""
-        cut = slice(start, stop)
+        return self.pick(slice(start, stop))
+
+    def pick(self, places: slice | NDArray[np.intp]) -> Batch:
+        """Return the rows at some places, in the order of the places."""
         return Batch(
-            self.values[cut], self.times_ns[cut], self.payload_ids[cut], self.keys[cut], self.index[cut], self.since_ns
+            self.values[places],
+            self.times_ns[places],
+            self.payload_ids[places],
+            self.keys[places],
+            self.index[places],
+            self.since_ns,
         )
 
 
@@ -252,15 +302,29 @@ def is_wrong_type(column: Matrix) -> NDArray[np.bool_]:
 def with_derived(rows: Rows, features: tuple[str, ...]) -> Rows:
     """Return the rows with a column for each feature that can be derived from one of theirs (`inferwatch.derived`).
 
-    They stand in place of the column that they are derived from, unless that is a feature too.
+    They stand in place of the column, or the block of columns, that they are derived from, unless that is a feature.
     """
-    found = derivable(features, rows.names)
+    found = derivable(features, rows.sources)
     if not found:
         return rows
-    columns = [Column(name, derived(rows.columns[place].values, what)) for name, place, what in found]
-    used = {place for _, place, _ in found}
+    columns = [Column(name, derived(_cells(rows, place), what)) for name, place, what in found]
+    used = {column for _, place, _ in found for column in _places(rows, place)}
     kept = [column for place, column in enumerate(rows.columns) if place not in used or column.name in features]
     return Rows((*kept, *columns), rows.count)
+
+
+def _cells(rows: Rows, place: int) -> NDArray[Any]:
+    """Return the cells of the column, or the arrays of the block, at a place of `Rows.sources`."""
+    block = place - len(rows.columns)
+    return rows.columns[place].values if block < 0 else rows.arrays(rows.blocks[block])
+
+
+def _places(rows: Rows, place: int) -> range:
+    """Return the places of the columns that a place of `Rows.sources` means."""
+    if place < len(rows.columns):
+        return range(place, place + 1)
+    block = rows.blocks[place - len(rows.columns)]
+    return range(block.start, block.start + prod(block.shape))
 
 
 def category(value: Any) -> str | None:  # noqa: ANN401 - any cell of any table

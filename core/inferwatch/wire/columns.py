@@ -2,7 +2,8 @@
 
 Whole numbers stay whole up to 64 bits; a column whose numbers fit no common type without loss, or that mixes kinds,
 keeps its cells as they are (`object`). A null beside fractions is NaN, beside anything else None. `{"b64": ...}` is
-bytes. Wide or sparse rows that would make a table far larger than the body stay whole, one nested cell a row.
+bytes. Wide or sparse rows that would make a table far larger than the body stay whole, one nested cell a row, or one
+array where they are numbers.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inferwatch.errors import UndecodablePayload
-from inferwatch.rows import Column, Rows
+from inferwatch.rows import Block, Column, Grid, Rows
 
 MAX_COLUMNS: Final = 4096
 """Rows wider than this stay one nested cell each."""
@@ -98,7 +99,23 @@ def joined(parts: Iterable[Rows]) -> Rows:
     if len({part.count for part in whole}) > 1:
         shown = ", ".join(f"{part.columns[0].name[:64]}: {part.count}" for part in whole[:8] if part.columns)
         raise UndecodablePayload(f"columns have different numbers of rows ({shown})")
-    return Rows(tuple(chain.from_iterable(part.columns for part in whole)), whole[0].count if whole else 0)
+    if len(whole) == 1:
+        return whole[0]
+    blocks: list[Block] = []
+    start = 0
+    for part in whole:
+        blocks += (block._replace(start=start + block.start) for block in part.blocks)
+        start += len(part.columns)
+    return Rows(_beside(whole), whole[0].count if whole else 0, blocks=tuple(blocks))
+
+
+def _beside(parts: Sequence[Rows]) -> Sequence[Column]:
+    grids = [part.columns for part in parts if isinstance(part.columns, Grid)]
+    if not grids or len(grids) < len(parts):
+        return tuple(chain.from_iterable(part.columns for part in parts))
+    names = tuple(chain.from_iterable(grid.names for grid in grids))
+    whole = tuple(chain.from_iterable(grid.whole for grid in grids))
+    return Grid(names, np.hstack([grid.values for grid in grids]), whole)
 
 
 @lru_cache(maxsize=64)

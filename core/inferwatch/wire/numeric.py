@@ -1,9 +1,9 @@
-"""Bodies that hold nothing but numbers, the usual ones, straight into one matrix.
+"""Bodies that hold nothing but numbers, the usual ones, straight into one matrix, or into arrays where rows are wide.
 
 simdjson finds the structure of a body in one pass and copies an array of numbers into a buffer, nested or not, so that
 no Python object is made a number: a tenth of the time of a general parser. What it reads is what `v1` and `v2` read,
-to the bit; a body in which it might not be (another type, a number of 2^53 or more, lists of unequal length or of
-another depth, a field given twice, one that does not belong) is left to them.
+to the bit; a body in which it might not be (another type, a number of 2^53 or more, lists of unequal length, a field
+given twice, one that does not belong) is left to them.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inferwatch.events import Role
-from inferwatch.rows import Grid, Matrix, Rows
-from inferwatch.wire.columns import MAX_COLUMNS, positions
+from inferwatch.rows import Block, Grid, Matrix, Rows
+from inferwatch.wire.columns import MAX_COLUMNS, joined, positions
+from inferwatch.wire.tensors import Head, columns
 
 try:
     from simdjson import Array, Parser
@@ -27,7 +28,12 @@ except ImportError:  # there is no wheel for every interpreter
 _EXACT: Final = 2.0**53
 _SMALL_BYTES: Final = 4096
 _MAX_RANK: Final = 8
-_V1: Final = {Role.REQUEST: ("instances", "instances[{}]"), Role.RESPONSE: ("predictions", "prediction_{}")}
+_NO_MARKS: Final = bytes(set(range(256)) - set(b"[,]"))
+_V1: Final = {
+    Role.REQUEST: ("instances", "instances[{}]", "instances[0]"),
+    Role.RESPONSE: ("predictions", "prediction_{}", "prediction"),
+}
+_BESIDE: Final = {Role.REQUEST: frozenset({"instances", "signature_name"}), Role.RESPONSE: frozenset({"predictions"})}
 _V2: Final = {Role.REQUEST: "inputs", Role.RESPONSE: "outputs"}
 _V2_FIELDS: Final = frozenset({"model_name", "model_version", "id", "parameters", "inputs", "outputs"})
 _TENSOR_FIELDS: Final = frozenset({"name", "shape", "datatype", "data", "parameters"})
@@ -42,13 +48,13 @@ def numeric(data: bytes, role: Role) -> tuple[str, Rows] | None:
     try:
         body: Any = Parser().parse(data)
         fields = list(body.keys())
-        if fields == [_V1[role][0]]:
-            rows = _instances(body[fields[0]], role, _brackets(data))
+        if _V1[role][0] in fields:
+            rows = _instances(data, body[_V1[role][0]], role) if _are(fields, _BESIDE[role]) else None
             return None if rows is None else ("v1", rows)
         if _V2[role] in fields and _are(fields, _V2_FIELDS):
             rows = _tensors(body[_V2[role]], _brackets(data))
             return None if rows is None else ("v2", rows)
-    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError):  # what simdjson raises for other bodies
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError):  # of simdjson, for other bodies
         pass
     return None
 
@@ -65,40 +71,67 @@ def _are(fields: Iterable[str], allowed: frozenset[str]) -> bool:
     return len(set(names)) == len(names) and allowed.issuperset(names)
 
 
-def _instances(cells: Any, role: Role, brackets: int) -> Rows | None:  # noqa: ANN401 - any JSON
-    count = len(cells)
-    name, pattern = _V1[role]
-    nested = count > 0 and isinstance(cells[0], Array)
-    width = len(cells[0]) if nested else 1
-    if not count or not 0 < width <= MAX_COLUMNS or brackets != 1 + nested * count:
-        return None
-    if nested and set(map(len, cells)) != {width}:
+def _instances(data: bytes, cells: Any, role: Role) -> Rows | None:  # noqa: ANN401 - any JSON
+    first, count = cells[0], len(cells)
+    nested = isinstance(first, Array)
+    width = len(first) if nested else 1
+    if nested and (width > MAX_COLUMNS or isinstance(first[0], Array)):
+        return _array(data, cells, role)
+    if _brackets(data) != 1 + nested * count or (nested and set(map(len, cells)) != {width}):
         return None
     matrix = _matrix(cells, count, width)
     if matrix is None:
         return None
-    whole = _whole(cells, nested)
-    only = f"{name}[0]" if role is Role.REQUEST else "prediction"
+    _, pattern, only = _V1[role]
     names = positions(pattern, width) if width > 1 else (only,)
-    return Rows(Grid(names, matrix, whole), count, named=role is Role.RESPONSE)
+    return Rows(Grid(names, matrix, _whole(cells, nested)), count, role is Role.RESPONSE)
+
+
+def _array(data: bytes, cells: Any, role: Role) -> Rows | None:  # noqa: ANN401 - any JSON
+    """Lists in lists of one shape, as a tensor."""
+    shape = _shape(data)
+    matrix = None if shape is None else _matrix(cells, shape[0], prod(shape[1:]))
+    if shape is None or matrix is None:
+        return None
+    name, pattern, only = _V1[role]
+    head = Head(name if role is Role.REQUEST else only, "", shape)
+    return _spread(head, matrix, _integral(cells), pattern, only, named=role is Role.RESPONSE)
+
+
+def _shape(data: bytes) -> tuple[int, ...] | None:
+    """The shape of the one array that a body has; None where two lists of a level differ in length, or in level."""
+    start = data.find(b"[")
+    if data.rfind(b'"') > start:  # then a text may hold what looks like lists
+        return None
+    before = len(data[:start].translate(None, _NO_MARKS))
+    marks = np.frombuffer(data.translate(None, _NO_MARKS), np.uint8)[before:]
+    opens = marks == ord("[")
+    level = np.cumsum(opens.view(np.int8) - (marks == ord("]")), dtype=np.int16)
+    commas = np.where(marks == ord(","), level, 0)
+    shape: list[int] = []
+    for depth in range(1, int(level.max()) + 1):
+        begins = opens & (level == depth)
+        lists = np.cumsum(begins, dtype=np.int32)
+        lengths = np.bincount(lists[commas == depth], minlength=int(lists[-1]) + 1)[1:] + 1
+        if len(lengths) != prod(shape) or (lengths != lengths[0]).any() or depth > _MAX_RANK:
+            return None
+        shape.append(int(lengths[0]))
+    return tuple(shape)
 
 
 def _tensors(tensors: Any, brackets: int) -> Rows | None:  # noqa: ANN401 - any JSON
     parts = [_tensor(tensor) for tensor in tensors]
-    grids = [part[0] for part in parts if part is not None]
-    names = tuple(name for grid in grids for name in grid.names)
-    if not grids or len(grids) < len(parts) or len(set(names)) < len(names):
+    rows = [part[0] for part in parts if part is not None]
+    names = [part[2] for part in parts if part is not None]
+    if not rows or len(rows) < len(parts) or len(set(names)) < len(names):
         return None
-    if brackets != 1 + sum(part[1] for part in parts if part is not None) or len({len(g.values) for g in grids}) > 1:
+    if brackets != 1 + sum(part[1] for part in parts if part is not None):
         return None
-    if len(grids) == 1:
-        return Rows(grids[0], len(grids[0].values))
-    whole = tuple(flag for grid in grids for flag in grid.whole)
-    return Rows(Grid(names, np.hstack([grid.values for grid in grids]), whole), len(grids[0].values))
+    return joined(rows)
 
 
-def _tensor(tensor: Any) -> tuple[Grid, int] | None:  # noqa: ANN401 - any JSON
-    """The columns of a tensor, and how many lists it is to have."""
+def _tensor(tensor: Any) -> tuple[Rows, int, str] | None:  # noqa: ANN401 - any JSON
+    """The columns of a tensor, how many lists it is to have, and its name."""
     if not _are(tensor.keys(), _TENSOR_FIELDS):
         return None
     name, shape, datatype, cells = tensor["name"], tensor["shape"].as_list(), tensor["datatype"], tensor["data"]
@@ -108,18 +141,28 @@ def _tensor(tensor: Any) -> tuple[Grid, int] | None:  # noqa: ANN401 - any JSON
     nested = len(cells) != count * width or isinstance(cells[0], Array)
     if nested and (len(shape) != 2 or len(cells) != count or set(map(len, cells)) != {width}):
         return None
-    matrix = _matrix(cells, count, width) if width <= MAX_COLUMNS else None
+    matrix = _matrix(cells, count, width)
     if matrix is None or not isinstance(name, str) or datatype not in _FLOATING | _INTEGER:
         return None
     is_whole = datatype in _INTEGER and _integral(cells)
-    names = positions(f"{name}[{{}}]", width) if width > 1 else (name,)
-    return Grid(names, matrix, (is_whole,) * width), 2 + nested * count
+    rows = _spread(Head(name, datatype, tuple(shape)), matrix, is_whole, f"{name}[{{}}]", name)
+    return rows, 2 + nested * count, name
+
+
+def _spread(head: Head, matrix: Matrix, is_whole: bool, pattern: str, only: str, *, named: bool = True) -> Rows:
+    """The matrix of a tensor's rows as a grid; as one column of arrays where it is too wide for that."""
+    count, width = matrix.shape
+    if width > MAX_COLUMNS:
+        values = matrix.astype(np.int64) if is_whole else matrix
+        return Rows(columns(head, values.ravel(), whole=only).columns, count, named)
+    names = positions(pattern, width) if width > 1 else (only,)
+    blocks = (Block(head.name, 0, head.shape[1:]),) if width > 1 else ()
+    return Rows(Grid(names, matrix, (is_whole,) * width), count, named, blocks)
 
 
 def _matrix(cells: Any, count: int, width: int) -> Matrix | None:  # noqa: ANN401 - any JSON
     values: NDArray[np.float64] = np.frombuffer(cells.as_buffer(of_type="d"), np.float64)
-    with np.errstate(over="ignore"):
-        is_exact = np.dot(values, values) < _EXACT**2  # then each of them is below 2^53
+    is_exact = np.vdot(values, values) < _EXACT**2  # then each of them is below 2^53; unlike `dot`, it may overflow
     return values.reshape(count, width) if is_exact and len(values) == count * width else None
 
 
@@ -127,10 +170,10 @@ def _whole(cells: Any, nested: bool) -> tuple[bool, ...]:  # noqa: ANN401 - any 
     """Which columns have whole numbers only, as they are written."""
     if not nested:
         return (_integral(cells),)
-    flags = [type(cell) is int for cell in cells[0].as_list()]
-    if not any(flags) or (all(flags) and _integral(cells)):
-        return tuple(flags)
-    return tuple(flag and all(type(row[place]) is int for row in cells) for place, flag in enumerate(flags))
+    kinds = list(map(type, cells[0].as_list()))
+    if int not in kinds or (float not in kinds and _integral(cells)):
+        return (int in kinds,) * len(kinds)
+    return tuple(kind is int and all(type(row[place]) is int for row in cells) for place, kind in enumerate(kinds))
 
 
 def _integral(cells: Any) -> bool:  # noqa: ANN401 - any JSON

@@ -14,6 +14,7 @@ from __future__ import annotations
 from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from math import prod
 from typing import Any, Final
 
@@ -21,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inferwatch.errors import UndecodablePayload
-from inferwatch.rows import Column, Rows
-from inferwatch.wire.columns import MAX_COLUMNS, positions
+from inferwatch.rows import Block, Column, Rows
+from inferwatch.wire.columns import MAX_COLUMNS, positions, typed
 
 MAX_RANK: Final = 32
 """Tensors of more dimensions are not decoded."""
@@ -87,16 +88,38 @@ class Head:
             raise UndecodablePayload(f"tensor {self.name[:64]!r} has the shape {shown} and {size} values")
 
 
-def columns(head: Head, values: NDArray[Any]) -> Rows:
-    """Return flat values as columns, views of them. Raises `UndecodablePayload` where the shape is not theirs."""
+def columns(head: Head, values: NDArray[Any], pattern: str | None = None, *, whole: str | None = None) -> Rows:
+    """Return flat values as columns, views of them. Raises `UndecodablePayload` where the shape is not theirs.
+
+    The pattern, by default `name[{}]`, names the columns; `whole`, by default the head's name, is that of a single one.
+    """
     head.check(values.size)
     count, width = head.count, head.width
+    whole = head.name if whole is None else whole
     if width <= 1:
-        return Rows((Column(head.name, values),), count)
+        return Rows((Column(whole, values),), count)
     if width > MAX_COLUMNS:
-        return Rows((Column(head.name, _whole(values, head.shape)),), count)
-    names = positions(f"{head.name}[{{}}]", width)
-    return Rows(tuple(map(Column, names, values.reshape(count, width).T)), count)
+        return Rows((Column(whole, _whole(values, head.shape)),), count)
+    names = positions(f"{head.name}[{{}}]" if pattern is None else pattern, width)
+    parts = tuple(map(Column, names, values.reshape(count, width).T))
+    return Rows(parts, count, blocks=(Block(head.name, 0, head.shape[1:]),))
+
+
+def array(cells: Sequence[Any]) -> NDArray[Any] | None:
+    """Return lists of numbers, nested to one shape, as one array; None where they are anything else."""
+    shape: list[int] = []
+    level = cells
+    for _ in range(MAX_RANK):
+        shape.append(len(level) if not shape else len(level[0]))
+        if len(shape) > 1:
+            if len(set(map(len, level))) > 1:
+                return None
+            level = list(chain.from_iterable(level))
+        kinds = set(map(type, level))
+        if kinds != {list}:
+            values = typed(level) if kinds <= {int, float} else None
+            return values.reshape(shape) if values is not None and values.dtype != object else None
+    return None
 
 
 def raw(head: Head, data: memoryview) -> NDArray[Any]:

@@ -2,7 +2,8 @@
 
 Instances and predictions are scalars, lists or objects. Objects name their columns; the columns of others are called
 `instances[i]` (or `inputs[i]`) in requests, and `prediction`, or `prediction_0`, `prediction_1`, ... in responses.
-Lists of unequal length, and mixed kinds of instances, are one column of whole cells.
+Numbers in lists that are nested to one shape are a tensor, as V2 has them. Lists of unequal length, and mixed kinds of
+instances, are one column of whole cells.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import Any
 
 from inferwatch.events import Role
 from inferwatch.rows import Rows
-from inferwatch.wire.columns import joined, positions, records, single, table
+from inferwatch.wire.columns import MAX_COLUMNS, joined, positions, records, single, table
+from inferwatch.wire.tensors import Head, array, columns
 
 _FIELDS = {Role.REQUEST: ("instances", "inputs"), Role.RESPONSE: ("predictions", "outputs")}
 
@@ -30,22 +32,26 @@ def rows(body: Mapping[str, Any], name: str, role: Role) -> Rows:
     """Return the rows of that field. Raises `UndecodablePayload`."""
     value = body[name]
     if isinstance(value, dict) and _columnar(value):
-        return joined(_rows(cells, f"{column}[{{}}]", column) for column, cells in value.items())
+        return joined(_rows(cells, column, f"{column}[{{}}]", column) for column, cells in value.items())
     if not isinstance(value, list):
         value = [value]
     if role is Role.RESPONSE:
-        return _rows(value, "prediction_{}", "prediction")
-    found = _rows(value, f"{name}[{{}}]", f"{name}[0]")
+        return _rows(value, "prediction", "prediction_{}", "prediction")
+    found = _rows(value, name, f"{name}[{{}}]", f"{name}[0]")
     return found if _all(value, dict) and not _encoded(value) else replace(found, named=False)
 
 
-def _rows(cells: Sequence[Any], pattern: str, whole: str) -> Rows:
-    """The pattern names the columns of lists, `whole` is the name where there is only one."""
+def _rows(cells: Sequence[Any], name: str, pattern: str, whole: str) -> Rows:
+    """The pattern names the columns of lists, `whole` is the name where there is only one, `name` that of a tensor."""
     if not cells:
         return Rows((), 0)
     if _all(cells, list):
         width = len(cells[0])
         if len(set(map(len, cells))) == 1:
+            if width > MAX_COLUMNS or (width and type(cells[0][0]) is list):
+                values = array(cells)
+                if values is not None:
+                    return columns(Head(name, "", values.shape), values.ravel(), pattern, whole=whole)
             return table(cells, positions(pattern, width) if width > 1 else (whole,) * width, whole=whole)
     elif _all(cells, dict) and not _encoded(cells):
         return records(cells, whole=whole)

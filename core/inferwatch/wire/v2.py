@@ -1,20 +1,20 @@
 """The V2 (Open Inference) protocol in JSON: named tensors, the first dimension being the rows.
 
 A tensor of shape (n,) or (n, 1) is one column of the tensor's name; (n, d) and higher ranks are columns `name[i]` in
-row-major order. Data may be flat or nested. FP16, FP32, FP64 and BF16 read whole numbers as fractions. BYTES is text as
-it stands; with the content type `base64`, the bytes that it encodes.
+row-major order (`tensors`). Data may be flat or nested. FP16, FP32, FP64 and BF16 read whole numbers as fractions.
+BYTES is text as it stands; with the content type `base64`, the bytes that it encodes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from inferwatch.errors import UndecodablePayload
 from inferwatch.events import Role
-from inferwatch.rows import Column, Rows
-from inferwatch.wire.columns import MAX_COLUMNS, joined, positions, single, typed
-from inferwatch.wire.tensors import Head, from_base64
+from inferwatch.rows import Rows
+from inferwatch.wire.columns import joined, typed
+from inferwatch.wire.tensors import Head, columns, from_base64
 
 _FIELDS = {Role.REQUEST: "inputs", Role.RESPONSE: "outputs"}
 _FLOATING = frozenset({"FP16", "FP32", "FP64", "BF16"})
@@ -52,17 +52,7 @@ def tensor_rows(tensor: Mapping[str, Any]) -> Rows:
     cells = _flat(tensor["data"], len(head.shape))
     if head.is_base64:
         cells = list(map(from_base64, cells))
-    head.check(len(cells))
-    return _columns(head.name, cells, head.count, head.width, head.datatype in _FLOATING)
-
-
-def _columns(name: str, cells: Sequence[Any], count: int, width: int, floating: bool) -> Rows:
-    if width > MAX_COLUMNS:
-        return single([cells[start : start + width] for start in range(0, len(cells), width)], name)
-    values = typed(cells, floating=floating)
-    if width <= 1:
-        return Rows((Column(name, values),), count)
-    return Rows(tuple(map(Column, positions(f"{name}[{{}}]", width), values.reshape(count, width).T)), count)
+    return columns(head, typed(cells, floating=head.datatype in _FLOATING))
 
 
 def _flat(data: Any, rank: int) -> list[Any]:  # noqa: ANN401 - any JSON

@@ -327,10 +327,20 @@ def test_deep_nesting_is_refused(opening: bytes) -> None:
         unknown(b'{"instances":[NaN,' + opening * depth + b"1" + closing * depth + b"]}")
 
 
+def arrays(rows: Rows, name: str) -> list[list[Any]]:
+    """The cells of a single column that has as many arrays, or lists, as there are rows."""
+    (column,) = rows.columns
+    assert (column.name, len(column.values)) == (name, rows.count)
+    return [list(np.asarray(cell, object)) for cell in column.values]
+
+
 def test_wide_rows_stay_whole() -> None:
     wide = list(range(MAX_COLUMNS + 1))
-    assert cells(rows_of({"instances": [wide, wide]})) == {"instances[0]": [wide, wide]}
-    assert cells(rows_of({"inputs": [tensor(wide * 2, [2, len(wide)], "INT64")]}, protocol="v2")) == {"x": [wide, wide]}
+    mixed = [None, *wide]
+    assert arrays(rows_of({"instances": [wide, wide]}), "instances[0]") == [wide, wide]
+    assert arrays(rows_of({"instances": [mixed]}), "instances[0]") == [mixed]
+    assert arrays(rows_of({"inputs": [tensor(wide * 2, [2, len(wide)], "INT64")]}, protocol="v2"), "x") == [wide, wide]
+    assert arrays(rows_of({"inputs": [tensor(mixed, [1, len(mixed)], "INT64")]}, protocol="v2"), "x") == [mixed]
     assert rows_of({"inputs": [tensor([], [0, 10**12])]}, protocol="v2").count == 0
 
 

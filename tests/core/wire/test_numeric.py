@@ -17,6 +17,7 @@ from inferwatch.wire import numeric as numeric_module
 from inferwatch.wire import v1, v2
 from inferwatch.wire.decode import decode
 from inferwatch.wire.numeric import numeric
+from tests.core.wire.properties import as_columns
 
 REQUEST, RESPONSE = Role.REQUEST, Role.RESPONSE
 NUMBERS = st.one_of(
@@ -25,12 +26,6 @@ NUMBERS = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False),
 )
 ODD = st.sampled_from([None, True, "1", [], [1], [[2.5]], {"a": 1}, [1, 2]])
-
-
-def as_columns(rows: Rows) -> tuple[Any, ...]:
-    """Everything that two decodings must agree on, values by their bits."""
-    columns = [(column.name, column.values.dtype.str, repr(column.values.tolist())) for column in rows.columns]
-    return columns, rows.names, rows.count, rows.named
 
 
 def tensor(data: Any, shape: Any, datatype: str = "FP64", name: str = "x") -> dict[str, Any]:
