@@ -43,12 +43,17 @@ _INSERT = "INSERT INTO events (key, arrival_ns, head, data) VALUES (?, ?, ?, ?) 
 _COUNT = "INSERT INTO counts VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count"
 
 
+Chore = Callable[[sqlite3.Connection], Any]
+"""Something to do in a transaction; keep it short."""
+
+
 @dataclass(slots=True)
 class _Group:
     """What is committed in one transaction, and the future of everybody who waits for it."""
 
     rows: list[Row] = field(default_factory=list)
     counts: list[tuple[Outcome, str]] = field(default_factory=list)
+    also: list[Chore] = field(default_factory=list)
     size_bytes: int = 0
     done: Future[int] = field(default_factory=Future)
 
@@ -76,7 +81,7 @@ class Journal:
             self._end = self._reader.end()
             self._files = opened.pop_all()
         self._groups: deque[_Group] = deque()
-        self._chores: deque[tuple[Callable[[sqlite3.Connection], Any], Future[None]]] = deque()
+        self._chores: deque[tuple[Chore, Future[None]]] = deque()
         self._waiting_bytes = 0
         self._refused: Counter[str] = Counter()
         self._fault: str | None = None
@@ -119,7 +124,13 @@ class Journal:
         return self._waiting_bytes
 
     def append(
-        self, events: Sequence[CloudEvent] = (), *, ignored: Sequence[str] = (), malformed: Sequence[str] = ()
+        self,
+        events: Sequence[CloudEvent] = (),
+        *,
+        ignored: Sequence[str] = (),
+        malformed: Sequence[str] = (),
+        arrivals_ns: Sequence[int] | None = None,
+        also: Chore | None = None,
     ) -> Future[int]:
         """Take what was received; the future is done, with the last offset, once all of it is committed.
 
@@ -127,11 +138,16 @@ class Journal:
         counted only. The future is shared by all that is committed together: do not cancel it. It fails with
         `PayloadLogError` where the commit does; everything in it then counts as refused, reason `storage`.
 
+        `arrivals_ns`: when each event arrived, where that was not now. `also` is done in the same transaction, and says
+        that whoever brought the events still has them: where the commit fails, none counts as refused.
+
         Raises `PayloadLogError` at once where too much waits already (refused, reason `overloaded`) or after `close`.
         """
-        arrival_ns = self._clock.now_ns()
-        rows = [pack(event, arrival_ns) for event in events]
-        counts: list[tuple[Outcome, str]] = [("clamped", "") for event in events if is_ahead(event, arrival_ns)]
+        arrived = zip(events, arrivals_ns or [self._clock.now_ns()] * len(events), strict=True)
+        rows = [pack(event, arrival_ns) for event, arrival_ns in arrived]
+        counts: list[tuple[Outcome, str]] = [
+            ("clamped", "") for event, row in zip(events, rows, strict=True) if is_ahead(event, row[1])
+        ]
         counts += [("ignored", kind) for kind in ignored]
         counts += [("malformed", reason) for reason in malformed]
         size_bytes = sum(_ROW_BYTES + len(row[2]) + len(row[3]) for row in rows)
@@ -144,6 +160,7 @@ class Journal:
             group = self._open_group()
             group.rows += rows
             group.counts += counts
+            group.also += [also] if also is not None else []
             group.size_bytes += size_bytes
             self._waiting_bytes += size_bytes
             self._changed.notify()
@@ -166,7 +183,7 @@ class Journal:
         """Return the last offset committed, 0 for an empty journal."""
         return self._end
 
-    def run(self, chore: Callable[[sqlite3.Connection], Any]) -> Future[None]:
+    def run(self, chore: Chore) -> Future[None]:
         """Have the writer do a chore in a transaction of its own, between two commits of events; keep it short.
 
         The future fails with `PayloadLogError` where the chore does, or where the journal closes before it.
@@ -254,7 +271,7 @@ class Journal:
             group.done.set_result(end)
             self._checkpointer.committed(group.size_bytes)
 
-    def _do(self, chore: Callable[[sqlite3.Connection], Any], done: Future[None]) -> None:
+    def _do(self, chore: Chore, done: Future[None]) -> None:
         try:
             with translated(self._path), self._connection:
                 self._connection.execute("BEGIN IMMEDIATE")
@@ -282,7 +299,7 @@ class Journal:
     def _fail(self, group: _Group, error: Exception) -> None:
         if self._fault is None:
             logger.warning("events are refused until the payload log can be written again: %s", error)
-        taken = len(group.rows) + sum(outcome != "clamped" for outcome, _ in group.counts)
+        taken = 0 if group.also else len(group.rows) + sum(outcome != "clamped" for outcome, _ in group.counts)
         with self._changed:
             self._waiting_bytes -= group.size_bytes
         with self._committed:
@@ -302,6 +319,8 @@ class Journal:
             for reason, count in refused.items():
                 counts["refused", reason] += count
             cursor.executemany(_COUNT, [(*tally.add(*key, count), count) for key, count in counts.items() if count])
+            for chore in group.also:
+                chore(self._connection)
             (end,) = cursor.execute(END).fetchone()
             cursor.execute("COMMIT")
         except BaseException:
