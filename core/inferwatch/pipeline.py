@@ -42,7 +42,10 @@ JOIN_S = 3.0
 
 
 class Item(NamedTuple):
-    """One event of the journal on its way to the detectors."""
+    """One event of the journal on its way to the detectors.
+
+    `time_ns` is the event's time to go by, `arrival_ns` when it came; `outcome` says what is known of its payload.
+    """
 
     event: CloudEvent
     stream: Stream
@@ -51,6 +54,8 @@ class Item(NamedTuple):
     decoded: Decoded
     payload_key: str
     excluded: str | None
+    arrival_ns: int
+    outcome: str
 
 
 class Judge(Protocol):
@@ -257,7 +262,17 @@ class _Step:
             self._payloads[payload.key] = payload
             self._fresh.setdefault(payload.id, []).append(payload)
         self._count(stream, decoded.rows.count if decoded.rows is not None and role is Role.REQUEST else 0, entry)
-        return Item(event, stream, role, entry.time_ns, decoded, payload.key, payload.excluded)
+        return Item(
+            event,
+            stream,
+            role,
+            entry.time_ns,
+            decoded,
+            payload.key,
+            payload.excluded,
+            entry.arrival_ns,
+            payload.outcome,
+        )
 
     def _count(self, stream: Stream, brought: int, entry: Entry) -> None:
         events, rows, latest = self._counts.get(stream, (0, 0, 0))

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from inferwatch.rows import Batch
+
 NS_PER_DAY = 86_400_000_000_000
 
 
@@ -37,6 +39,16 @@ class Promise:
         """
         units = {"windows": 1.0, "rows": float(rows), "days": span_ns / NS_PER_DAY}[self.unit]
         return min(0.5, max(units, 1e-12) / self.length)
+
+    def threshold(self, window: Batch) -> float:
+        """Return what the score of a window has to exceed: -log10 of the probability with which it may alarm falsely.
+
+        A window spends what it adds: the rows that no earlier window held, the time since the end of the one before.
+        So windows that overlap alarm falsely no more often than promised: the expected number of false alarms is at
+        most the sum of what all of them spend, however much they depend on each other.
+        """
+        span_ns = max(0, int(window.times_ns.max()) - window.since_ns)
+        return -math.log10(self.alarm_probability(len(window) - window.again, span_ns) * window.share)
 
     def __str__(self) -> str:
         return f"one false alarm in {self.length:g} {self.unit}"

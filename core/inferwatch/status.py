@@ -11,9 +11,11 @@ from inferwatch.finding import Finding
 class DetectorStatus:
     """The newest word of one detector of one stream.
 
-    `state` is `waiting` (not enough rows yet), `ok` or `alarm`. `needs_rows` says how many rows are missing for the
-    next verdict, None where every row gets one; `window_rows` likewise. `scored` counts judged rows, `flagged` the
-    single rows that fired, `windows` and `failures` the runs. `newest` is the newest verdict of a window detector.
+    `state` is `waiting` (not enough rows yet), `ok` or `alarm`. `windowed` says whether windows are judged, or single
+    rows. `needs_rows` says how many rows are missing for the next verdict, None where every row gets one or time
+    decides; `window_rows` likewise. `scored` counts judged rows, `flagged` the single rows that fired, `windows` and
+    `failures` the runs, `late` the rows that came when their window was closed. `newest` is the newest verdict of a
+    window detector.
     """
 
     namespace: str
@@ -24,11 +26,13 @@ class DetectorStatus:
     kind: str
     method: str
     state: str = "waiting"
+    windowed: bool = True
     window_rows: int | None = None
     needs_rows: int | None = None
     last_run_ns: int | None = None
     windows: int = 0
     failures: int = 0
+    late: int = 0
     scored: int = 0
     flagged: int = 0
     newest: Finding | None = None

@@ -107,7 +107,7 @@ class QualityCheck:
         faults = [column.faults(batch.values[:, index]) for index, column in enumerate(self._columns)]
         checks = sum(map(len, faults))
         window = Window(int(batch.times_ns.min()), int(batch.times_ns.max()), len(batch))
-        threshold = -math.log10(self._promise.alarm_probability(len(batch), max(0, window.to_ns - batch.since_ns)))
+        threshold = self._promise.threshold(batch)
         worst = [min(found, key=lambda fault: fault.log_p) for found in faults]
         order = sorted(range(len(worst)), key=lambda index: worst[index].log_p)
         features = tuple(self._feature(index, worst[index], checks, threshold) for index in order)

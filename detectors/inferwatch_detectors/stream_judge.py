@@ -13,23 +13,34 @@ from typing import Protocol
 import numpy as np
 import orjson
 
+from inferwatch.clock import NS_PER_S
 from inferwatch.errors import InferwatchError, InvalidRows, UnkeepablePromise
 from inferwatch.events import Role, Stream
 from inferwatch.finding import Finding
 from inferwatch.payload_log.findings import status_document, status_from
 from inferwatch.pipeline import Item
-from inferwatch.protocols import Detector
+from inferwatch.protocols import Detector, Stateful
 from inferwatch.reference import Reference
 from inferwatch.rows import Batch
-from inferwatch.settings import AnyDetectorSettings, FalseAlarmSettings, ModelSettings, OutlierSettings, QualitySettings
+from inferwatch.settings import (
+    AnyDetectorSettings,
+    FalseAlarmSettings,
+    ModelSettings,
+    OutlierSettings,
+    QualitySettings,
+    WindowSettings,
+)
 from inferwatch.status import DetectorStatus
 from inferwatch_detectors.burn_in import BurnIn
 from inferwatch_detectors.dependence import Dependence
 from inferwatch_detectors.quality import Expectation
 from inferwatch_detectors.registry import DETECTORS, Asked
-from inferwatch_detectors.window import RowWindow
+from inferwatch_detectors.window import Extent, LiveWindow, Marks
 
 logger = logging.getLogger(__name__)
+
+_NS_PER_MINUTE = 60 * NS_PER_S
+_LONG_AGO = -(2**63)
 
 
 class RunObserver(Protocol):
@@ -47,12 +58,30 @@ class _Post:
     settings: AnyDetectorSettings
     rule: str
     status: DetectorStatus
-    window: RowWindow | None
+    window: LiveWindow | None
     detector: Detector | None = None
+    kept: bytes | None = None
+    """What a detector with a memory is to continue from, once it is built."""
+
+    def remember(self) -> None:
+        """Let the detector continue from what is kept."""
+        if self.kept is not None and isinstance(self.detector, Stateful):
+            self.detector.load(self.kept)
+
+    def memory(self) -> bytes | None:
+        """Return what the detector is to continue from; None where it has no memory."""
+        if isinstance(self.detector, Stateful):
+            return self.detector.dump()
+        return self.kept
 
 
 class StreamJudge:
-    """Everything that is judged about one stream. Rows enter through `batches` and `judge`."""
+    """Everything that is judged about one stream.
+
+    Windows of time follow its watermark: the latest event time among the rows so far, where an event that is ahead of
+    its own arrival counts as of its arrival. So it is a function of the log, and a client whose clock is fast does not
+    close the windows of the others.
+    """
 
     def __init__(
         self, stream: Stream, model: ModelSettings, reference: Reference, observer: RunObserver | None = None
@@ -62,6 +91,7 @@ class StreamJudge:
         self._reference = reference
         self._observer = observer
         self._notes: tuple[str, ...] = ()
+        self._mark_ns = _LONG_AGO
         self._burn_in = BurnIn(reference, model.burn_in_rows)
         self._posts = [
             self._post(name, settings)
@@ -70,21 +100,33 @@ class StreamJudge:
         ]
         self._man()
 
-    def batches(self, items: Sequence[Item]) -> list[Batch]:
-        """Return the rows that are to be judged, matched to the reference, in the order of the items."""
-        return [batch for items_alike in _alike(items) if (batch := self._matched(items_alike)) is not None]
+    def judge(self, items: Sequence[Item]) -> list[Finding]:
+        """Return what the detectors say about the items' rows, in the order of the items."""
+        findings: list[Finding] = []
+        for alike in _alike(items):
+            batch = self._matched(alike)
+            if batch is not None:
+                findings.extend(self._judge(batch, self._marks(alike)))
+        return findings
 
-    def judge(self, batch: Batch) -> list[Finding]:
-        """Return what the detectors say about the rows."""
+    def _judge(self, batch: Batch, marks: Marks) -> list[Finding]:
         after_burn_in = self._settle(batch)
+        marks = marks[len(batch) - len(after_burn_in) :]
         findings: list[Finding] = []
         for post in self._posts:
             if post.window is None:
                 findings.extend(self._run(post, batch))
             else:
-                for window in post.window.add(after_burn_in):
+                for window in post.window.add(after_burn_in, marks):
                     findings.extend(self._run(post, window))
         return findings
+
+    def _marks(self, items: Sequence[Item]) -> Marks:
+        """Return the watermark at each row."""
+        reached = np.array([min(item.time_ns, item.arrival_ns) for item in items], np.int64)
+        marks = np.maximum.accumulate(np.maximum(reached, self._mark_ns))
+        self._mark_ns = int(marks[-1])
+        return np.repeat(marks, [item.decoded.rows.count for item in items if item.decoded.rows is not None])
 
     def statuses(self) -> list[DetectorStatus]:
         """Return where each detector stands."""
@@ -97,10 +139,13 @@ class StreamJudge:
         for post in self._posts:
             if post.window is not None:
                 parts[f"window {post.status.detector}"] = post.window.dump()
+            if (memory := post.memory()) is not None:
+                parts[f"memory {post.status.detector}"] = memory
         about = {
             "reference": self._reference.id,
             "burn_in_rows": self._model.burn_in_rows,
             "dependence": dependence and dependence.as_dict(),
+            "mark_ns": self._mark_ns,
             "rules": {post.status.detector: post.rule for post in self._posts},
             "statuses": {post.status.detector: orjson.Fragment(status_document(post.status)) for post in self._posts},
         }
@@ -115,18 +160,22 @@ class StreamJudge:
             return
         kept = about["dependence"]
         self._burn_in.load(parts["burn-in"], kept and Dependence.from_dict(kept))
-        width = len(self._reference.schema.features)
+        self._mark_ns = about.get("mark_ns", _LONG_AGO)
         for post in self._posts:
-            name = post.status.detector
-            if about["rules"].get(name) != post.rule:
-                continue
-            post.status = status_from(orjson.dumps(about["statuses"][name]))
-            if post.window is not None:
-                post.window.load(parts[f"window {name}"], width)
+            if about["rules"].get(post.status.detector) == post.rule:
+                self._resume(post, parts, about["statuses"][post.status.detector])
         self._man()
 
+    def _resume(self, post: _Post, parts: dict[str, bytes], status: object) -> None:
+        name = post.status.detector
+        post.status = replace(status_from(orjson.dumps(status)), windowed=post.window is not None)
+        if post.window is not None:
+            post.window.load(parts[f"window {name}"], len(self._reference.schema.features))
+        post.kept = parts.get(f"memory {name}")
+        post.remember()
+
     def _post(self, name: str, settings: AnyDetectorSettings) -> _Post:
-        window = None if isinstance(settings, OutlierSettings) else RowWindow(settings.window.rows)
+        window = None if isinstance(settings, OutlierSettings) else LiveWindow(_extent(settings.window))
         promise = self._model.false_alarms
         text = f"{settings.model_dump_json()} {promise.model_dump_json()} {self._reference.id}"
         status = DetectorStatus(
@@ -137,7 +186,8 @@ class StreamJudge:
             detector=name,
             kind=settings.kind,
             method=settings.method,
-            window_rows=window.rows if window else None,
+            windowed=window is not None,
+            window_rows=None if isinstance(settings, OutlierSettings) else settings.window.full,
         )
         return _Post(settings, blake2b(text.encode(), digest_size=8).hexdigest(), status, window)
 
@@ -161,6 +211,7 @@ class StreamJudge:
                     )
                 except UnkeepablePromise as fault:
                     post.status = replace(post.status, state="waiting", notes=(str(fault),))
+                post.remember()
 
     def _matched(self, items: Sequence[Item]) -> Batch | None:
         parts = [item.decoded.rows for item in items if item.decoded.rows is not None]
@@ -226,8 +277,25 @@ class StreamJudge:
         )
 
     def _status(self, post: _Post) -> DetectorStatus:
-        needs = None if post.window is None else self._burn_in.needs_rows + post.window.needs_rows
-        return replace(post.status, needs_rows=needs, notes=(*post.status.notes, *self._notes))
+        if post.window is None:
+            return replace(post.status, notes=(*post.status.notes, *self._notes))
+        missing = post.window.needs_rows
+        return replace(
+            post.status,
+            needs_rows=None if missing is None else self._burn_in.needs_rows + missing,
+            late=post.window.late,
+            notes=(*post.status.notes, *self._notes),
+        )
+
+
+def _extent(window: WindowSettings) -> Extent:
+    by_rows = window.full is not None
+    return Extent(
+        window.full,
+        None if window.minutes is None else round(window.minutes * _NS_PER_MINUTE),
+        slide_rows=int(window.slide) if by_rows and window.slide is not None else None,
+        slide_ns=None if by_rows or window.slide is None else round(window.slide * _NS_PER_MINUTE),
+    )
 
 
 def built_detector(
@@ -238,7 +306,7 @@ def built_detector(
 ) -> Detector:
     """Return the detector that the settings ask for. Raises `UnkeepablePromise` and `InvalidOption`."""
     asked = Asked(
-        window_rows=0 if isinstance(settings, OutlierSettings) else settings.window.rows,
+        window_rows=0 if isinstance(settings, OutlierSettings) else settings.window.size,
         promise=false_alarms.promise(),
         smallest_effect=false_alarms.smallest_effect,
         dependence=dependence,
@@ -267,7 +335,7 @@ def _alike(items: Sequence[Item]) -> Iterator[list[Item]]:
         and item.decoded.rows.count > 0
     ]
     for _, group in groupby(
-        judged, key=lambda item: item.decoded.rows and (item.decoded.rows.named, item.decoded.rows.names)
+        judged, key=lambda item: item.decoded.rows and (item.decoded.rows.named, item.decoded.rows.sources)
     ):
         yield list(group)
 

@@ -84,7 +84,7 @@ class DriftRule:
     def finding(self, batch: Batch, verdicts: Sequence[Verdict]) -> Finding:
         """Return the finding about a window: the worst verdict after Sidak's correction decides."""
         window = Window(int(batch.times_ns.min()), int(batch.times_ns.max()), len(batch))
-        threshold = -math.log10(self.promise.alarm_probability(len(batch), max(0, window.to_ns - batch.since_ns)))
+        threshold = self.promise.threshold(batch)
         corrected = [replace(verdict, score=sidak(verdict.log_p, len(verdicts))) for verdict in verdicts]
         corrected.sort(key=lambda verdict: (-verdict.score, verdict.plain_log_p))
         features = tuple(verdict.finding(threshold) for verdict in corrected)

@@ -55,7 +55,7 @@ class Worker:
             judge = self._judge_of(stream)
             if judge is not None:
                 self._dirty.add(stream)
-                findings.extend(finding for batch in judge.batches(group) for finding in judge.judge(batch))
+                findings.extend(judge.judge(group))
         return findings
 
     def dump(self) -> dict[str, bytes | None]:

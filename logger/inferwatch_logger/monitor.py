@@ -73,8 +73,9 @@ class ConfiguredModel:
                 detector=name,
                 kind=settings.kind,
                 method=settings.method,
-                window_rows=None if settings.kind == "outlier" else settings.window.rows,
-                needs_rows=None if settings.kind == "outlier" else settings.window.rows,
+                windowed=settings.kind != "outlier",
+                window_rows=None if settings.kind == "outlier" else settings.window.full,
+                needs_rows=None if settings.kind == "outlier" else settings.window.full,
             )
             for name, settings in self.settings.named_detectors()
         ]
@@ -221,6 +222,7 @@ def _detector(status: DetectorStatus) -> DetectorItem:
         endpoint=status.endpoint,
         component=status.component,
         state=_state([status.state]),
+        windowed=status.windowed,
         window_rows=status.window_rows,
         needs_rows=status.needs_rows,
         last_run=None if status.last_run_ns is None else format_time(status.last_run_ns),
@@ -230,6 +232,7 @@ def _detector(status: DetectorStatus) -> DetectorItem:
         scored=status.scored,
         flagged=status.flagged,
         failures=status.failures,
+        late=status.late,
         notes=list(status.notes),
     )
 

@@ -82,10 +82,12 @@ class DetectorItem(Reply):
     endpoint: str
     component: str
     state: ModelState
+    windowed: bool
+    """Whether windows are judged, or single rows."""
     window_rows: int | None
-    """Rows that are judged together; null for a detector of single rows."""
+    """Rows that are judged together; null for a detector of single rows, and where time alone closes a window."""
     needs_rows: int | None
-    """Rows missing for the next verdict; null where every row gets one."""
+    """Rows missing for the next verdict; null where every row gets one, or time decides."""
     last_run: str | None
     """The event time of the last judged row, RFC 3339."""
     score: float | None
@@ -99,6 +101,8 @@ class DetectorItem(Reply):
     """Single rows that fired so far."""
     failures: int
     """Runs that failed."""
+    late: int
+    """Rows that came when their window was closed, and are judged by none."""
     notes: list[str]
 
 

@@ -50,7 +50,16 @@ DRIFT = DetectorStatus(
     newest=drift(feature("age", 4.0, fired=True), feature("job", 0.5)),
 )
 OUTLIER = DetectorStatus(
-    *STREAM, "rows", "outlier", "mahalanobis", state="ok", last_run_ns=NOON, windows=9, scored=900, flagged=2
+    *STREAM,
+    "rows",
+    "outlier",
+    "mahalanobis",
+    state="ok",
+    windowed=False,
+    last_run_ns=NOON,
+    windows=9,
+    scored=900,
+    flagged=2,
 )
 LEDGER = Ledger(stored=5, duplicate=1, ignored={"my.type": 2}, malformed={"envelope": 3}, refused={"storage": 4})
 
@@ -178,8 +187,9 @@ def test_label_values_are_short_and_without_control_characters() -> None:
 
 def item(event_role: Role, second: float, excluded: str | None = None) -> Item:
     event = request("a", second, [[1]]) if event_role is Role.REQUEST else response("a", second, [1])
+    time_ns = NOON + round(second * NS_PER_S)
     return Item(
-        event, STREAM, event_role, NOON + round(second * NS_PER_S), decode(event.data, event_role), "k", excluded
+        event, STREAM, event_role, time_ns, decode(event.data, event_role), "k", excluded, time_ns, "request_only"
     )
 
 

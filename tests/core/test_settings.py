@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from inferwatch.errors import ConfigError
 from inferwatch.exclusion import ComponentRule, HeaderRule
 from inferwatch.promise import Promise
 from inferwatch.rows import Feature
-from inferwatch.settings import ModelSettings, Settings, load_settings
+from inferwatch.settings import ModelSettings, Settings, WindowSettings, load_settings
 
 TOP = ", ".join(Settings.model_fields)
 MODEL = "models: [{name: income, reference: ref.csv, %s}]"
@@ -358,3 +358,26 @@ def test_every_section_and_setting_that_is_not_plain_says_what_it_is() -> None:
     plain = {"kind", "method", "namespace", "name"}
     silent = [name for name, told in described(Settings) if not told and name.split(".")[1] not in plain]
     assert silent == []
+
+
+@pytest.mark.parametrize(
+    ("window", "size", "full"),
+    [({}, 500, 500), ({"rows": 40}, 40, 40), ({"minutes": 5}, 500, None), ({"minutes": 5, "rows": 40}, 40, 40)],
+)
+def test_a_window_has_rows_unless_only_minutes_are_given(window: dict[str, float], size: int, full: int | None) -> None:
+    found = WindowSettings.model_validate(window)
+    assert (found.size, found.full) == (size, full)
+
+
+@pytest.mark.parametrize(
+    ("window", "told"),
+    [
+        ({"slide": 501}, "slide 501.0 leaves rows out; at most 500.0"),
+        ({"minutes": 5, "slide": 6}, "slide 6.0 leaves rows out; at most 5.0"),
+        ({"rows": 10, "minutes": 5, "slide": 2.5}, "slide 2.5 is a number of rows here, a whole one"),
+        ({"minutes": 0}, "greater than 0"),
+    ],
+)
+def test_a_slide_leaves_no_row_out(window: dict[str, float], told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        WindowSettings.model_validate(window)

@@ -431,6 +431,67 @@ def test_runs_are_observed_with_their_method() -> None:
     assert sorted(runs.seen) == ["each", "seen", "seen"]
 
 
+MINUTES = {"kind": "drift", "method": "seen", "window": {"minutes": 1}}
+
+
+@pytest.mark.usefixtures("plug")
+def test_windows_of_time_close_by_the_times_in_the_log() -> None:
+    worker = Worker([model(MINUTES)])
+    found = worker.judge(items([numbers(1, 2, second=5), numbers(3, second=50), numbers(4, second=64.9)]))
+    assert (found, status(worker).window_rows, status(worker).needs_rows) == ([], None, None)
+    assert [f.why for f in worker.judge(items([numbers(5, second=65)]))] == ["[1.0, 2.0, 3.0, 4.0] since 5"]
+    assert worker.judge(items([numbers(6, second=64), numbers(7, second=70)])) == []
+    again = restarted(worker, model(MINUTES))
+    assert [f.why for f in again.judge(items([numbers(8, second=126)]))] == ["[5.0, 7.0] since 64.9"]
+    assert (status(again).late, status(again).windows) == (1, 2)
+
+
+@pytest.mark.usefixtures("plug")
+def test_a_clock_that_is_fast_closes_no_windows_of_others() -> None:
+    worker = Worker([model(MINUTES)])
+    arrived = items([numbers(1, second=5), numbers(2, second=250), numbers(3, second=10)], arrival_s=6)
+    assert worker.judge(arrived) == []
+    assert [f.why for f in worker.judge(items([numbers(4, second=66)], arrival_s=66))] == ["[1.0, 3.0] since 5"]
+    assert status(worker).late == 0
+
+
+@pytest.mark.usefixtures("plug")
+def test_windows_that_overlap_hold_rows_again() -> None:
+    worker = Worker([model(SEEN | {"window": {"rows": 4, "slide": 2}})])
+    found = worker.judge(items([numbers(1, 2, 3, 4, 5, 6)]))
+    assert [f.why for f in found] == ["[1.0, 2.0, 3.0, 4.0] since 0", "[3.0, 4.0, 5.0, 6.0] since 0"]
+    assert status(restarted(worker, model(SEEN | {"window": {"rows": 4, "slide": 2}}))).needs_rows == 2
+
+
+class Counting(Each):
+    """Remembers how many rows it saw, and finds so many in the last of each batch."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+
+    def observe(self, batch: Batch, /) -> list[Finding]:
+        self.rows += len(batch)
+        time_ns = int(batch.times_ns[-1])
+        return [Finding("outlier", "each", self.rows, 1e9, time_ns, key=batch.keys[-1], row=int(batch.index[-1]))]
+
+    def dump(self) -> bytes:
+        return str(self.rows).encode()
+
+    def load(self, data: bytes, /) -> None:
+        self.rows = int(data)
+
+
+@pytest.mark.parametrize("detector", [EACH, SEEN], ids=["of rows", "of windows, built after the burn-in"])
+def test_a_detector_with_a_memory_continues_from_it(plug: Plug, detector: dict[str, Any]) -> None:
+    plug(each=Counting, seen=Counting)
+    watched = model(detector, burn_in_rows=2)
+    worker = Worker([watched])
+    worker.judge(items([numbers(*range(6))]))
+    again = restarted(worker, watched)
+    (found,) = again.judge(items([numbers(*range(4))]))
+    assert found.score == (10 if detector is EACH else 8)
+
+
 @pytest.mark.usefixtures("plug")
 def test_loading_forgets_what_was_there() -> None:
     worker = Worker([model(SEEN)])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from inferwatch.clock import NS_PER_S
-from inferwatch.events import CloudEvent
+from inferwatch.events import CloudEvent, Role, Stream
 from inferwatch.exclusion import Exclusion
 from inferwatch.payload_log.entry import pack, unpack
 from inferwatch.pipeline import Item
@@ -52,16 +52,24 @@ def instances(count: int, *, seed: int = 1, age: float = 40) -> list[list[Any]]:
     ]
 
 
-def items(events: Iterable[CloudEvent]) -> list[Item]:
-    """Return events as the pipeline gives them to a judge; each is a payload of its own."""
-    found = []
+def items(events: Iterable[CloudEvent], *, arrival_s: float = 86_400) -> list[Item]:
+    """Return events as the pipeline gives them to a judge, all of them arrived so many seconds past noon.
+
+    A half makes a pair with the last one of its stream and id that is open and of the other role.
+    """
+    found: list[Item] = []
+    still_open: dict[tuple[Stream, str], tuple[Role, str]] = {}
     for number, event in enumerate(events):
-        entry = unpack(number + 1, pack(event, NOON + 86_400 * NS_PER_S))
+        entry = unpack(number + 1, pack(event, NOON + round(arrival_s * NS_PER_S)))
         role = event.role
         assert role is not None
         decoded = decode(event.data, role)
-        key = f"{event.id}/{event.time_ns}"
-        found.append(
-            Item(event, event.stream, role, entry.time_ns, decoded, key, Exclusion().reason(event, decoded.protocol))
-        )
+        place = event.stream, event.id
+        key, outcome = f"{event.id}/{event.time_ns}", ("request_only", "response_only")[role]
+        if place in still_open and still_open[place][0] is not role:
+            (_, key), outcome = still_open.pop(place), "paired"
+        else:
+            still_open[place] = role, key
+        excluded = Exclusion().reason(event, decoded.protocol)
+        found.append(Item(event, event.stream, role, entry.time_ns, decoded, key, excluded, entry.arrival_ns, outcome))
     return found

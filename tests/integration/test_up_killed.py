@@ -31,6 +31,7 @@ def _configure(directory: Path) -> Path:
         "false_alarms": {"expected_run_length_windows": 100},
         "detectors": [
             {"name": "windows", "kind": "drift", "method": "histogram", "window": {"rows": 40}},
+            {"name": "minutes", "kind": "drift", "method": "histogram", "window": {"minutes": 1, "slide": 0.5}},
             {"name": "rows", "kind": "outlier", "method": "mahalanobis", "false_alarm_rate": 0.01, "report": "all"},
         ],
     }
@@ -101,6 +102,7 @@ def test_no_row_is_judged_twice_and_none_is_lost(tmp_path: Path) -> None:
     rows = sum(count for _, _, count in events)
     assert sum(finding["detector"] == "rows" for finding in found) == rows
     assert sum(finding["detector"] == "windows" for finding in found) == (rows - 100) // 40
+    assert sum(finding["detector"] == "minutes" for finding in found) == 11
     assert any(finding["fired"] for finding in found if finding["detector"] == "windows")
     assert ledger["stored"] == REQUESTS
     assert ledger["received"] == ledger["stored"] + ledger["duplicate"]

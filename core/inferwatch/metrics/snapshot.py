@@ -62,7 +62,7 @@ class SnapshotCollector(Collector):
         yield from _detectors(statuses)
         yield from _drift([status for status in statuses if status.kind == "drift"])
         yield from self._features(statuses)
-        yield from _instances([status for status in statuses if status.window_rows is None])
+        yield from _instances([status for status in statuses if not status.windowed])
 
     def _references(self) -> Iterator[Metric]:
         info = InfoMetricFamily("inferwatch_model", "The models that are watched.", labels=MODEL)
@@ -126,6 +126,8 @@ def _detectors(statuses: Sequence[DetectorStatus]) -> Iterator[Metric]:
         DETECTOR,
         [(_place(status), status.last_run_ns / NS_PER_S) for status in statuses if status.last_run_ns is not None],
     )
+    late = [(_place(status), status.late) for status in statuses if status.windowed]
+    yield _counter("detector_late_rows", "Rows that came when their window was closed.", DETECTOR, late)
     windowed = [(status, status.window_rows) for status in statuses if status.window_rows is not None]
     yield _gauge(
         "detector_window_samples",
@@ -166,7 +168,7 @@ def _drift(statuses: Sequence[DetectorStatus]) -> Iterator[Metric]:
         "drift_detected",
         "1 while the newest window is in alarm.",
         DETECTOR,
-        [(_place(status), newest.fired) for status, newest in judged],
+        [(_place(status), status.state == "alarm") for status, _ in judged],
     )
     yield _gauge(
         "features_monitored",

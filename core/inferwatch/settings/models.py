@@ -72,10 +72,41 @@ class FalseAlarmSettings(Section):
 
 
 class WindowSettings(Section):
-    """The rows that are judged together."""
+    """The rows that are judged together: so many, those of some minutes, or with both whichever comes first."""
 
-    rows: int = Field(500, ge=2, le=10_000_000)
-    """Rows of a window, exactly; an event may be split between two."""
+    rows: int | None = Field(None, ge=2, le=10_000_000)
+    """Rows of a window, exactly; an event may be split between two. 500 where no minutes are given."""
+    minutes: float | None = Field(None, gt=0, le=527_040, allow_inf_nan=False)
+    """Minutes of event time from a window's first row on; the window is judged once rows behind its end have come, with
+    as many rows as it has. Rows that come later still count as late and are judged by no window."""
+    slide: float | None = Field(None, gt=0, allow_inf_nan=False)
+    """The next window begins so many rows, or minutes where no rows are given, behind the beginning of the last;
+    windows that overlap spend only what they add of the false alarms. One behind the other where unset."""
+
+    @model_validator(mode="after")
+    def _slide_fits(self) -> Self:
+        if self.slide is None:
+            return self
+        limit = self.minutes if self.rows is None and self.minutes is not None else float(self.size)
+        if self.slide > limit:
+            raise PydanticCustomError(
+                "slide", "slide {slide} leaves rows out; at most {limit}", {"slide": self.slide, "limit": limit}
+            )
+        if (self.rows is not None or self.minutes is None) and not self.slide.is_integer():
+            raise PydanticCustomError(
+                "slide", "slide {slide} is a number of rows here, a whole one", {"slide": self.slide}
+            )
+        return self
+
+    @property
+    def size(self) -> int:
+        """The rows that a window is expected to have; 500 where only time closes it."""
+        return self.rows or 500
+
+    @property
+    def full(self) -> int | None:
+        """The rows that complete a window; None where only time does."""
+        return None if self.rows is None and self.minutes is not None else self.size
 
 
 class _DetectorSettings(Section):
