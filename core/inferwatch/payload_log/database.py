@@ -9,11 +9,12 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from urllib.parse import quote
 
 from inferwatch.errors import PayloadLogError
@@ -22,6 +23,7 @@ QUICK_CHECK_BYTES = 64 * 1024 * 1024
 """A file up to this size is checked page by page when it is opened to be written."""
 
 _BUSY_TIMEOUT_S = 5.0
+_ROWS_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,25 @@ def sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def insert_rows(cursor: sqlite3.Cursor, into: str, rows: Sequence[Sequence[Any]], conflict: str = "") -> int:
+    """Insert rows, several a statement, and return how many changed the table; `into` ends before VALUES.
+
+    Each statement lets go of the interpreter's lock and waits for it: with `executemany`, once a row.
+    """
+    changed = 0
+    for first in range(0, len(rows), _ROWS_AT_ONCE):
+        part = rows[first : first + _ROWS_AT_ONCE]
+        cursor.execute(_insertion(into, len(part[0]), len(part), conflict), [value for row in part for value in row])
+        changed += cursor.rowcount
+    return changed
+
+
+@lru_cache(maxsize=256)
+def _insertion(into: str, columns: int, rows: int, conflict: str) -> str:
+    places = f"({','.join('?' * columns)})"
+    return f"{into} VALUES {','.join([places] * rows)} {conflict}"
 
 
 def replace_file(path: Path, data: bytes) -> None:

@@ -22,11 +22,12 @@ from inferwatch.clock import Clock, SystemClock
 from inferwatch.errors import PayloadLogError
 from inferwatch.events import CloudEvent
 from inferwatch.payload_log.checkpoint import Checkpointer
-from inferwatch.payload_log.database import lock_directory, open_database, translated
-from inferwatch.payload_log.entry import Entry, Row, is_ahead, pack
+from inferwatch.payload_log.database import insert_rows, lock_directory, open_database, translated
+from inferwatch.payload_log.entry import Entry, Row, event_time, is_ahead, pack
 from inferwatch.payload_log.erasure_plan import finish
 from inferwatch.payload_log.ledger import Ledger, Outcome, Tally
-from inferwatch.payload_log.reader import END, FILE_NAME, SCHEMA, JournalReader
+from inferwatch.payload_log.reader import FILE_NAME, SCHEMA, JournalReader
+from inferwatch.payload_log.tail import Tail
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,8 @@ _GROUP_BYTES = 8 * 1024 * 1024
 _ROW_BYTES = 256
 _CHORE_BYTES = 256 * 1024
 _RETRY_S = 1.0
-_INSERT = "INSERT INTO events (key, arrival_ns, head, data) VALUES (?, ?, ?, ?) ON CONFLICT (key) DO NOTHING"
+_INSERT = "INSERT INTO events (key, arrival_ns, head, data)"
+_ONCE = "ON CONFLICT (key) DO NOTHING"
 _COUNT = "INSERT INTO counts VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count"
 
 
@@ -51,6 +53,7 @@ Chore = Callable[[sqlite3.Connection], Any]
 class _Group:
     """What is committed in one transaction, and the future of everybody who waits for it."""
 
+    events: list[CloudEvent] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
     counts: list[tuple[Outcome, str]] = field(default_factory=list)
     also: list[Chore] = field(default_factory=list)
@@ -80,6 +83,7 @@ class Journal:
             self._tally = self._reader.tally()
             self._end = self._reader.end()
             self._files = opened.pop_all()
+        self._tail = Tail()
         self._groups: deque[_Group] = deque()
         self._chores: deque[tuple[Chore, Future[None]]] = deque()
         self._waiting_bytes = 0
@@ -158,6 +162,7 @@ class Journal:
                 self._refuse("overloaded", len(rows) + len(ignored) + len(malformed))
                 raise PayloadLogError(f"{self._path}: {self._waiting_bytes} bytes wait to be written, try again later")
             group = self._open_group()
+            group.events += events
             group.rows += rows
             group.counts += counts
             group.also += [also] if also is not None else []
@@ -173,7 +178,7 @@ class Journal:
 
     def read(self, after: int, limit: int, *, max_bytes: int = 64 * 1024 * 1024) -> list[Entry]:
         """Return up to `limit` entries behind the offset `after`, in order, and no more than fill `max_bytes`."""
-        return self._reader.read(after, limit, max_bytes=max_bytes)
+        return self._tail.read(after, limit, max_bytes) or self._reader.read(after, limit, max_bytes=max_bytes)
 
     def get(self, offset: int) -> Entry | None:
         """Return the entry at an offset; None where there is none."""
@@ -287,7 +292,8 @@ class Journal:
             refused = self._refused.copy()
         tally = self._tally.copy()
         with translated(self._path):
-            end = self._transaction(group, refused, tally)
+            stored, end = self._transaction(group, refused, tally)
+        self._remember(group, stored, end)
         with self._changed:
             self._waiting_bytes -= group.size_bytes
         with self._committed:
@@ -295,6 +301,19 @@ class Journal:
             self._refused -= refused
             self._committed.notify_all()
         return end
+
+    def _remember(self, group: _Group, stored: int, end: int) -> None:
+        """Keep the entries for who follows the journal; which offsets they have is plain where none is a duplicate."""
+        if stored < len(group.rows):
+            self._tail.clear()
+            return
+        rows = zip(group.events, group.rows, strict=True)
+        self._tail.extend(
+            [
+                Entry(offset, key, arrival_ns, event_time(event, arrival_ns), event)
+                for offset, (event, (key, arrival_ns, _, _)) in enumerate(rows, end - stored + 1)
+            ]
+        )
 
     def _fail(self, group: _Group, error: Exception) -> None:
         if self._fault is None:
@@ -307,12 +326,16 @@ class Journal:
             if taken:
                 self._refused["storage"] += taken
 
-    def _transaction(self, group: _Group, refused: Counter[str], tally: Tally) -> int:
-        """Write a group with its counts, all or nothing, and add these to the tally."""
+    def _transaction(self, group: _Group, refused: Counter[str], tally: Tally) -> tuple[int, int]:
+        """Write a group with its counts, all or nothing, and add these to the tally.
+
+        Returns how many rows are new, and the last offset.
+        """
         cursor = self._connection.cursor()
         cursor.execute("BEGIN IMMEDIATE")
         try:
-            stored = cursor.executemany(_INSERT, group.rows).rowcount if group.rows else 0
+            stored = insert_rows(cursor, _INSERT, group.rows, _ONCE)
+            end = int(cursor.lastrowid or 0) if stored else self._end
             counts = Counter(group.counts)
             counts["stored", ""] += stored
             counts["duplicate", ""] += len(group.rows) - stored
@@ -321,10 +344,9 @@ class Journal:
             cursor.executemany(_COUNT, [(*tally.add(*key, count), count) for key, count in counts.items() if count])
             for chore in group.also:
                 chore(self._connection)
-            (end,) = cursor.execute(END).fetchone()
             cursor.execute("COMMIT")
         except BaseException:
             if self._connection.in_transaction:
                 self._connection.rollback()
             raise
-        return int(end)
+        return stored, end

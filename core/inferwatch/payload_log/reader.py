@@ -46,7 +46,7 @@ _GET = "SELECT offset, key, arrival_ns, head, data FROM events WHERE offset = ?"
 _MEASURE = "SELECT sum(length(head) + length(data)), max(offset) FROM events WHERE offset > ?"
 _FIRST = "SELECT arrival_ns FROM events WHERE offset > ? AND head <> x'' ORDER BY offset LIMIT 1"
 _PAGE = 1000
-END = "SELECT coalesce(max(offset), 0) FROM events"
+_END = "SELECT coalesce(max(offset), 0) FROM events"
 
 
 class JournalReader:
@@ -108,7 +108,7 @@ class JournalReader:
     def end(self) -> int:
         """Return the offset of the last entry, 0 for an empty journal."""
         with self._lock, translated(self._path):
-            (offset,) = self._connection.execute(END).fetchone()
+            (offset,) = self._connection.execute(_END).fetchone()
         return int(offset)
 
     def tally(self) -> Tally:
