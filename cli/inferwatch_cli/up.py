@@ -12,17 +12,18 @@ from fastapi import FastAPI, Request, Response
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 
-from inferwatch.clock import Clock, SystemClock, format_time
+from inferwatch.clock import NS_PER_S, Clock, SystemClock, format_time
 from inferwatch.exclusion import Exclusion
 from inferwatch.metrics import FlowMetrics, ReferenceInfo, SnapshotCollector
 from inferwatch.payload_log.dead_letter import DeadLetter
+from inferwatch.payload_log.index import recently_open
 from inferwatch.payload_log.journal import Journal
 from inferwatch.payload_log.sealing import Sealer
 from inferwatch.payload_log.segment import can_seal
 from inferwatch.payload_log.state import State
 from inferwatch.pipeline import Pipeline
 from inferwatch.redaction import Redaction
-from inferwatch.settings import PayloadLogSettings
+from inferwatch.settings import IngestSettings, PayloadLogSettings
 from inferwatch_cli.checks import Checked
 from inferwatch_detectors.worker import MonitoredModel, Worker
 from inferwatch_explainers.artifact import Artifact
@@ -30,7 +31,7 @@ from inferwatch_explainers.service import ExplainedModel, ExplainerSpec, explain
 from inferwatch_logger.access import Application, addressed, guarded
 from inferwatch_logger.api import api_app
 from inferwatch_logger.ingest import Ingest
-from inferwatch_logger.modelmesh import ModelMesh
+from inferwatch_logger.modelmesh import MOST_OPEN, WINDOW_S, ModelMesh
 from inferwatch_logger.monitor import ConfiguredModel, Monitor
 from inferwatch_logger.replies import ReferenceItem
 
@@ -87,7 +88,8 @@ def open_up(configuration: Checked, data: Path | None = None) -> Iterator[Up]:
             dead_letter,
             max_body_bytes=settings.ingest.max_body_bytes,
             redaction=redaction,
-            modelmesh=ModelMesh(clock),
+            modelmesh=_modelmesh(settings.ingest, state, clock),
+            aliases=settings.ingest.type_aliases.aliases(),
         )
         pipeline.start()
         sealer = _sealer(settings.payload_log, journal, clock)
@@ -99,6 +101,14 @@ def open_up(configuration: Checked, data: Path | None = None) -> Iterator[Up]:
             if sealer is not None:
                 sealer.stop()
             pipeline.stop()
+
+
+def _modelmesh(settings: IngestSettings, state: State, clock: Clock) -> ModelMesh:
+    """Return what takes ModelMesh's payloads, told of the halves that were open when the process before ended."""
+    mesh = ModelMesh(clock, settings.modelmesh)
+    with state.read() as connection:
+        mesh.restore(recently_open(connection, clock.now_ns() - round(WINDOW_S * NS_PER_S), MOST_OPEN))
+    return mesh
 
 
 def _sealer(settings: PayloadLogSettings, journal: Journal, clock: Clock) -> Sealer | None:

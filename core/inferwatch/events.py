@@ -16,6 +16,9 @@ RESPONSE_TYPE = "org.kubeflow.serving.inference.response"
 SENDER = "inferwatchsender"
 """The attribute of an event whose id is unique only among those of one sender, which it names: ModelMesh's are so."""
 
+ROLE = "inferwatchrole"
+"""The attribute of an event whose type is another's and stands, by configuration, for `request` or `response`."""
+
 EXPLAIN_ID_PREFIX = "inferwatch-explain-"
 """Begins the `Ce-Id` of every call that an explainer makes to its predictor."""
 
@@ -30,14 +33,10 @@ class Role(IntEnum):
     RESPONSE = 1
 
 
-ROLES: Mapping[str, Role] = {
-    REQUEST_TYPE: Role.REQUEST,
-    RESPONSE_TYPE: Role.RESPONSE,
-    "io.seldon.serving.inference.request": Role.REQUEST,
-    "io.seldon.serving.inference.response": Role.RESPONSE,
-    "io.kserve.inference.response": Role.RESPONSE,
-}
-"""The event types that carry a payload; any other valid event is ignored and counted."""
+ROLES: Mapping[str, Role] = {REQUEST_TYPE: Role.REQUEST, RESPONSE_TYPE: Role.RESPONSE}
+"""The event types that carry a payload, beside events that `ROLE` marks; any other valid one is ignored and counted."""
+
+_MARKS: Mapping[str, Role] = {role.name.lower(): role for role in Role}
 
 
 class Service(NamedTuple):
@@ -84,7 +83,13 @@ class CloudEvent:
     @property
     def role(self) -> Role | None:
         """Request or response; None where the event is no payload."""
-        return ROLES.get(self.type)
+        role = ROLES.get(self.type)
+        return _MARKS.get(self.extensions.get(ROLE, "")) if role is None else role
+
+    @property
+    def inference_id(self) -> str:
+        """What both halves of an inference share: the id, or in a type that is another's its `requestid`, if any."""
+        return (ROLE in self.extensions and self.extensions.get("requestid")) or self.id
 
     @property
     def stream(self) -> Stream:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import orjson
 
 from inferwatch.events import ORIGIN_HEADER, CloudEvent
 from inferwatch.origin import Origin
+from inferwatch.wire.metadata import logged_headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +47,7 @@ class Exclusion:
         if self._origin.is_ours(event.id) or component == "explainer":
             return "explain"
         metadata = event.extensions.get("metadata", "")
-        headers = _headers(metadata) if self._headers or ORIGIN_HEADER.lower() in metadata.lower() else {}
+        headers = logged_headers(metadata) if self._headers or ORIGIN_HEADER.lower() in metadata.lower() else {}
         if not self._origin.signs and headers.get(ORIGIN_HEADER.lower(), ())[:1] == ["explain"]:
             return "explain"
         if protocol == "health":
@@ -58,21 +56,3 @@ class Exclusion:
 
     def _named(self, headers: Mapping[str, Sequence[str]]) -> bool:
         return any(name in headers and (value is None or value in headers[name]) for name, value in self._headers)
-
-
-def _headers(metadata: str) -> dict[str, list[str]]:
-    """Return the logged headers, lower-case name to values; a name that is there in two spellings has those of both."""
-    if not metadata:
-        return {}
-    try:
-        logged = orjson.loads(metadata)
-    except orjson.JSONDecodeError:
-        return {}
-    headers: dict[str, list[str]] = {}
-    for name, values in logged.items() if isinstance(logged, dict) else ():
-        headers.setdefault(name.lower(), []).extend(_texts(values))
-    return headers
-
-
-def _texts(values: Any) -> list[str]:  # noqa: ANN401 - any JSON
-    return [str(value) for value in values] if isinstance(values, list) else [str(values)]

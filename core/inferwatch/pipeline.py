@@ -28,6 +28,7 @@ from inferwatch.payload_log.reader import JournalReader
 from inferwatch.payload_log.state import State
 from inferwatch.status import DetectorStatus
 from inferwatch.wire.decode import Decoded, decode
+from inferwatch.wire.metadata import logged_header
 
 logger = logging.getLogger(__name__)
 
@@ -306,7 +307,7 @@ def _half(entry: Entry, role: Role, stream: Stream, decoded: Decoded, excluded: 
     request = role is Role.REQUEST
     return Payload(
         key=urlsafe_b64encode(entry.key).rstrip(b"=").decode(),
-        id=entry.event.id,
+        id=entry.event.inference_id,
         stream=stream,
         protocol=decoded.protocol,
         rows=decoded.rows.count if decoded.rows is not None else 0,
@@ -319,7 +320,14 @@ def _half(entry: Entry, role: Role, stream: Stream, decoded: Decoded, excluded: 
         excluded=excluded,
         fault=decoded.fault,
         sender=entry.event.extensions.get(SENDER, ""),
+        request_id=_request_id(entry.event),
     )
+
+
+def _request_id(event: CloudEvent) -> str | None:
+    """Return what an inference shares with those it calls, or is called by."""
+    logged = logged_header(event.extensions.get("metadata", ""), "x-request-id")
+    return logged or event.extensions.get("requestid") or None
 
 
 def _status(event: CloudEvent) -> int | None:

@@ -114,7 +114,8 @@ class Console:
         if view is None:
             return None
         flagged = {finding["row"]: finding for finding in view.findings if finding["row"] is not None}
-        return _render("payload.html", live=False, view=view, item=payload_item(view.payload), flagged=flagged)
+        item, steps = payload_item(view.payload), [payload_item(step) for step in view.steps]
+        return _render("payload.html", live=False, view=view, item=item, steps=steps, flagged=flagged)
 
     def search(self, payload_id: str) -> list[PayloadItem]:
         """Return the newest payloads of that event id, or the one of that key."""

@@ -18,13 +18,13 @@ from typing import Any, Final
 
 import orjson
 
+from inferwatch.aliases import Aliases
 from inferwatch.errors import InvalidEvent, PayloadLogError
 from inferwatch.events import CloudEvent
 from inferwatch.payload_log.dead_letter import DeadLetter
 from inferwatch.payload_log.journal import Journal
 from inferwatch.redaction import Redaction
 from inferwatch.wire.cloudevents import from_http
-from inferwatch_logger.modelmesh import PATH as MODELMESH_PATH
 from inferwatch_logger.modelmesh import ModelMesh
 
 Scope = MutableMapping[str, Any]
@@ -42,7 +42,7 @@ _STRUCTURED: Final = b"application/cloudevents"
 class Ingest:
     """Answers `POST /`, `POST /events` and every path under `/events/`, with an empty 200 after the commit.
 
-    With `modelmesh` the payloads of ModelMesh at its path as well.
+    With `modelmesh` the payloads of ModelMesh at its paths as well. `aliases` says which other types are payloads.
 
     A body above `max_body_bytes` is stored cut. 4xx only for a broken envelope (413 where it is too large to parse),
     which goes to the dead letter; of a batch the good members are taken, and it fails only where there is none. 503
@@ -58,12 +58,14 @@ class Ingest:
         max_body_bytes: int = MAX_BODY_BYTES,
         redaction: Redaction | None = None,
         modelmesh: ModelMesh | None = None,
+        aliases: Aliases | None = None,
     ) -> None:
         self._journal = journal
         self._dead_letter = dead_letter
         self._max_body_bytes = max_body_bytes
         self._redaction = redaction or Redaction()
         self._modelmesh = modelmesh
+        self._aliases = aliases or Aliases()
         self._receiving_bytes = 0
         self._group: Future[int] | None = None
         self._waiters: list[asyncio.Future[BaseException | None]] = []
@@ -75,7 +77,7 @@ class Ingest:
         path: str = scope["path"]
         if path == "/events" or path.startswith("/events/") or (path == "/" and scope["method"] == "POST"):
             return True
-        return path == MODELMESH_PATH and self._modelmesh is not None
+        return self._is_modelmesh(path)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -98,8 +100,8 @@ class Ingest:
 
     async def _take(self, scope: Scope, body: bytes, truncated: bool) -> InvalidEvent | None:
         """Journal a message; the fault to answer with, where nothing of it was good."""
-        if self._modelmesh is not None and scope["path"] == MODELMESH_PATH:
-            members = [self._modelmesh.member(body, scope.get("client"), truncated=truncated)]
+        if self._modelmesh is not None and self._is_modelmesh(scope["path"]):
+            members = [self._modelmesh.member(body, scope.get("client"), scope["path"], truncated=truncated)]
         else:
             members = from_http(scope["headers"], body, truncated=truncated)
         events: list[CloudEvent] = []
@@ -108,15 +110,18 @@ class Ingest:
         for index, member in enumerate(members):
             if isinstance(member, InvalidEvent):
                 faults.append((index, member))
-            elif member.role is None:
+            elif (event := self._aliases.event(member)).role is None:
                 ignored.append(member.type)
             else:
-                events.append(self._redaction.event(member))
+                events.append(self._redaction.event(event))
         if faults:
             self._bury(faults, scope, body)
         done = self._journal.append(events, ignored=ignored, malformed=[fault.reason for _, fault in faults])
         await self._commit(done)
         return faults[0][1] if faults and not events and not ignored else None
+
+    def _is_modelmesh(self, path: str) -> bool:
+        return self._modelmesh is not None and path in self._modelmesh.paths
 
     async def _commit(self, done: Future[int]) -> None:
         """Wait for a commit. One wake-up of the loop serves all that wait for the same one."""
@@ -173,7 +178,7 @@ class Ingest:
         headers: Sequence[tuple[bytes, bytes]] = scope["headers"]
         attributes = {name[3:].decode("latin-1"): _text(value) for name, value in headers if name[:3] == b"ce-"}
         content_type = next((value.lower() for name, value in headers if name == b"content-type"), b"")
-        is_envelope = content_type.startswith(_STRUCTURED) or scope["path"] == MODELMESH_PATH
+        is_envelope = content_type.startswith(_STRUCTURED) or self._is_modelmesh(scope["path"])
         if not is_envelope:
             for _, fault in faults:
                 self._dead_letter.keep(fault, attributes | {"datacontenttype": _text(content_type)}, body)

@@ -14,7 +14,7 @@ from typing import Any
 from inferwatch.clock import NS_PER_S, format_time
 from inferwatch.events import Service
 from inferwatch.payload_log.findings import FindingFilter, list_findings, list_statuses
-from inferwatch.payload_log.index import PayloadFilter, list_payloads
+from inferwatch.payload_log.index import PayloadFilter, list_payloads, steps_of
 from inferwatch.payload_log.joiner import Payload
 from inferwatch.payload_log.ledger import Ledger
 from inferwatch.payload_log.reader import JournalReader
@@ -48,6 +48,7 @@ FEW_REQUESTS = 20
 """So many requests without any response are worth a note, before the first of them has waited too long."""
 
 _FINDINGS_OF_A_PAYLOAD = 1000
+_STEPS_OF_A_PAYLOAD = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,12 +169,15 @@ class Monitor:
         request, response = halves(self._events, payload)
         model = self._models.get(payload.stream.service)
         findings = self.findings(FindingFilter(payload_key=key), limit=_FINDINGS_OF_A_PAYLOAD)
+        with self._derived.read() as connection:
+            steps = steps_of(connection, payload, self._pair_timeout_ns, _STEPS_OF_A_PAYLOAD)
         return PayloadView(
             payload,
             request,
             response,
             decoded_table(request, response, model.schema if model else None),
             [finding for _, finding in findings],
+            steps,
         )
 
     def ledger(self) -> Ledger:

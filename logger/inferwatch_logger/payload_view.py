@@ -29,13 +29,17 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class PayloadView:
-    """A payload, the events it is made of, its rows where they can be decoded, and what was found about it."""
+    """A payload, the events it is made of, its rows where they can be decoded, and what was found about it.
+
+    `steps` are the payloads of other streams that share its id: a graph's other steps.
+    """
 
     payload: Payload
     request: Entry | None
     response: Entry | None
     table: Table | None
     findings: Sequence[Mapping[str, Any]]
+    steps: Sequence[Payload] = ()
 
     def as_json(self) -> bytes:
         """Return the payload as the API shows it. Bodies that are JSON appear byte for byte."""
@@ -44,6 +48,7 @@ class PayloadView:
         shown["response"] = self.response and _half(self.response)
         shown["decoded"] = self.table and {"columns": self.table.columns, "rows": self.table.rows}
         shown["findings"] = list(self.findings)
+        shown["steps"] = [payload_item(step).model_dump() for step in self.steps]
         return orjson.dumps(shown)
 
 
@@ -62,6 +67,7 @@ def payload_item(payload: Payload) -> PayloadItem:
         truncated=payload.truncated,
         excluded=payload.excluded,
         fault=payload.fault,
+        request_id=payload.request_id,
     )
 
 

@@ -97,6 +97,8 @@ class PayloadQuery(PageQuery):
     outcome: Literal["paired", "request_only", "response_only"] | None = None
     excluded: str | None = None
     """The reason for which a payload is not judged, such as `explain` or `health`."""
+    request_id: str | None = None
+    """The `X-Request-Id` that the steps of a graph share."""
 
     def wanted(self) -> PayloadFilter:
         """Return the filter."""
@@ -107,6 +109,7 @@ class PayloadQuery(PageQuery):
             id=self.id,
             outcome=self.outcome,
             excluded=self.excluded,
+            request_id=self.request_id,
         )
 
 

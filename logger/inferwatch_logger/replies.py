@@ -148,6 +148,8 @@ class PayloadItem(Reply):
     """Why it is not judged."""
     fault: str | None
     """Why a body could not be decoded."""
+    request_id: str | None
+    """The request's `X-Request-Id`, where it is logged; the steps of a graph share it."""
 
 
 class Half(Reply):
@@ -222,6 +224,9 @@ class FindingItem(Reply):
 
 class PayloadDetail(PayloadItem):
     """One inference with its bodies."""
+
+    steps: list[PayloadItem]
+    """What other models, components or endpoints were asked under its id or request id about then, oldest first."""
 
     request: Half | None
     response: Half | None

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 
 from inferwatch.events import REQUEST_TYPE
-from inferwatch.settings import AuthSettings, Settings
+from inferwatch.settings import AliasSettings, AuthSettings, IngestSettings, Settings
 from inferwatch_cli.checks import Checked
 from inferwatch_cli.up import Up, open_up
+from inferwatch_logger.access import Application
 from tests.logger.test_access import TOKEN, ask
 
 
@@ -25,6 +27,39 @@ def test_auth_guards_what_reads_and_hides_where_events_are_taken(tmp_path: Path)
         assert ask(up.application, "/consumer/kserve/v2", "POST")[0] == 404
         for path in ("events", "consumer/kserve/v2"):
             assert ask(up.application, f"/s3gment/{path}", "POST")[0] == 400  # taken in, and no event
+
+
+def test_other_senders_are_taken_as_they_are_configured(tmp_path: Path) -> None:
+    settings = Settings(
+        ingest=IngestSettings(modelmesh={"/mesh-b": "team-b"}, type_aliases=AliasSettings(request=("com.shop.asked",)))
+    )
+    payload = {"id": "69-1", "modelid": "m", "data": "", "status": "", "kind": "request"}
+    with open_up(Checked(settings, ()), tmp_path) as up:
+        assert ask(over(up.application, 41000), "/mesh-b", "POST", orjson.dumps(payload))[0] == 200
+        event = envelope("a") | {"type": "com.shop.asked"}
+        structured = "application/cloudevents+json"
+        assert ask(up.application, "/", "POST", orjson.dumps(event), content_type=structured)[0] == 200
+        assert models(up) == {"team-b/m": 1, "default/../invented\ufffda": 1}
+    payload |= {"kind": "response", "status": "OK"}
+    with open_up(Checked(settings, ()), tmp_path) as up:  # the other half comes to the next process
+        assert ask(over(up.application, 41001), "/mesh-b", "POST", orjson.dumps(payload))[0] == 200
+        items = orjson.loads(ask(up.application, "/api/payloads")[1])["items"]
+        assert [item["outcome"] for item in items] == ["request_only", "paired"]
+
+
+def over(application: Application, port: int) -> Application:
+    """Return the application as it is seen over a connection from that port of another host."""
+
+    async def connected(scope: Any, receive: Any, send: Any) -> None:
+        await application(scope | {"client": ("10.0.0.1", port)}, receive, send)
+
+    return connected
+
+
+def models(up: Up) -> dict[str, int]:
+    """Return the events of every model."""
+    items = orjson.loads(ask(up.application, "/api/models")[1])["items"]
+    return {f"{item['namespace']}/{item['name']}": item["events"] for item in items}
 
 
 def test_invented_model_names_make_no_series_and_open_no_files(tmp_path: Path) -> None:

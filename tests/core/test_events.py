@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from inferwatch.clock import parse_time
-from inferwatch.events import REQUEST_TYPE, RESPONSE_TYPE, CloudEvent, Role, Service, Stream
+from inferwatch.events import REQUEST_TYPE, RESPONSE_TYPE, ROLE, CloudEvent, Role, Service, Stream
 
 NOON = parse_time("2026-11-21T12:00:00Z")
 EVENT = CloudEvent(
@@ -20,15 +20,19 @@ EVENT = CloudEvent(
     [
         (REQUEST_TYPE, Role.REQUEST),
         (RESPONSE_TYPE, Role.RESPONSE),
-        ("io.seldon.serving.inference.request", Role.REQUEST),
-        ("io.seldon.serving.inference.response", Role.RESPONSE),
-        ("io.kserve.inference.response", Role.RESPONSE),
+        ("io.seldon.serving.inference.request", None),
         ("org.kubeflow.serving.inference.outlier", None),
         ("", None),
     ],
 )
 def test_the_type_says_the_role(kind: str, role: Role | None) -> None:
     assert replace(EVENT, type=kind).role is role
+
+
+@pytest.mark.parametrize(("mark", "role"), [("request", Role.REQUEST), ("response", Role.RESPONSE), ("both", None)])
+def test_a_type_of_another_sender_is_what_its_mark_says(mark: str, role: Role | None) -> None:
+    assert replace(EVENT, type="io.other", extensions={ROLE: mark}).role is role
+    assert replace(EVENT, extensions={ROLE: mark}).role is Role.REQUEST
 
 
 def test_absent_and_empty_attributes_read_as_kserves_defaults() -> None:

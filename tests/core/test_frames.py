@@ -120,7 +120,7 @@ def test_one_row_an_instance_in_the_order_of_the_log(log: Log) -> None:
     frame = log.payloads()
     assert list(frame.columns) == [
         *("id", "key", "row", "request_time", "response_time", "component", "endpoint", "outcome", "status"),
-        *("excluded", "age", "class", "prediction"),
+        *("excluded", "request_id", "age", "class", "prediction"),
     ]
     assert frame["id"].tolist() == ["a", "a", "b"]
     assert frame["row"].tolist() == [0, 1, 0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -10,11 +11,13 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from inferwatch.errors import ConfigError
+from inferwatch.events import CloudEvent, Role
 from inferwatch.exclusion import ComponentRule, HeaderRule
 from inferwatch.promise import Promise
 from inferwatch.rows import Feature
 from inferwatch.settings import ModelSettings, Settings, WindowSettings, load_settings
 
+SELDON = CloudEvent("1", "/s", "io.seldon.serving.inference.request")
 TOP = ", ".join(Settings.model_fields)
 MODEL = "models: [{name: income, reference: ref.csv, %s}]"
 
@@ -207,6 +210,26 @@ def test_unknown_keys_are_refused_at_every_level(file: Path, text: str, path: st
             MODEL % ("detectors: [{kind: drift, method: " + "x" * 200 + ", on: predictions}]"),
             "models[0].detectors[0].on",
         ),
+        (
+            "ingest: {type_aliases: {request: [a], response: [b, a]}}",
+            "ingest.type_aliases: 'a' stands for both",
+        ),
+        ("ingest: {type_aliases: {request: ['']}}", "ingest.type_aliases.request: '' is no event type of another"),
+        (
+            "ingest: {type_aliases: {response: [org.kubeflow.serving.inference.request]}}",
+            "ingest.type_aliases.response: 'org.kubeflow.serving.inference.request' is no event type of another",
+        ),
+        (
+            "ingest: {type_aliases: {request: [io.inferwatch.finding.drift]}}",
+            "ingest.type_aliases.request: 'io.inferwatch.finding.drift' is no event type of another sender",
+        ),
+        (
+            "ingest: {type_aliases: {both: [a]}}",
+            "ingest.type_aliases.both: unknown key; allowed here: request, response",
+        ),
+        ("ingest: {modelmesh: {/api/x: a}}", "ingest.modelmesh: '/api/x' cannot be a path for payloads"),
+        ("ingest: {modelmesh: {mesh: a}}", "ingest.modelmesh: 'mesh' cannot be a path for payloads"),
+        ("ingest: {modelmesh: {/mesh: ''}}", "ingest.modelmesh: /mesh has no namespace"),
         (f"ingest: {{max_body_bytes: {'x' * 200}}}", f"ingest.max_body_bytes: '{'x' * 76}...: input should be a valid"),
     ],
 )
@@ -265,7 +288,8 @@ def test_a_fault_from_the_environment_names_the_variable(file: Path, monkeypatch
     assert faults(file, "colour: red") == [
         "ingest.max_body_bytes: 'many': input should be a valid integer, unable to parse string as an integer"
         " (from the environment, INFERWATCH_INGEST__MAX_BODY_BYTES)",
-        "ingest.colour: unknown key; allowed here: max_body_bytes, pair_timeout_s, max_inflight_bytes"
+        "ingest.colour: unknown key; allowed here: max_body_bytes, pair_timeout_s, max_inflight_bytes, type_aliases,"
+        " modelmesh"
         " (from the environment, INFERWATCH_INGEST__COLOUR)",
         "colour: unknown key; allowed here: transport, payload_log, ingest, capture, auth, explain, exclude, models",
     ]
@@ -320,6 +344,19 @@ def test_a_file_that_holds_no_token_is_named(file: Path, content: str) -> None:
     (file.parent / "token").write_text(content)
     with pytest.raises(ValueError, match=r"token: (the file is to hold one token|no ASCII text)"):
         auth.bearer_token()
+
+
+def test_types_of_other_senders(file: Path) -> None:
+    assert read(file, "").ingest.type_aliases.aliases().event(SELDON).role is Role.REQUEST
+    text = "ingest: {type_aliases: {request: [com.shop.asked], response: []}}"
+    named = read(file, text).ingest.type_aliases.aliases()
+    assert named.event(SELDON).role is None
+    assert named.event(replace(SELDON, type="com.shop.asked")).role is Role.REQUEST
+
+
+def test_paths_of_modelmesh(file: Path) -> None:
+    assert read(file, "").ingest.modelmesh == {}
+    assert read(file, "ingest: {modelmesh: {/mesh-b: team-b}}").ingest.modelmesh == {"/mesh-b": "team-b"}
 
 
 def test_rules_of_exclusion_are_by_header_or_by_component(file: Path) -> None:

@@ -179,6 +179,12 @@ class TestPayload:
         log.take(event(1, {"instances": [[1]]}), event(1, {"instances": [[1]]}, at_s=500))
         assert len([link for link in page(log, "/search?id=id-1").links if link.startswith("/payloads/")]) == 2
 
+    def test_a_payload_leads_to_the_other_steps_of_its_graph(self, log: WatchedLog) -> None:
+        log.take(*pair(1, [[1, "a"]], [0]), *pair(1, [[2, "b"]], [0], inferenceservicename="scaler"))
+        first, second = log.get("/api/payloads?id=id-1").json["items"]
+        assert f"/payloads/{second['key']}" in page(log, f"/payloads/{first['key']}").links
+        assert f"/payloads/{first['key']}" not in page(log, f"/payloads/{first['key']}").links
+
     @pytest.mark.parametrize("address", ["/payloads/none", "/search?id=none", "/search"])
     def test_nothing_found_is_404(self, alarm: WatchedLog, address: str) -> None:
         page(alarm, address, 404)

@@ -18,6 +18,7 @@ from inferwatch.clock import ManualClock
 from inferwatch.errors import InvalidEvent
 from inferwatch.events import REQUEST_TYPE, RESPONSE_TYPE, CloudEvent
 from inferwatch.payload_log.dead_letter import DeadLetter
+from inferwatch.payload_log.index import recently_open
 from inferwatch_logger.ingest import Ingest
 from inferwatch_logger.modelmesh import PATH, WINDOW_S, ModelMesh
 from tests.logger.watched_log import START_NS, WatchedLog, watched_log
@@ -166,20 +167,21 @@ def test_no_document_raises(changes: dict[str, Any], metadata: bool) -> None:
 class Mesh:
     """A payload log behind an ingest that takes ModelMesh's payloads."""
 
-    def __init__(self, log: WatchedLog) -> None:
+    def __init__(self, log: WatchedLog, paths: dict[str, str] | None = None) -> None:
         self.log = log
         clock = ManualClock(START_NS)
         self.clock = clock
         letters = DeadLetter(log.directory, clock=clock)
         self.letters = letters.path
-        self.ingest = Ingest(log.journal, letters, max_body_bytes=10_000, modelmesh=ModelMesh(clock))
+        self.mesh = ModelMesh(clock, paths)
+        self.ingest = Ingest(log.journal, letters, max_body_bytes=10_000, modelmesh=self.mesh)
 
     def post(
-        self, body: object, client: tuple[str, int] = POD, method: str = "POST"
+        self, body: object, client: tuple[str, int] = POD, method: str = "POST", path: str = PATH
     ) -> tuple[int, dict[bytes, bytes], bytes]:
         data = body if isinstance(body, bytes) else orjson.dumps(body)
         headers = [(b"content-type", b"application/json")]
-        scope = {"type": "http", "method": method, "path": PATH, "headers": headers, "client": client}
+        scope = {"type": "http", "method": method, "path": path, "headers": headers, "client": client}
         assert self.ingest.handles(scope)
         sent: list[Any] = []
 
@@ -262,3 +264,68 @@ def test_what_is_no_payload_is_counted_and_kept_without_secrets(mesh: Mesh) -> N
     assert mesh.post(b"", method="GET")[0] == 405
     assert mesh.log.journal.ledger().malformed == {"bad_type": 1, "bad_json": 1, "too_large": 1}
     assert "hidden" not in mesh.letters.read_text()
+
+
+def test_each_path_has_the_namespace_of_its_models() -> None:
+    mesh = ModelMesh(ManualClock(), {"/mesh-b": "team-b"})
+    body = orjson.dumps(payload("request"))
+    found = [mesh.member(body, POD, path) for path in mesh.paths]
+    assert [member.stream.namespace for member in found if isinstance(member, CloudEvent)] == ["default", "team-b"]
+    assert ModelMesh(ManualClock(), {PATH: "prod"}).paths == {PATH: "prod"}
+
+
+def test_halves_of_two_namespaces_never_meet() -> None:
+    mesh = ModelMesh(ManualClock(), {"/mesh-b": "team-b"})
+    taken(mesh, "request")
+    other = mesh.member(orjson.dumps(payload("response")), SAME_POD, "/mesh-b")
+    assert isinstance(other, CloudEvent)
+    assert other.extensions["inferwatchsender"] == "10.0.0.1:41001"
+
+
+def test_payloads_come_in_at_every_path_and_nowhere_else(tmp_path: Path) -> None:
+    with watched_log(tmp_path, ()) as log:
+        mesh = Mesh(log, {"/mesh-b": "team-b"})
+        assert mesh.post(payload("request"), path="/mesh-b")[0] == 200
+        assert not mesh.ingest.handles({"type": "http", "method": "POST", "path": "/mesh-c"})
+        assert log.pipeline.wait_for(log.journal.end(), 30)
+        (item,) = log.get("/api/payloads?model=team-b/income").json["items"]
+        assert (item["namespace"], item["outcome"]) == ("team-b", "request_only")
+
+
+def test_halves_before_and_after_a_restart_of_ours_are_joined(tmp_path: Path) -> None:
+    """The connection breaks with the process, so the second half comes over another one."""
+    with watched_log(tmp_path, ()) as log:
+        mesh = Mesh(log)
+        mesh.post(payload("request"))
+        mesh.post(payload("request", id="69-2"))
+        mesh.post(payload("response", id="69-2"))
+        assert log.pipeline.wait_for(log.journal.end(), 30)
+    with watched_log(tmp_path, ()) as log:
+        mesh = Mesh(log)
+        with log.state.read() as connection:
+            mesh.mesh.restore(recently_open(connection, 0, 100))
+        mesh.post(payload("response"), SAME_POD)
+        mesh.post(payload("response", id="69-2"), SAME_POD)
+        found = {(item["id"], item["outcome"]) for item in mesh.payloads()}
+    assert found == {("69-1", "paired"), ("69-2", "paired"), ("69-2", "response_only")}
+
+
+def test_a_half_that_nobody_remembers_stays_alone(tmp_path: Path) -> None:
+    """What a kill -9 took before it was derived: two payloads of one half each, and no pair of strangers."""
+    with watched_log(tmp_path, ()) as log:
+        Mesh(log).post(payload("request"))
+        assert log.pipeline.wait_for(log.journal.end(), 30)
+        mesh = Mesh(log)
+        mesh.post(payload("response"), SAME_POD)
+        assert sorted(item["outcome"] for item in mesh.payloads()) == ["request_only", "response_only"]
+
+
+def test_credentials_in_metadata_are_never_stored(mesh: Mesh) -> None:
+    secret = {"authorization": "Bearer s3cret", "x-api-key": "s3cret", "Cookie": "s3cret", "x-request-id": "r-1"}
+    mesh.post(payload("request", metadata=secret))
+    (found,) = mesh.payloads()
+    assert json.loads(found["request"]["attributes"]["metadata"]) == {"x-request-id": ["r-1"]}
+    assert found["request_id"] == "r-1"
+    files = [path.read_bytes() for path in mesh.log.directory.rglob("*") if path.is_file()]
+    assert files
+    assert not [data for data in files if b"s3cret" in data]

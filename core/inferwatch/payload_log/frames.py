@@ -26,6 +26,7 @@ FINDING_COLUMNS = (
 )
 PAYLOAD_COLUMNS = (
     *("id", "key", "row", "request_time", "response_time", "component", "endpoint", "outcome", "status", "excluded"),
+    "request_id",
 )
 
 _PAGE = 1000
@@ -163,6 +164,7 @@ def _about(payloads: Sequence[Payload], counts: NDArray[np.int64]) -> dict[str, 
         "outcome": repeated([payload.outcome for payload in payloads]),
         "status": repeated([payload.status for payload in payloads], "Int64"),
         "excluded": repeated([payload.excluded for payload in payloads]),
+        "request_id": repeated([payload.request_id for payload in payloads]),
     }
 
 

@@ -15,7 +15,7 @@ from inferwatch.payload_log.joiner import Payload, Sought
 _COLUMNS = (
     "payloads.key, payloads.id, namespace, name, component, endpoint, protocol, payloads.rows, request_offset,"
     " response_offset, request_ns, response_ns, status, truncated, excluded, fault,"
-    " sender"
+    " sender, request_id"
 )
 _FROM = "FROM payloads JOIN streams ON streams.number = payloads.stream"
 _INT64 = np.iinfo(np.int64)
@@ -37,6 +37,7 @@ class PayloadFilter:
     key: str | None = None
     outcome: str | None = None
     excluded: str | None = None
+    request_id: str | None = None
 
     def clauses(self) -> tuple[list[str], list[Any]]:
         """Return SQL conditions and their parameters."""
@@ -55,6 +56,8 @@ class PayloadFilter:
             pairs.append((_OUTCOMES[self.outcome], []))
         if self.excluded is not None:
             pairs.append(("excluded = ?", [self.excluded]))
+        if self.request_id is not None:
+            pairs.append(("request_id = ?", [self.request_id]))
         return [clause for clause, _ in pairs], [value for _, values in pairs for value in values]
 
 
@@ -82,13 +85,13 @@ class PayloadWriter:
         """Insert the payloads, or replace what is known of those whose other half came."""
         self._connection.executemany(
             "INSERT INTO payloads (key, id, stream, protocol, rows, request_offset, response_offset, request_ns,"
-            " response_ns, time_ns, status, truncated, excluded, fault, sender)"
-            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+            " response_ns, time_ns, status, truncated, excluded, fault, sender, request_id)"
+            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
             " ON CONFLICT (key) DO UPDATE SET protocol = excluded.protocol, rows = excluded.rows,"
             " request_offset = excluded.request_offset, response_offset = excluded.response_offset,"
             " request_ns = excluded.request_ns, response_ns = excluded.response_ns, time_ns = excluded.time_ns,"
             " status = excluded.status, truncated = excluded.truncated, excluded = excluded.excluded,"
-            " fault = excluded.fault",
+            " fault = excluded.fault, request_id = excluded.request_id",
             [self._values(payload) for payload in payloads],
         )
 
@@ -117,6 +120,7 @@ class PayloadWriter:
             payload.excluded,
             payload.fault,
             payload.sender,
+            payload.request_id,
         )
 
     def _number(self, stream: Stream) -> int:
@@ -140,6 +144,27 @@ def list_payloads(
     where = f"WHERE {' AND '.join(clauses)}" if clauses else ""
     query = f"SELECT payloads.number, {_COLUMNS} {_FROM} {where} ORDER BY payloads.number DESC LIMIT ?"
     return [(int(row[0]), _payload(row[1:])) for row in connection.execute(query, (*values, limit))]
+
+
+def steps_of(connection: sqlite3.Connection, payload: Payload, within_ns: int, limit: int) -> list[Payload]:
+    """Return what other streams were asked under the payload's id or request id, oldest first, at most `limit`.
+
+    These are the steps of a graph, or of a chain of models that pass such an id on. Ids are used again, so only what is
+    at most `within_ns` away counts.
+    """
+    shared = [("payloads.id = ? AND sender = ''", payload.id)] if not payload.sender else []
+    if payload.request_id is not None:
+        shared.append(("request_id = ?", payload.request_id))
+    if not shared:
+        return []
+    query = (
+        f"SELECT {_COLUMNS} {_FROM} WHERE ({' OR '.join(clause for clause, _ in shared)}) AND time_ns BETWEEN ? AND ?"
+        " AND NOT (namespace = ? AND name = ? AND component = ? AND endpoint = ?)"
+        " ORDER BY time_ns, payloads.number LIMIT ?"
+    )
+    bounds = max(payload.time_ns - within_ns, _INT64.min), min(payload.time_ns + within_ns, _INT64.max)
+    values = (*(value for _, value in shared), *bounds, *payload.stream, limit)
+    return [_payload(row) for row in connection.execute(query, values)]
 
 
 def open_payloads(connection: sqlite3.Connection, sought: Sought) -> list[Payload]:
@@ -179,7 +204,9 @@ def count_streams(connection: sqlite3.Connection, timeout_ns: int) -> list[Strea
 
 def _payload(row: Sequence[Any]) -> Payload:
     key, payload_id, namespace, name, component, endpoint, protocol, rows, *rest = row
-    request_offset, response_offset, request_ns, response_ns, status, truncated, excluded, fault, sender = rest
+    request_offset, response_offset, request_ns, response_ns, status, truncated, excluded, fault, sender, request_id = (
+        rest
+    )
     return Payload(
         key=key,
         id=payload_id,
@@ -195,4 +222,5 @@ def _payload(row: Sequence[Any]) -> Payload:
         excluded=excluded,
         fault=fault,
         sender=sender,
+        request_id=request_id,
     )

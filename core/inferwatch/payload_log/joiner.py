@@ -28,7 +28,8 @@ MOST_OPEN = 200_000
 class Payload:
     """One inference: a request, a response, or both. Offsets are the log's, times event times in nanoseconds.
 
-    `sender` is empty, but where the id is unique only among those of one sender.
+    `sender` is empty, but where the id is unique only among those of one sender. `request_id` is what an inference
+    shares with those of other models that it calls or is called by, where the events tell.
     """
 
     key: str
@@ -45,6 +46,7 @@ class Payload:
     excluded: str | None = None
     fault: str | None = None
     sender: str = ""
+    request_id: str | None = None
 
     @property
     def outcome(self) -> str:
@@ -72,6 +74,7 @@ class Payload:
         self.fault = request.fault or response.fault
         self.status = response.status
         self.truncated |= other.truncated
+        self.request_id = request.request_id or response.request_id
         self.request_offset, self.request_time_ns = request.request_offset, request.request_time_ns
         self.response_offset, self.response_time_ns = response.response_offset, response.response_time_ns
 

@@ -21,7 +21,7 @@ FILE_NAME = "state.db"
 SCHEMA = Schema(
     name="inferwatch state",
     application_id=0x69665374,
-    version=2,
+    version=3,
     script="""
 CREATE TABLE position (one INTEGER PRIMARY KEY CHECK (one = 1), log_offset INTEGER NOT NULL);
 INSERT INTO position VALUES (1, 0);
@@ -33,8 +33,9 @@ CREATE TABLE payloads (
     number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, id TEXT NOT NULL, stream INTEGER NOT NULL REFERENCES streams,
     protocol TEXT NOT NULL, rows INTEGER NOT NULL, request_offset INTEGER, response_offset INTEGER,
     request_ns INTEGER, response_ns INTEGER, time_ns INTEGER NOT NULL, status INTEGER, truncated INTEGER NOT NULL,
-    excluded TEXT, fault TEXT, sender TEXT NOT NULL DEFAULT '');
+    excluded TEXT, fault TEXT, sender TEXT NOT NULL DEFAULT '', request_id TEXT);
 CREATE INDEX payloads_by_id ON payloads (id, time_ns);
+CREATE INDEX payloads_by_request ON payloads (request_id, time_ns) WHERE request_id IS NOT NULL;
 CREATE INDEX payloads_by_stream ON payloads (stream, number);
 CREATE INDEX payloads_open ON payloads (stream, time_ns) WHERE request_offset IS NULL OR response_offset IS NULL;
 CREATE INDEX payloads_excluded ON payloads (excluded, number) WHERE excluded IS NOT NULL;
@@ -51,7 +52,10 @@ CREATE TABLE statuses (
     detector TEXT NOT NULL, document BLOB NOT NULL,
     PRIMARY KEY (namespace, name, endpoint, component, detector));
 """,
-    upgrade="ALTER TABLE payloads ADD COLUMN sender TEXT NOT NULL DEFAULT ''",
+    upgrade="""
+ALTER TABLE payloads ADD COLUMN request_id TEXT;
+CREATE INDEX payloads_by_request ON payloads (request_id, time_ns) WHERE request_id IS NOT NULL;
+""",
 )
 
 

@@ -25,6 +25,7 @@ from inferwatch.settings.models import (
     WindowSettings,
 )
 from inferwatch.settings.services import (
+    AliasSettings,
     AuthSettings,
     CaptureSettings,
     ExcludeSettings,
@@ -40,6 +41,7 @@ from inferwatch.settings.transport import (
 )
 
 __all__ = [
+    "AliasSettings",
     "AnyDetectorSettings",
     "AnyTransport",
     "AuthSettings",

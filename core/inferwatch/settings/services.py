@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from inferwatch.aliases import REQUEST_ALIASES, RESPONSE_ALIASES, Aliases
+from inferwatch.events import ROLES
 from inferwatch.exclusion import ComponentRule, HeaderRule, Rule
 from inferwatch.origin import Origin
 from inferwatch.redaction import Redaction
 from inferwatch.settings.section import Section
 from inferwatch.wire.privacy import SECRET_HEADERS, is_secret
+
+_MESH_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
+_TAKEN = ("api", "docs", "events", "healthz", "metrics", "models", "openapi.json", "readyz", "v1", "v2")
+"""First segments of the paths that mean something else."""
 
 
 class PayloadLogSettings(Section):
@@ -42,6 +50,33 @@ class PayloadLogSettings(Section):
         return rules
 
 
+class AliasSettings(Section):
+    """Event types of other senders that are payloads, each in place of the default ones. Other types are ignored."""
+
+    request: tuple[str, ...] = REQUEST_ALIASES
+    """Types that stand for a request."""
+    response: tuple[str, ...] = RESPONSE_ALIASES
+    """Types that stand for a response."""
+
+    @field_validator("request", "response")
+    @classmethod
+    def _other_types(cls, types: tuple[str, ...]) -> tuple[str, ...]:
+        for kind in types:
+            if not kind.strip() or kind in ROLES or kind.startswith("io.inferwatch."):
+                raise PydanticCustomError("type", "{kind} is no event type of another sender", {"kind": repr(kind)})
+        return types
+
+    @model_validator(mode="after")
+    def _one_meaning(self) -> Self:
+        if both := set(self.request) & set(self.response):
+            raise PydanticCustomError("both", "{kind} stands for both", {"kind": repr(min(both))})
+        return self
+
+    def aliases(self) -> Aliases:
+        """Return what reads them."""
+        return Aliases(self.request, self.response)
+
+
 class IngestSettings(Section):
     """What comes in."""
 
@@ -51,6 +86,22 @@ class IngestSettings(Section):
     """A response belongs to a request of its id whose event time is at most so many seconds away."""
     max_inflight_bytes: int = Field(268_435_456, ge=1_048_576)
     """Bytes that may wait for the log; beyond, events are refused and counted. Default 256 MiB."""
+    type_aliases: AliasSettings = AliasSettings()
+    modelmesh: Mapping[str, str] = {}
+    """Paths that payloads of ModelMesh are sent to, each with the namespace of its models, as in `/mesh-b: team-b`;
+    `/consumer/kserve/v2` always is one, with the namespace `default` unless it stands here."""
+
+    @field_validator("modelmesh")
+    @classmethod
+    def _free_paths(cls, paths: Mapping[str, str]) -> Mapping[str, str]:
+        for path, namespace in paths.items():
+            if not _MESH_PATH.fullmatch(path) or path.split("/")[1] in _TAKEN:
+                raise PydanticCustomError(
+                    "path", "{path} cannot be a path for payloads, such as /consumer/kserve/v2", {"path": repr(path)}
+                )
+            if not namespace:
+                raise PydanticCustomError("namespace", "{path} has no namespace", {"path": path})
+        return paths
 
 
 class CaptureSettings(Section):

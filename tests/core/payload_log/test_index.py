@@ -17,6 +17,7 @@ from inferwatch.payload_log.index import (
     list_payloads,
     open_payloads,
     recently_open,
+    steps_of,
 )
 from inferwatch.payload_log.joiner import Payload, Sought
 from inferwatch.payload_log.state import State
@@ -28,7 +29,7 @@ OTHER = Stream("shop", "income", "predictor", "default")
 PAIRED = Payload("k1", "a", STREAM, "v1", 3, 1, 2, 100, 110, status=200)
 ASKED = Payload("k2", "a", STREAM, "v2", 2, 3, None, 200, None, truncated=True, fault="cut")
 ANSWERED = Payload("k3", "b", CANARY, "v1", 0, None, 4, None, 310)
-EXCLUDED = Payload("k4", "c", OTHER, "v1", 1, 5, 6, 400, 401, excluded="explain")
+EXCLUDED = Payload("k4", "c", OTHER, "v1", 1, 5, 6, 400, 401, excluded="explain", request_id="r")
 ALL = [PAIRED, ASKED, ANSWERED, EXCLUDED]
 
 
@@ -58,6 +59,8 @@ def test_payloads_are_listed_as_they_were_saved_newest_first(state: State) -> No
     ("wanted", "found"),
     [
         (PayloadFilter(service=Service("default", "income")), [ANSWERED, ASKED, PAIRED]),
+        (PayloadFilter(request_id="r"), [EXCLUDED]),
+        (PayloadFilter(request_id="c"), []),
         (PayloadFilter(service=Service("shop", "income")), [EXCLUDED]),
         (PayloadFilter(service=Service("shop", "none")), []),
         (PayloadFilter(since_ns=200), [EXCLUDED, ANSWERED, ASKED]),
@@ -112,6 +115,37 @@ def sought(stream: Stream, identity: str, lacking: Role, from_ns: int, to_ns: in
 def test_a_half_finds_the_payloads_that_it_may_complete(state: State, half: Sought, found: list[Payload]) -> None:
     with state.read() as connection:
         assert open_payloads(connection, half) == found
+
+
+STEPS = [
+    Payload("s1", "x", STREAM._replace(component="transformer"), "v1", 1, 11, 12, 1000, 1009, request_id="q"),
+    Payload("s2", "x", STREAM, "v1", 1, 13, 14, 1001, 1008),
+    Payload("s3", "y", OTHER, "v1", 1, 15, 16, 1005, 1006, request_id="q"),
+    Payload("s4", "x", OTHER, "v1", 1, 17, None, 2001, None),
+    Payload("s5", "x", OTHER, "v1", 1, 18, None, 1002, None, sender="pod:1"),
+    Payload("s6", "x", STREAM, "v1", 1, 19, 20, 1003, 1004),
+]
+
+
+@pytest.mark.parametrize(("number", "steps"), [(0, [1, 5, 2]), (1, [0]), (2, [0]), (3, []), (4, [])])
+def test_the_steps_of_a_graph_share_an_id_or_a_request_id_about_the_same_time(
+    state: State, number: int, steps: list[int]
+) -> None:
+    save(state, STEPS)
+    with state.read() as connection:
+        assert steps_of(connection, STEPS[number], 500, 10) == [STEPS[step] for step in steps]
+        assert steps_of(connection, STEPS[number], 500, 1) == [STEPS[step] for step in steps[:1]]
+
+
+def test_steps_are_found_by_indexes(state: State) -> None:
+    with state.read() as connection:
+        read: list[str] = []
+        connection.set_trace_callback(read.append)
+        steps_of(connection, STEPS[0], 500, 10)
+        connection.set_trace_callback(None)
+        plan = " ".join(row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {read[0]}"))
+    assert "USING INDEX payloads_by_id" in plan
+    assert "USING INDEX payloads_by_request" in plan
 
 
 def test_looking_for_a_half_reads_no_payload_of_another_time(state: State) -> None:

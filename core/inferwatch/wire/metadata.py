@@ -1,0 +1,32 @@
+"""The request headers that an event carries in its `metadata`: a JSON object, header name -> list of values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+
+def logged_headers(metadata: str) -> dict[str, list[str]]:
+    """Return the logged headers, lower-case name to values; a name that is there in two spellings has those of both."""
+    if not metadata:
+        return {}
+    try:
+        logged = orjson.loads(metadata)
+    except orjson.JSONDecodeError:
+        return {}
+    headers: dict[str, list[str]] = {}
+    for name, values in logged.items() if isinstance(logged, dict) else ():
+        headers.setdefault(name.lower(), []).extend(_texts(values))
+    return headers
+
+
+def logged_header(metadata: str, name: str) -> str | None:
+    """Return the first value of a logged header, its name lower-case; None where it was not sent, or is empty."""
+    if name not in metadata.lower():
+        return None
+    return next(iter(logged_headers(metadata).get(name, ())), None) or None
+
+
+def _texts(values: Any) -> list[str]:  # noqa: ANN401 - any JSON
+    return [str(value) for value in values] if isinstance(values, list) else [str(values)]
