@@ -33,9 +33,9 @@ def payloads(
     """Return one row an instance, in the order of the log.
 
     `model` is `namespace/name`, `data` the directory of the payload log. The columns: `id`, `key`, `row`,
-    `request_time`, `response_time`, `component`, `endpoint`, `outcome`, `status`, `excluded`, `request_id`; then the features, under
-    the names of the payload, or of `features` where the payload names none and the widths agree; then the outputs. An
-    output whose name is taken is called `response.<name>`, and a feature likewise `request.<name>`.
+    `request_time`, `response_time`, `component`, `endpoint`, `outcome`, `status`, `excluded`, `request_id`; then the
+    features, under the names of the payload, or of `features` where the payload names none and the widths agree; then
+    the outputs. An output whose name is taken is called `response.<name>`, and a feature likewise `request.<name>`.
 
     A half that never came, or that nobody can decode, is missing values; a payload without any rows is left out.
     """
