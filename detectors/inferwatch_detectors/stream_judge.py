@@ -226,7 +226,7 @@ class StreamJudge:
         return Batch(
             encoded.values,
             np.repeat(np.array([item.time_ns for item in items], np.int64), counts),
-            np.repeat(np.array([item.event.id for item in items], object), counts),
+            np.repeat(np.array([item.event.inference_id for item in items], object), counts),
             np.repeat(np.array([item.payload_key for item in items], object), counts),
             (np.arange(ends[-1]) - np.repeat(ends - counts, counts)).astype(np.int32),
             since_ns=items[0].time_ns,

@@ -27,8 +27,8 @@ Wanted = Callable[[Entry], bool]
 
 
 def with_id(identity: str) -> Wanted:
-    """Return what wants the events of that id."""
-    return lambda entry: entry.event.id == identity
+    """Return what wants the events of that id, or of an inference of that id."""
+    return lambda entry: identity in (entry.event.id, entry.event.inference_id)
 
 
 def with_value(column: str, value: str) -> Wanted:
@@ -79,7 +79,7 @@ def _plan(directory: Path, service: Service, wanted: Wanted, identity: str | Non
             if entry.event.stream.service != service:
                 continue
             if entry.offset > position:
-                recent.setdefault((entry.event.stream, entry.event.id), set()).add(entry.offset)
+                recent.setdefault((entry.event.stream, entry.event.inference_id), set()).add(entry.offset)
             if entry.event.time_ns is None:
                 untimed.add(entry.offset)
             if wanted(entry):

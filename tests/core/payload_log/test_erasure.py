@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from inferwatch.aliases import Aliases
 from inferwatch.clock import ManualClock
 from inferwatch.errors import Fault, InvalidEvent, PayloadLogError
 from inferwatch.events import CloudEvent, Service, Stream
@@ -59,6 +61,19 @@ def stored(directory: Path) -> list[str]:
 
 def holding(directory: Path, text: str) -> list[str]:
     return [path.name for path in directory.rglob("*") if path.is_file() and text.encode() in path.read_bytes()]
+
+
+@pytest.mark.parametrize("derive", [True, False])
+@pytest.mark.parametrize("identity", ["a", "b", "q"])
+def test_events_of_another_sender_go_by_their_own_id_and_by_what_both_share(
+    tmp_path: Path, identity: str, derive: bool
+) -> None:
+    seldon = {"modelid": "income", "requestid": "q"}
+    asked = replace(request("a", 0, [{"age": 1}], **seldon), type="io.seldon.serving.inference.request")
+    answered = replace(response("b", 1, [0], **seldon), type="io.seldon.serving.inference.response")
+    take(tmp_path, [*map(Aliases().event, (asked, answered)), *traffic()], derive=derive)
+    assert erase(tmp_path, INCOME, with_id(identity), identity) == 1
+    assert stored(tmp_path) == [event.id for event in traffic()]
 
 
 @pytest.mark.parametrize("derive", [True, False])
