@@ -6,7 +6,6 @@ import asyncio
 import csv
 import logging
 import os
-import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ import typer
 
 from inferwatch.delivery.delivery import Delivery, sink_of
 from inferwatch.delivery.http import HttpSink
+from inferwatch.delivery.tls import Tls
 from inferwatch.errors import ConfigError, Fault
 from inferwatch.protocols import Sink
 from inferwatch.settings import CaptureSettings, load_settings
@@ -196,17 +196,8 @@ def _sink(url: str, options: ProxyOptions) -> Sink:
     """Return the sink of a URL, with the TLS that was asked for."""
     if not url.startswith("https://") or not (options.ca_file or options.skip_verify):
         return sink_of(url)
-    context = ssl.create_default_context()
-    if options.skip_verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    else:
-        path = _CA_DIRECTORY / str(options.ca_file)
-        try:
-            context.load_verify_locations(path)
-        except OSError as error:  # a broken certificate too
-            raise ConfigError([Fault("--logger-ca-cert-file", f"{path} cannot be used: {error}")]) from error
-    return HttpSink(url, context=context)
+    ca_file = _CA_DIRECTORY / options.ca_file if options.ca_file and not options.skip_verify else None
+    return HttpSink(url, tls=Tls(ca_file=ca_file, verify=not options.skip_verify))
 
 
 def _separated(values: Sequence[str]) -> list[str]:

@@ -24,7 +24,7 @@ from inferwatch.events import CloudEvent
 from inferwatch.payload_log.dead_letter import DeadLetter
 from inferwatch.payload_log.journal import Journal
 from inferwatch.redaction import Redaction
-from inferwatch.wire.cloudevents import from_http
+from inferwatch.wire.cloudevents import BATCH_TYPE, from_http
 from inferwatch_logger.modelmesh import ModelMesh
 
 Scope = MutableMapping[str, Any]
@@ -36,6 +36,8 @@ MAX_HEADER_BYTES: Final = 1024 * 1024
 
 _RETRY_AFTER: Final = (b"retry-after", b"1")
 _MAX_ERROR: Final = 1000
+_TAKEN: Final = [(b"content-length", b"0"), (b"accept-post", BATCH_TYPE.encode())]
+"""Success has no body; senders of ours learn that several events may come at once."""
 _STRUCTURED: Final = b"application/cloudevents"
 
 
@@ -93,7 +95,7 @@ class Ingest:
             await _answer(send, 503, str(error), _RETRY_AFTER)
             return
         if fault is None:
-            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+            await send({"type": "http.response.start", "status": 200, "headers": _TAKEN})
             await send({"type": "http.response.body"})
         else:
             await _answer(send, 413 if fault.reason == "too_large" else 400, str(fault))

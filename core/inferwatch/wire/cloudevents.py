@@ -33,6 +33,9 @@ from inferwatch.errors import Fault, InvalidEvent
 from inferwatch.events import CloudEvent
 from inferwatch.wire.privacy import is_secret, public_metadata
 
+BATCH_TYPE: Final = "application/cloudevents-batch+json"
+"""The content type of several events in one body."""
+
 _NAME: Final = re.compile(r"[a-z0-9]+")
 _BANNED: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 _NOT_VISIBLE: Final = re.compile(r"[^ -~]")
@@ -109,10 +112,18 @@ def from_attributes(texts: Sequence[tuple[str, str]], data: bytes) -> CloudEvent
 
 def to_structured(event: CloudEvent) -> bytes:
     """Return the event as one JSON object: JSON data as JSON, other text as a string, anything else in base64."""
-    fields: dict[str, Any] = dict(event.attributes())
-    if event.truncated:
-        fields.setdefault("truncated", "true")
-    return orjson.dumps(fields | _data_field(event))
+    return orjson.dumps(_fields(event) | _data_field(event))
+
+
+def to_batch(events: Iterable[CloudEvent]) -> bytes:
+    """Return events as one JSON array. Data is in base64, so that the receiver has the bytes as they are."""
+    members = []
+    for event in events:
+        fields = _fields(event)
+        if event.data:
+            fields["data_base64"] = b64encode(event.data).decode()
+        members.append(fields)
+    return orjson.dumps(members)
 
 
 def from_structured(fields: Mapping[str, Any]) -> CloudEvent:
@@ -128,7 +139,7 @@ def from_structured(fields: Mapping[str, Any]) -> CloudEvent:
 
 def _from_body(content_type: str, body: bytes, truncated: bool) -> list[CloudEvent | InvalidEvent]:
     kind = content_type.partition(";")[0].strip().lower()
-    if kind not in ("application/cloudevents", "application/cloudevents+json", "application/cloudevents-batch+json"):
+    if kind not in ("application/cloudevents", "application/cloudevents+json", BATCH_TYPE):
         return [_invalid("bad_format", f"{kind[:64]!r} is not supported; JSON is")]
     batch = "batch" in kind
     if truncated:
@@ -349,6 +360,13 @@ def _read_data(fields: Mapping[str, Any], content_type: str | None, faults: _Fau
     except ValueError as error:
         faults.note("bad_base64", "data_base64", str(error))
         return b""
+
+
+def _fields(event: CloudEvent) -> dict[str, Any]:
+    fields: dict[str, Any] = event.attributes()
+    if event.truncated:
+        fields.setdefault("truncated", "true")
+    return fields
 
 
 def _data_field(event: CloudEvent) -> dict[str, Any]:

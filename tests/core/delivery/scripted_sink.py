@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from inferwatch.events import CloudEvent
-from inferwatch.wire.cloudevents import from_http
+from inferwatch.wire.cloudevents import BATCH_TYPE, from_http
 
+TAKES_BATCHES = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nAccept-Post: application/cloudevents-batch+json\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
 
 
@@ -20,10 +22,14 @@ def answer(status: int, *headers: str, body: bytes = b"") -> bytes:
 
 @dataclass
 class ScriptedSink:
-    """`reply` gives the bytes for each request: None closes the connection unanswered, b"" never answers."""
+    """`reply` gives the bytes for each event, and `batch_reply` for each batch: None closes the connection unanswered,
+    b"" never answers. `sizes`: how many events each request carried."""
 
     reply: Callable[[CloudEvent], bytes | None]
+    batch_reply: Callable[[list[CloudEvent]], bytes | None] = lambda _: TAKES_BATCHES
+    tls: ssl.SSLContext | None = None
     port: int = 0
+    sizes: list[int] = field(default_factory=list)
     targets: list[str] = field(default_factory=list)
     events: list[CloudEvent] = field(default_factory=list)
     connections: int = 0
@@ -31,7 +37,7 @@ class ScriptedSink:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/logs?x=1"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}/logs?x=1"
 
     @property
     def ids(self) -> list[str]:
@@ -54,11 +60,12 @@ class ScriptedSink:
         first, *lines = head.rstrip(b"\r\n").split(b"\r\n")
         headers = [(name.lower(), value.strip()) for name, value in (line.split(b":", 1) for line in lines)]
         body = await reader.readexactly(int(dict(headers)[b"content-length"]))
-        (event,) = from_http(headers, body)
-        assert isinstance(event, CloudEvent)
+        events = [event for event in from_http(headers, body) if isinstance(event, CloudEvent)]
         self.targets.append(first.decode())
-        self.events.append(event)
-        reply = self.reply(event)
+        self.sizes.append(len(events))
+        self.events += events
+        batch = (b"content-type", BATCH_TYPE.encode()) in headers
+        reply = self.batch_reply(events) if batch else self.reply(*events)
         if reply is None:
             return False
         writer.write(reply)
@@ -71,10 +78,14 @@ class ScriptedSink:
 
 
 @asynccontextmanager
-async def scripted_sink(reply: Callable[[CloudEvent], bytes | None] = lambda _: OK) -> AsyncIterator[ScriptedSink]:
+async def scripted_sink(
+    reply: Callable[[CloudEvent], bytes | None] = lambda _: OK,
+    batch_reply: Callable[[list[CloudEvent]], bytes | None] = lambda _: TAKES_BATCHES,
+    tls: ssl.SSLContext | None = None,
+) -> AsyncIterator[ScriptedSink]:
     """Serve on a free port of the loopback."""
-    sink = ScriptedSink(reply)
-    server = await asyncio.start_server(sink.serve, "127.0.0.1", 0)
+    sink = ScriptedSink(reply, batch_reply, tls)
+    server = await asyncio.start_server(sink.serve, "127.0.0.1", 0, ssl=tls, limit=1 << 22)
     sink.port = server.sockets[0].getsockname()[1]
     try:
         yield sink

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import socket
+import tracemalloc
 from collections.abc import Coroutine, Sequence
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
@@ -12,7 +17,7 @@ from inferwatch.delivery.http import HttpSink
 from inferwatch.delivery.outcomes import PartialDelivery, outcomes_of
 from inferwatch.errors import ConfigError, DeliveryError
 from inferwatch.events import CloudEvent
-from tests.core.delivery.scripted_sink import OK, answer, scripted_sink
+from tests.core.delivery.scripted_sink import OK, TAKES_BATCHES, answer, scripted_sink
 
 EVENTS = [CloudEvent(str(number), "/s", "t", extensions={"namespace": "n"}, data=b"x" * number) for number in range(5)]
 
@@ -116,6 +121,72 @@ def test_which_refusals_may_be_retried(status: int, retryable: bool) -> None:
     run(test())
 
 
+def test_batches_go_where_the_sink_says_that_it_takes_them() -> None:
+    async def test() -> None:
+        async with scripted_sink(lambda _: TAKES_BATCHES) as server:
+            sink = HttpSink(server.url)
+            small = [
+                *EVENTS,
+                CloudEvent("json", "/s", "t", 1, "application/json", {"truncated": "true"}, b'{"a":  1.50}', True),
+            ]
+            large = CloudEvent("large", "/s", "t", data=bytes(20_000))
+            await sink.send([*small, large, large, *small])
+            assert server.sizes == [1, 5, 1, 1, 6]
+            assert server.events == [*small, large, large, *small]
+            assert server.connections == 1
+            server.reply = lambda _: OK
+            server.batch_reply = lambda _: OK
+            await sink.send(EVENTS)
+            await sink.send(EVENTS)
+            assert server.sizes[5:] == [5, 1, 1, 1, 1, 1], "a sink that no longer says so gets one by one"
+            await sink.aclose()
+
+    run(test())
+
+
+def test_a_batch_that_is_refused_is_sent_one_by_one() -> None:
+    async def test() -> None:
+        def reply(event: CloudEvent) -> bytes:
+            return answer(400) if event.id == "2" else TAKES_BATCHES
+
+        async with scripted_sink(reply, lambda _: answer(413)) as server:
+            sink = HttpSink(server.url)
+            found = await outcomes(sink, EVENTS)
+            assert [outcome is None for outcome in found] == [True, True, False, True, True]
+            assert server.sizes == [1, 4, 1, 1, 1, 1]
+            await sink.aclose()
+
+    run(test())
+
+
+@pytest.mark.parametrize("failure", [None, answer(503, "retry-after: 7")])
+def test_a_batch_that_fails_may_be_retried_whole(failure: bytes | None) -> None:
+    async def test() -> None:
+        async with scripted_sink(lambda _: TAKES_BATCHES, lambda _: failure) as server:
+            sink = HttpSink(server.url)
+            found = await outcomes(sink, EVENTS)
+            assert found[0] is None
+            assert all(outcome is not None and outcome.retryable for outcome in found[1:])
+            assert server.sizes[:2] == [1, 4]
+            await sink.aclose()
+
+    run(test())
+
+
+def test_a_retry_date_to_come() -> None:
+    async def test() -> None:
+        moment = format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True)
+        async with scripted_sink(lambda _: answer(429, f"Retry-After: {moment}")) as server:
+            sink = HttpSink(server.url)
+            (outcome,) = await outcomes(sink, EVENTS[:1])
+            assert outcome is not None
+            assert outcome.retry_after_s is not None
+            assert 85 < outcome.retry_after_s <= 90
+            await sink.aclose()
+
+    run(test())
+
+
 @pytest.mark.parametrize(
     ("value", "seconds"),
     [("7", 7.0), ("0.5", 0.5), ("-3", 0.0), ("nan", None), ("soon", None), ("1 Jan 2020 00:00:00 GMT", 0.0)],
@@ -170,6 +241,26 @@ def test_a_server_that_never_answers_times_out() -> None:
             assert raised.value.retryable
             assert server.ids == ["0"]
             await sink.aclose()
+
+    run(test())
+
+
+def test_a_server_that_reads_nothing_holds_no_memory() -> None:
+    async def test() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:  # the kernel takes connections for it
+            sink = HttpSink(f"http://127.0.0.1:{listener.getsockname()[1]}", timeout_s=0.01)
+            body = CloudEvent("1", "/s", "t", data=bytes(1 << 23))
+            gc.collect()
+            tracemalloc.start()
+            try:
+                for _ in range(10):
+                    with pytest.raises(DeliveryError, match="no reply"):
+                        await sink.send([body])
+                await asyncio.sleep(0.01)
+                held, _ = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+            assert held < 1 << 22
 
     run(test())
 
