@@ -19,6 +19,7 @@ from inferwatch_cli.checks import checked
 from inferwatch_cli.listening import listening, loop_factory
 from inferwatch_cli.up import open_up
 from inferwatch_logger.access import Application
+from inferwatch_logger.bounded_http import BoundedHttp
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ async def run_application(application: Application, listener: socket.socket) -> 
     """Serve an application until SIGTERM or SIGINT, and let requests under way end."""
     config = uvicorn.Config(
         application,
-        http="httptools",
+        http=BoundedHttp,
         log_config=None,
         log_level=logging.WARNING,
         access_log=False,

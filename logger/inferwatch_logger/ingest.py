@@ -4,8 +4,8 @@ A raw ASGI application, because this is the hot path. KServe's agent never repea
 only where the reply is empty: so nothing that is an event is turned away while there is room for it, and success has
 no body.
 
-Serve it with uvicorn's httptools parser, which has no limit on the header block (events carry whole JSON documents in
-`ce-metadata`); with the h11 parser set `h11_max_incomplete_event_size` to `MAX_HEADER_BYTES`.
+Serve it with `BoundedHttp`, which takes heads of up to `MAX_HEAD_BYTES` (events carry whole JSON documents in
+`ce-metadata`) and closes connections on which a request does not come to its end.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from inferwatch.payload_log.dead_letter import DeadLetter
 from inferwatch.payload_log.journal import Journal
 from inferwatch.redaction import Redaction
 from inferwatch.wire.cloudevents import BATCH_TYPE, from_http
+from inferwatch_logger.bounded_http import TOO_LATE
 from inferwatch_logger.modelmesh import ModelMesh
 
 Scope = MutableMapping[str, Any]
@@ -32,7 +33,6 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 MAX_BODY_BYTES: Final = 32 * 1024 * 1024
-MAX_HEADER_BYTES: Final = 1024 * 1024
 
 _RETRY_AFTER: Final = (b"retry-after", b"1")
 _MAX_ERROR: Final = 1000
@@ -90,6 +90,8 @@ class Ingest:
             body, truncated = await self._receive(receive)
             fault = await self._take(scope, body, truncated)
         except ConnectionResetError:
+            if TOO_LATE in scope:
+                self._journal.refuse("timeout")
             return
         except PayloadLogError as error:
             await _answer(send, 503, str(error), _RETRY_AFTER)

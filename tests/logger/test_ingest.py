@@ -19,7 +19,8 @@ from inferwatch.events import REQUEST_TYPE, RESPONSE_TYPE
 from inferwatch.payload_log.dead_letter import DeadLetter
 from inferwatch.payload_log.journal import Journal
 from inferwatch.redaction import Redaction
-from inferwatch_logger.ingest import MAX_HEADER_BYTES, Ingest
+from inferwatch_logger.bounded_http import MAX_HEAD_BYTES
+from inferwatch_logger.ingest import Ingest
 
 TIME = "2026-11-21T12:00:00Z"
 REQUIRED = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "http://localhost:9081/", "ce-type": REQUEST_TYPE}
@@ -336,7 +337,7 @@ def served(bench: Bench, request: pytest.FixtureRequest) -> Iterator[int]:
         lifespan="off",
         log_config=None,
         http=request.param,
-        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
     )
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = uvicorn.Server(config)
