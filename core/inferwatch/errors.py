@@ -14,6 +14,7 @@
     ├── PayloadLogError (OSError)           the payload log cannot be opened, read or written
     ├── QueueFileError (OSError)            a queue file cannot be made, or is another process's
     ├── DeliveryError (ConnectionError)     a sink did not take an event; `retryable` says whether to try again
+    ├── TransportError (ConnectionError)    a topic cannot be read for the moment
     ├── PredictorError (RuntimeError)       a predictor that is down, or answers what cannot be used
     │   └── PredictorTimeout (TimeoutError) a predictor that did not answer in time
     └── MissingExtra (ImportError)          an optional dependency is not installed
@@ -100,6 +101,10 @@ class DeliveryError(InferwatchError, ConnectionError):
         super().__init__(message)
         self.retryable = retryable
         self.retry_after_s = retry_after_s
+
+
+class TransportError(InferwatchError, ConnectionError):
+    """A topic cannot be read for the moment: no broker answers, or it refuses."""
 
 
 class PredictorError(InferwatchError, RuntimeError):

@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 from inferwatch.rows import Batch, Matrix
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from inferwatch.events import CloudEvent
     from inferwatch.explanation import Explanation
     from inferwatch.finding import Finding
+    from inferwatch.payload_log.ledger import Ledger
 
 Predict = Callable[[Matrix], NDArray[Any]]
 """Rows (n, d) as a `Schema` encodes them -> outputs (n,) or (n, k)."""
@@ -62,4 +65,39 @@ class Sink(Protocol):
 
     async def aclose(self) -> None:
         """Release connections."""
+        ...
+
+
+class Intake(Protocol):
+    """Where accepted events go: the journal of a payload log, or a topic. Every method may be called by any thread."""
+
+    max_inflight_bytes: int
+    """What may wait to be kept."""
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What waits to be kept."""
+        ...
+
+    @property
+    def fault(self) -> str | None:
+        """Why events are refused at present; None while they are taken."""
+        ...
+
+    def append(
+        self, events: Sequence[CloudEvent] = (), *, ignored: Sequence[str] = (), malformed: Sequence[str] = ()
+    ) -> Future[Any]:
+        """Take what was received; the future is done once it is kept and counted.
+
+        `ignored` holds types, `malformed` reasons of what is counted only. Do not cancel the future. It fails, or this
+        raises at once, with `PayloadLogError` or `DeliveryError`; what was not kept is then counted as refused.
+        """
+        ...
+
+    def refuse(self, reason: str, count: int = 1) -> None:
+        """Count events that were turned away before they came here."""
+        ...
+
+    def ledger(self) -> Ledger:
+        """Return the account of every event received so far."""
         ...

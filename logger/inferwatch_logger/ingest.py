@@ -1,4 +1,4 @@
-"""The ingest: takes CloudEvents over HTTP and answers once they are in the journal.
+"""The ingest: takes CloudEvents over HTTP and answers once they are kept: in the journal, or by the brokers.
 
 A raw ASGI application, because this is the hot path. KServe's agent never repeats an event and keeps its connection
 only where the reply is empty: so nothing that is an event is turned away while there is room for it, and success has
@@ -11,7 +11,7 @@ Serve it with `BoundedHttp`, which takes heads of up to `MAX_HEAD_BYTES` (events
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, Final
@@ -19,14 +19,14 @@ from typing import Any, Final
 import orjson
 
 from inferwatch.aliases import Aliases
-from inferwatch.errors import InvalidEvent, PayloadLogError
-from inferwatch.events import CloudEvent
+from inferwatch.errors import DeliveryError, InvalidEvent, PayloadLogError
 from inferwatch.payload_log.dead_letter import DeadLetter
-from inferwatch.payload_log.journal import Journal
+from inferwatch.protocols import Intake
 from inferwatch.redaction import Redaction
 from inferwatch.wire.cloudevents import BATCH_TYPE, from_http
 from inferwatch_logger.bounded_http import TOO_LATE
 from inferwatch_logger.modelmesh import ModelMesh
+from inferwatch_logger.received import bury, sorted_out
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -48,13 +48,13 @@ class Ingest:
 
     A body above `max_body_bytes` is stored cut. 4xx only for a broken envelope (413 where it is too large to parse),
     which goes to the dead letter; of a batch the good members are taken, and it fails only where there is none. 503
-    with `Retry-After` while the journal cannot take more: `Journal.fault` says why. What `redaction` names is taken out
-    before anything is written.
+    with `Retry-After` while the intake cannot take more: its `fault` says why. What `BoundedHttp` gave up is counted as
+    refused. What `redaction` names is taken out before anything is written.
     """
 
     def __init__(
         self,
-        journal: Journal,
+        intake: Intake,
         dead_letter: DeadLetter,
         *,
         max_body_bytes: int = MAX_BODY_BYTES,
@@ -62,14 +62,14 @@ class Ingest:
         modelmesh: ModelMesh | None = None,
         aliases: Aliases | None = None,
     ) -> None:
-        self._journal = journal
+        self._intake = intake
         self._dead_letter = dead_letter
         self._max_body_bytes = max_body_bytes
         self._redaction = redaction or Redaction()
         self._modelmesh = modelmesh
         self._aliases = aliases or Aliases()
         self._receiving_bytes = 0
-        self._group: Future[int] | None = None
+        self._group: Future[Any] | None = None
         self._waiters: list[asyncio.Future[BaseException | None]] = []
 
     def handles(self, scope: Scope) -> bool:
@@ -91,10 +91,13 @@ class Ingest:
             fault = await self._take(scope, body, truncated)
         except ConnectionResetError:
             if TOO_LATE in scope:
-                self._journal.refuse("timeout")
+                self._intake.refuse("timeout")
             return
-        except PayloadLogError as error:
-            await _answer(send, 503, str(error), _RETRY_AFTER)
+        except (PayloadLogError, DeliveryError) as error:
+            if isinstance(error, DeliveryError) and not error.retryable:
+                await _answer(send, 413, str(error))
+            else:
+                await _answer(send, 503, str(error), _RETRY_AFTER)
             return
         if fault is None:
             await send({"type": "http.response.start", "status": 200, "headers": _TAKEN})
@@ -103,38 +106,28 @@ class Ingest:
             await _answer(send, 413 if fault.reason == "too_large" else 400, str(fault))
 
     async def _take(self, scope: Scope, body: bytes, truncated: bool) -> InvalidEvent | None:
-        """Journal a message; the fault to answer with, where nothing of it was good."""
+        """Keep a message; the fault to answer with, where nothing of it was good."""
         if self._modelmesh is not None and self._is_modelmesh(scope["path"]):
             members = [self._modelmesh.member(body, scope.get("client"), scope["path"], truncated=truncated)]
         else:
             members = from_http(scope["headers"], body, truncated=truncated)
-        events: list[CloudEvent] = []
-        ignored: list[str] = []
-        faults: list[tuple[int, InvalidEvent]] = []
-        for index, member in enumerate(members):
-            if isinstance(member, InvalidEvent):
-                faults.append((index, member))
-            elif (event := self._aliases.event(member)).role is None:
-                ignored.append(member.type)
-            else:
-                events.append(self._redaction.event(event))
-        if faults:
-            self._bury(faults, scope, body)
-        done = self._journal.append(events, ignored=ignored, malformed=[fault.reason for _, fault in faults])
-        await self._commit(done)
-        return faults[0][1] if faults and not events and not ignored else None
+        received = sorted_out(members, self._redaction, self._aliases)
+        if received.faults:
+            self._bury(received.faults, scope, body)
+        await self._commit(self._intake.append(received.events, ignored=received.ignored, malformed=received.malformed))
+        return received.faults[0][1] if received.faults and not received.events and not received.ignored else None
 
     def _is_modelmesh(self, path: str) -> bool:
         return self._modelmesh is not None and path in self._modelmesh.paths
 
-    async def _commit(self, done: Future[int]) -> None:
+    async def _commit(self, done: Future[Any]) -> None:
         """Wait for a commit. One wake-up of the loop serves all that wait for the same one."""
         loop = asyncio.get_running_loop()
         if done is not self._group:
             waiters: list[asyncio.Future[BaseException | None]] = []
             self._group, self._waiters = done, waiters
 
-            def wake(group: Future[int]) -> None:
+            def wake(group: Future[Any]) -> None:
                 with suppress(RuntimeError):  # the loop was closed, and nobody waits any more
                     loop.call_soon_threadsafe(_release, waiters, group.exception())
 
@@ -148,7 +141,7 @@ class Ingest:
     async def _receive(self, receive: Receive) -> tuple[bytes, bool]:
         """Return the body, or its beginning and that it is cut. What is not kept is read off the wire all the same.
 
-        Raises `PayloadLogError` where bodies under way and events that wait for their commit fill the journal's bound.
+        Raises `PayloadLogError` where bodies under way and events that wait to be kept fill the intake's bound.
         """
         message = await receive()
         if message["type"] == "http.request" and not message.get("more_body"):
@@ -170,44 +163,27 @@ class Ingest:
         finally:
             self._receiving_bytes -= len(kept)
         if full:
-            self._journal.refuse("overloaded")
+            self._intake.refuse("overloaded")
             raise PayloadLogError("too many bytes are under way, try again later")
         return bytes(kept), size_bytes > self._max_body_bytes
 
     def _is_full(self, more_bytes: int) -> bool:
-        under_way = self._receiving_bytes + self._journal.waiting_bytes
-        return under_way > 0 and under_way + more_bytes > self._journal.max_inflight_bytes
+        under_way = self._receiving_bytes + self._intake.waiting_bytes
+        return under_way > 0 and under_way + more_bytes > self._intake.max_inflight_bytes
 
     def _bury(self, faults: Iterable[tuple[int, InvalidEvent]], scope: Scope, body: bytes) -> None:
         headers: Sequence[tuple[bytes, bytes]] = scope["headers"]
         attributes = {name[3:].decode("latin-1"): _text(value) for name, value in headers if name[:3] == b"ce-"}
         content_type = next((value.lower() for name, value in headers if name == b"content-type"), b"")
         is_envelope = content_type.startswith(_STRUCTURED) or self._is_modelmesh(scope["path"])
-        if not is_envelope:
-            for _, fault in faults:
-                self._dead_letter.keep(fault, attributes | {"datacontenttype": _text(content_type)}, body)
-            return
-        members = _members(body, batch=b"batch" in content_type)
-        for index, fault in faults:
-            member = members[index] if index < len(members) else None
-            self._bury_member(fault, attributes, member, body)
-
-    def _bury_member(self, fault: InvalidEvent, attributes: Mapping[str, str], member: object, body: bytes) -> None:
-        if not isinstance(member, dict):
-            self._dead_letter.keep(fault, attributes, body, envelope=True)
-            return
-        data = member.get("data", member.get("data_base64", ""))
-        own = {name: value for name, value in member.items() if name not in ("data", "data_base64")}
-        text = data if isinstance(data, str) else orjson.dumps(data).decode()
-        self._dead_letter.keep(fault, {**attributes, **own}, text.encode())
-
-
-def _members(body: bytes, *, batch: bool) -> list[Any]:
-    try:
-        parsed = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return []
-    return parsed if batch and isinstance(parsed, list) else [parsed]
+        bury(
+            self._dead_letter,
+            faults,
+            attributes if is_envelope else attributes | {"datacontenttype": _text(content_type)},
+            body,
+            envelope=is_envelope,
+            batch=b"batch" in content_type,
+        )
 
 
 async def _chunks(message: MutableMapping[str, Any], receive: Receive) -> AsyncIterator[bytes]:

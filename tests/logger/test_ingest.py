@@ -125,7 +125,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 def assert_taken(answer: Answer) -> None:
     assert (answer.status, answer.body) == (200, b"")
-    assert answer.headers == {b"content-length": b"0"}
+    assert answer.headers == {b"content-length": b"0", b"accept-post": b"application/cloudevents-batch+json"}
 
 
 def assert_refused(answer: Answer, status: int) -> str:

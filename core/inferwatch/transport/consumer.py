@@ -1,0 +1,92 @@
+"""What reads a topic: the interface that either client is behind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple, Protocol
+
+from inferwatch.delivery.kafka_options import Client, Options
+from inferwatch.errors import MissingExtra
+
+SESSION_MS: Final = 15_000
+"""A member that is not heard of for so long has lost its partitions. One that comes back under its name has them at
+once."""
+MOST_RECORDS: Final = 2_000
+
+
+class Record(NamedTuple):
+    """A record of a topic. `timestamp_ms` is Unix time, negative where the record has none."""
+
+    partition: int
+    offset: int
+    timestamp_ms: int
+    headers: Sequence[tuple[str, bytes | None]]
+    value: bytes | None
+
+
+class Follower(Protocol):
+    """Whoever reads. Its methods are called inside `Consumer.poll` and `Consumer.close`."""
+
+    def position(self, partition: int, /) -> int | None:
+        """Return the offset to go on from; None where that is the group's."""
+        ...
+
+    def leave(self) -> None:
+        """Finish what was read, before partitions go to another member."""
+        ...
+
+
+class Consumer(Protocol):
+    """Reads a topic as a member of a group. For one thread; raises `TransportError`, after which it is to be closed."""
+
+    @property
+    def assigned(self) -> bool:
+        """Whether the group has said which partitions are ours; none is an answer too."""
+        ...
+
+    def poll(self, timeout_s: float, /) -> Sequence[Record]:
+        """Return the next records, at most `MOST_RECORDS`, as soon as there is any; each partition's in order."""
+        ...
+
+    def commit(self, positions: Mapping[int, int], /) -> None:
+        """Tell the group, without waiting, from which offset on each partition is still to be read."""
+        ...
+
+    def reach(self) -> None:
+        """Return where the brokers answer and have the topic."""
+        ...
+
+    def ends(self) -> Mapping[int, int]:
+        """Return the offset behind the last record of each of our partitions, as far as that is known."""
+        ...
+
+    def close(self) -> None:
+        """Leave."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """A topic and the group that reads it; `member` is this reader's name in it, the same after every restart."""
+
+    bootstrap: str
+    topic: str
+    group: str
+    member: str
+    client: Client = "confluent"
+    options: Options | None = None
+
+    def open(self, follower: Follower) -> Consumer:
+        """Return a consumer. Raises `ConfigError` for options or their secrets, `MissingExtra`, `TransportError`."""
+        if self.client == "kafka-python":
+            try:
+                from inferwatch.transport.consumer_pure import PureConsumer
+            except ModuleNotFoundError as error:
+                raise MissingExtra("Kafka by the client kafka-python", "kafka-pure") from error
+            return PureConsumer(self, follower)
+        try:
+            from inferwatch.transport.consumer_confluent import ConfluentConsumer
+        except ModuleNotFoundError as error:
+            raise MissingExtra("Kafka", "kafka") from error
+        return ConfluentConsumer(self, follower)

@@ -1,0 +1,117 @@
+"""A topic read through kafka-python."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition, errors
+from kafka.structs import OffsetAndMetadata
+
+from inferwatch.delivery.kafka_pure import knock
+from inferwatch.delivery.kafka_python_options import translated
+from inferwatch.errors import TransportError
+from inferwatch.transport.consumer import MOST_RECORDS, SESSION_MS, Follower, Record, Subscription
+
+_REACH_S: Final = 2.0
+_DEFAULTS: Final[Mapping[str, Any]] = {
+    "auto_offset_reset": "earliest",
+    "enable_auto_commit": False,
+    "isolation_level": "read_committed",
+    "session_timeout_ms": SESSION_MS,
+    "allow_auto_create_topics": False,
+    "bootstrap_timeout_ms": 5_000,
+    "metadata_max_age_ms": 30_000,  # so soon a topic or a partition that was added is read
+    "reconnect_backoff_max_ms": 1_000,
+    "metrics_enabled": False,
+}
+
+
+class PureConsumer:
+    """A `Consumer` on kafka-python."""
+
+    def __init__(self, subscription: Subscription, follower: Follower) -> None:
+        self.assigned = False
+        self._bootstrap = subscription.bootstrap
+        self._topic = subscription.topic
+        self._follower = follower
+        config = {
+            **_DEFAULTS,
+            "group_instance_id": subscription.member,
+            **translated(subscription.options or {}, "consumer"),
+            "bootstrap_servers": subscription.bootstrap.split(","),
+            "group_id": subscription.group,
+        }
+        with _translated():
+            knock(self._bootstrap, _REACH_S)
+            self._client = KafkaConsumer(**config)
+            self._client.subscribe([self._topic], listener=_Listener(self))
+
+    def poll(self, timeout_s: float, /) -> Sequence[Record]:
+        """Return the next records, as soon as there is any."""
+        with _translated():
+            found = self._client.poll(timeout_ms=round(timeout_s * 1000), max_records=MOST_RECORDS)
+        return [
+            Record(one.partition, one.offset, one.timestamp, one.headers, one.value)
+            for records in found.values()
+            for one in records
+        ]
+
+    def commit(self, positions: Mapping[int, int], /) -> None:
+        """Tell the group where to go on, without waiting."""
+        with _translated():
+            self._client.commit_async(
+                {
+                    TopicPartition(self._topic, partition): OffsetAndMetadata(offset, "", -1)
+                    for partition, offset in positions.items()
+                }
+            )
+
+    def reach(self) -> None:
+        """Return where the brokers answer and have the topic."""
+        with _translated():
+            knock(self._bootstrap, _REACH_S)
+            if not self.assigned and not self._client.partitions_for_topic(self._topic):
+                raise TransportError(f"there is no topic {self._topic}")
+
+    def ends(self) -> Mapping[int, int]:
+        """Return the offset behind the last record of each of our partitions, as far as that is known."""
+        marks = {one.partition: self._client.highwater(one) for one in self._client.assignment()}
+        return {partition: mark for partition, mark in marks.items() if mark is not None}
+
+    def close(self) -> None:
+        """Leave."""
+        self._client.close(autocommit=False)
+
+    def assign(self, partitions: Sequence[TopicPartition]) -> None:
+        """Go on in partitions from where the follower or the group stands, whichever is further."""
+        self.assigned = True
+        for one in partitions:
+            position = self._follower.position(one.partition)
+            if position is not None:
+                self._client.seek(one, max(position, self._client.committed(one) or 0))
+
+    def revoke(self) -> None:
+        """Let the follower finish."""
+        self.assigned = False
+        self._follower.leave()
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python has no types
+    def __init__(self, consumer: PureConsumer) -> None:
+        self._consumer = consumer
+
+    def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
+        self._consumer.assign(assigned)
+
+    def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:  # noqa: ARG002 - the name is theirs
+        self._consumer.revoke()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except errors.KafkaError as error:
+        raise TransportError(str(error)) from error
