@@ -118,8 +118,10 @@ def test_a_chat_that_is_answered_in_chunks(log: WatchedLog) -> None:
         "model": "m",
         "prompt": "Hi",
         "messages": 1,
+        "images": 0,
         "completion": "Hé",
-        **dict.fromkeys(["finish_reason", "prompt_tokens", "completion_tokens", "total_tokens"]),
+        **dict.fromkeys(["finish_reason", "prompt_tokens", "completion_tokens", "total_tokens", "refusal"]),
+        "tool_calls": 0,
     }
 
 

@@ -1,8 +1,9 @@
 """Bodies to rows. A body is classified by what it holds, never by its content type, which KServe states wrongly.
 
 Gzip is undone up to a bound. JSON is read as RFC 8259 has it, and `NaN`, `Infinity`, `-Infinity` as Python and
-JavaScript tools write them; an integer beyond 64 bits is read as the nearest fraction. A body that is itself a
-CloudEvent, as KServe's V1 endpoint accepts, is read by its data. Of fields that a JSON object repeats the last counts.
+JavaScript tools write them. Integers are exact up to 64 bits; one beyond is read as the nearest fraction. A body that
+is itself a CloudEvent, as KServe's V1 endpoint accepts, is read by its data. Of fields that a JSON object repeats the
+last counts.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ class Decoded:
 _HEALTH: Final = Decoded("health")
 _NO_TAIL: Final = memoryview(b"")
 _SNIFFED_BYTES: Final = 4096
+_DIGITS: Final = 20
+_BEYOND: Final = 2**64
 
 
 def decode(data: bytes, role: Role, *, max_inflated_bytes: int = MAX_INFLATED_BYTES) -> Decoded:
@@ -131,11 +134,17 @@ def _parse(data: bytes) -> Any:  # noqa: ANN401 - any JSON
 
 def _parse_leniently(data: bytes) -> Any:  # noqa: ANN401 - any JSON
     try:
-        body = json.loads(data)
-        orjson.dumps(body)  # refuses what could not be shown again: lone surrogates, depth, integers beyond 64 bits
+        body = json.loads(data, parse_int=_integer)
+        orjson.dumps(body)  # refuses what could not be shown again: lone surrogates, depth
     except (ValueError, TypeError, RecursionError) as error:
         raise UndecodablePayload(f"the body is no JSON: {error}") from error
     return body
+
+
+def _integer(digits: str) -> int | float:
+    """Return an integer as orjson reads it."""
+    number = int(digits) if len(digits) <= _DIGITS else _BEYOND
+    return number if -(2**63) <= number < 2**64 else float(digits)
 
 
 def _is_health(body: dict[str, Any]) -> bool:

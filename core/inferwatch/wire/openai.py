@@ -1,9 +1,10 @@
 """The OpenAI protocol: chat, completions and embeddings, whole or as a stream of chunks.
 
 Chats and completions are one row a payload. The request's columns are `model` and `prompt` (the texts of a chat's
-messages, or of several prompts, a line break between two; prompts of tokens as they are), for a chat also `messages`,
-their number. The response's are `completion`, `finish_reason`, `prompt_tokens`, `completion_tokens` and `total_tokens`,
-None where it does not state one; of several choices the first is the completion, the others are `completion_1`, ...
+messages, or of several prompts, a line break between two; prompts of tokens as they are), for a chat also `messages`
+and `images`, their numbers. The response's are `completion`, `finish_reason`, `prompt_tokens`, `completion_tokens` and
+`total_tokens`, None where it does not state one, for a chat also `refusal`, a text, and `tool_calls`, their number; of
+several choices the first is the completion, the others are `completion_1`, ...
 
 Embeddings are one row an input: `model` and `input`; then the vector, in columns `embedding[i]`.
 """
@@ -38,6 +39,8 @@ class _Choice:
     """What the model wrote, in the parts that it came in, and why it ended."""
 
     parts: list[str] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)
+    calls: set[object] = field(default_factory=set)
     finish_reason: str | None = None
 
     def extend(self, written: Mapping[str, Any]) -> None:
@@ -46,6 +49,11 @@ class _Choice:
         text = _text(message.get("content")) if isinstance(message, dict) else _text(written.get("text"))
         if text is not None:
             self.parts.append(text)
+        if isinstance(message, dict):
+            if isinstance(refusal := message.get("refusal"), str):
+                self.refusals.append(refusal)
+            calls = _objects(message.get("tool_calls"))  # in chunks a call comes in parts, which bear its index
+            self.calls.update(str(call.get("index", place)) for place, call in enumerate(calls))
         reason = written.get("finish_reason")
         if isinstance(reason, str):
             self.finish_reason = reason
@@ -54,6 +62,11 @@ class _Choice:
     def text(self) -> str | None:
         """The whole text; None where the model wrote none, as when it calls a tool."""
         return "".join(self.parts) if self.parts else None
+
+    @property
+    def refusal(self) -> str | None:
+        """What the model wrote instead where it refused; None where it did not."""
+        return "".join(self.refusals) if self.refusals else None
 
 
 def protocol(body: Mapping[str, Any], role: Role) -> str | None:
@@ -87,7 +100,7 @@ def rows(body: Mapping[str, Any], kind: str, role: Role) -> Rows:
         return _vectors(_objects(body["data"]))
     choices: dict[int, _Choice] = {}
     _collect(choices, body)
-    return _completion(choices, body.get("usage"))
+    return _completion(choices, body.get("usage"), kind)
 
 
 def stream(chunks: Iterable[bytes]) -> tuple[str, Rows]:
@@ -103,7 +116,7 @@ def stream(chunks: Iterable[bytes]) -> tuple[str, Rows]:
         _collect(choices, body)
     if kind not in (CHAT, COMPLETIONS):
         raise UndecodablePayload("the event stream is of no known protocol")
-    return kind, _completion(choices, usage)
+    return kind, _completion(choices, usage, kind)
 
 
 def _protocol_of_answer(body: Mapping[str, Any]) -> str | None:
@@ -124,7 +137,7 @@ def _chunk(chunk: bytes, number: int) -> dict[str, Any]:
         body = orjson.loads(chunk)
     except orjson.JSONDecodeError as error:
         raise UndecodablePayload(f"event {number} of the stream is no JSON: {error}") from error
-    if not isinstance(body, dict) or "error" in body:
+    if not isinstance(body, dict) or body.get("error"):
         raise UndecodablePayload(f"event {number} of the stream is an error, or no object")
     return body
 
@@ -137,21 +150,23 @@ def _collect(choices: dict[int, _Choice], body: Mapping[str, Any]) -> None:
         choices.setdefault(index, _Choice()).extend(written)
 
 
-def _completion(choices: Mapping[int, _Choice], usage: Any) -> Rows:  # noqa: ANN401 - any JSON
+def _completion(choices: Mapping[int, _Choice], usage: Any, kind: str) -> Rows:  # noqa: ANN401 - any JSON
     counts = usage if isinstance(usage, dict) else {}
     first = choices.get(0, _Choice())
-    cells = {"completion": first.text, "finish_reason": first.finish_reason}
-    others = {f"completion_{index}": choices[index].text for index in sorted(choices) if index}
-    return _row(cells | {name: counts.get(name) for name in _TOKENS} | others)
+    cells: dict[str, Any] = {"completion": first.text, "finish_reason": first.finish_reason}
+    cells |= {name: counts.get(name) for name in _TOKENS}
+    if kind == CHAT:
+        cells |= {"refusal": first.refusal, "tool_calls": len(first.calls)}
+    return _row(cells | {f"completion_{index}": choices[index].text for index in sorted(choices) if index})
 
 
 def _prompt(body: Mapping[str, Any], kind: str) -> Rows:
     cells: dict[str, Any] = {"model": body.get("model")}
     if kind == CHAT:
         messages = _objects(body["messages"])
-        return _row(
-            cells | {"prompt": _lines(message.get("content") for message in messages), "messages": len(messages)}
-        )
+        contents = [message.get("content") for message in messages]
+        images = sum(_is_image(part) for content in contents for part in _objects(content))
+        return _row(cells | {"prompt": _lines(contents), "messages": len(messages), "images": images})
     prompt = body["prompt"]
     is_text = isinstance(prompt, list) and prompt and all(isinstance(part, str) for part in prompt)
     return _row(cells | {"prompt": "\n".join(prompt) if is_text else prompt})
@@ -193,6 +208,10 @@ def _text(content: Any) -> str | None:  # noqa: ANN401 - any JSON
         return content
     texts = [part["text"] for part in _objects(content) if isinstance(part.get("text"), str)]
     return "".join(texts) if texts else None
+
+
+def _is_image(part: Mapping[str, Any]) -> bool:
+    return "image_url" in part or part.get("type") in ("image_url", "image", "input_image")
 
 
 def _lines(contents: Iterable[Any]) -> str:

@@ -308,9 +308,12 @@ def test_columns_that_would_fill_memory() -> None:
 
 
 def test_integers_beyond_64_bits_are_the_nearest_fractions() -> None:
-    assert cells(rows_of(b'{"instances": [123456789012345678901, 2]}')) == {
-        "instances[0]": [123456789012345678901.0, 2.0]
-    }
+    for digits in ("123456789012345678901", "-9223372036854775809", "18446744073709551616", "9" * 300):
+        rows = rows_of(f'{{"instances": [{digits}, 2, "x"]}}'.encode())
+        assert cells(rows) == {"instances[0]": [float(digits), 2, "x"]}
+        (leniently,) = rows_of(f'{{"instances": [{digits}, 2, NaN]}}'.encode()).columns
+        assert leniently.values.tolist()[:2] == [float(digits), 2.0]
+    assert "infinity" in unknown(b'{"instances": [1' + b"0" * 400 + b"]}")
 
 
 def test_shapes_that_would_fill_memory() -> None:

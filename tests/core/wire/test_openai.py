@@ -20,6 +20,7 @@ from inferwatch.wire.decode import Decoded, decode
 USAGE = {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11}
 TOKENS = {name: [count] for name, count in USAGE.items()}
 NO_TOKENS = {name: [None] for name in USAGE}
+PLAIN = {"refusal": [None], "tool_calls": [0]}
 
 
 def rows_of(body: Any, protocol: str, role: Role = Role.RESPONSE) -> Rows:
@@ -57,7 +58,7 @@ def stream(*chunks: Any, between: str = "\n\n", end: str = "data: [DONE]\n\n") -
                 "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hé?"}],
             },
             "openai_chat",
-            {"model": ["m"], "prompt": ["Be brief.\nHé?"], "messages": [2]},
+            {"model": ["m"], "prompt": ["Be brief.\nHé?"], "messages": [2], "images": [0]},
         ),
         (
             {
@@ -71,7 +72,7 @@ def stream(*chunks: Any, between: str = "\n\n", end: str = "data: [DONE]\n\n") -
                 ]
             },
             "openai_chat",
-            {"model": [None], "prompt": ["What is this?\na cat"], "messages": [3]},
+            {"model": [None], "prompt": ["What is this?\na cat"], "messages": [3], "images": [1]},
         ),
         ({"model": "m", "prompt": "Hi"}, "openai_completions", {"model": ["m"], "prompt": ["Hi"]}),
         ({"model": "m", "prompt": ["Hi", "Ho"]}, "openai_completions", {"model": ["m"], "prompt": ["Hi\nHo"]}),
@@ -89,13 +90,37 @@ def test_requests(body: dict[str, Any], protocol: str, columns: dict[str, list[A
 def test_a_chat_completion() -> None:
     choice = {"index": 0, "message": {"role": "assistant", "content": "Hé!"}, "finish_reason": "stop", "logprobs": None}
     body = {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], "usage": USAGE}
-    assert cells(rows_of(body, "openai_chat")) == {"completion": ["Hé!"], "finish_reason": ["stop"]} | TOKENS
+    assert cells(rows_of(body, "openai_chat")) == {"completion": ["Hé!"], "finish_reason": ["stop"]} | TOKENS | PLAIN
 
 
 def test_a_call_of_a_tool_is_no_text() -> None:
     choice = {"index": 0, "message": {"content": None, "tool_calls": [{"id": "t"}]}, "finish_reason": "tool_calls"}
-    expected = {"completion": [None], "finish_reason": ["tool_calls"]} | NO_TOKENS
+    expected = {"completion": [None], "finish_reason": ["tool_calls"]} | NO_TOKENS | PLAIN | {"tool_calls": [1]}
     assert cells(rows_of({"object": "chat.completion", "choices": [choice]}, "openai_chat")) == expected
+
+
+def test_calls_of_tools_in_chunks_are_counted() -> None:
+    def call(index: int, arguments: str) -> dict[str, Any]:
+        return chunk(tool_calls=[{"index": index, "function": {"arguments": arguments}}])
+
+    data = stream(
+        chunk(role="assistant", content=None), call(0, "{"), call(0, "}"), call(1, "{}"), chunk(0, "tool_calls")
+    )
+    expected = {"completion": [None], "finish_reason": ["tool_calls"]} | NO_TOKENS | PLAIN | {"tool_calls": [2]}
+    assert cells(rows_of(data, "openai_chat")) == expected
+
+
+def test_a_refusal_is_no_completion() -> None:
+    choice = {"index": 0, "message": {"content": None, "refusal": "I cannot."}, "finish_reason": "stop"}
+    expected = {"completion": [None], "finish_reason": ["stop"]} | NO_TOKENS | PLAIN | {"refusal": ["I cannot."]}
+    assert cells(rows_of({"object": "chat.completion", "choices": [choice]}, "openai_chat")) == expected
+    parts = [chunk(refusal="I "), chunk(0, "stop", refusal="cannot.")]
+    assert cells(rows_of(stream(*parts), "openai_chat")) == expected
+
+
+def test_a_chunk_whose_error_is_null_is_none() -> None:
+    expected = {"completion": ["a"], "finish_reason": [None]} | NO_TOKENS | PLAIN
+    assert cells(rows_of(stream(chunk(content="a") | {"error": None}), "openai_chat")) == expected
 
 
 def test_several_choices_in_any_order() -> None:
@@ -119,7 +144,7 @@ def test_a_chat_in_chunks(between: str) -> None:
     parts = [chunk(role="assistant", content=""), chunk(content="H"), chunk(content="é\n"), chunk(content="data: x")]
     usage = {"object": "chat.completion.chunk", "choices": [], "usage": USAGE}
     data = stream(*parts, chunk(0, "stop"), usage, between=between)
-    expected = {"completion": ["Hé\ndata: x"], "finish_reason": ["stop"]} | TOKENS
+    expected = {"completion": ["Hé\ndata: x"], "finish_reason": ["stop"]} | TOKENS | PLAIN
     assert cells(rows_of(data, "openai_chat")) == expected
     assert cells(rows_of(gzip.compress(data), "openai_chat")) == expected
 
@@ -128,7 +153,7 @@ def test_chunks_of_several_choices_interleave() -> None:
     data = stream(
         chunk(1, content="x"), chunk(0, content="a"), chunk(1, content="y"), chunk(0, "stop", content="b"), end=""
     )
-    expected = {"completion": ["ab"], "finish_reason": ["stop"]} | NO_TOKENS | {"completion_1": ["xy"]}
+    expected = {"completion": ["ab"], "finish_reason": ["stop"]} | NO_TOKENS | PLAIN | {"completion_1": ["xy"]}
     assert cells(rows_of(data, "openai_chat")) == expected
 
 
