@@ -30,6 +30,7 @@ _BATCH_BYTES: Final = 1024 * 1024
 _BATCHED_BYTES: Final = 16_384
 """Larger events go alone: base64 would cost more than a request of their own."""
 _ATTRIBUTES_BYTES: Final = 1024
+_TOO_LARGE: Final = 413
 
 
 @dataclass(slots=True)
@@ -63,6 +64,7 @@ class HttpSink:
         self._trust = Trust(tls or Tls()) if parts.scheme == "https" else None
         self._pipelining = False
         self._batching = False
+        self._batch_bytes = _BATCH_BYTES
 
     async def send(self, events: Sequence[CloudEvent], /) -> None:
         """Post the events. Raises `DeliveryError`, `PartialDelivery` where they fared differently."""
@@ -99,10 +101,10 @@ class HttpSink:
         posts: list[list[CloudEvent]] = []
         room = 0
         for event in events:
-            size = len(event.data) + _ATTRIBUTES_BYTES
+            size = _size(event)
             if size > room or len(event.data) > _BATCHED_BYTES:
                 posts.append([])
-                room = _BATCH_BYTES
+                room = self._batch_bytes
             posts[-1].append(event)
             room = 0 if len(event.data) > _BATCHED_BYTES else room - size
         return list(posts)
@@ -159,8 +161,10 @@ class HttpSink:
                     connection.writer.writelines(parts)
                 else:
                     connection.writer.write(b"".join(parts))
-                for _ in posts:
+                for post in posts:
                     reply = await read_reply(connection.reader)
+                    if reply.status == _TOO_LARGE and len(post) > 1:
+                        self._batch_bytes = sum(map(_size, post)) // 2
                     outcomes.append(outcome_of(reply, self.url))
                     keep_alive = self._pipelining = reply.keep_alive
                     self._batching = reply.takes_batches
@@ -187,6 +191,10 @@ class HttpSink:
             headers, body = to_http(post[0])
             lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
         return f"{self._head}content-length: {len(body)}\r\n{lines}\r\n".encode("ascii"), body
+
+
+def _size(event: CloudEvent) -> int:
+    return len(event.data) + _ATTRIBUTES_BYTES
 
 
 def _checked(url: str) -> SplitResult:
