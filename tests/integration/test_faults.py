@@ -1,0 +1,151 @@
+"""Whatever goes wrong behind it, capture changes no answer, keeps its memory, loses nothing and accounts for all.
+
+Each fault is put to the sidecar and to the middleware, before a double of TensorFlow Serving and KServe's own server.
+The bounds that are held: anonymous memory grows by less than `MEMORY_BYTES` while several times that waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import cast
+
+import pytest
+
+from inferwatch_cli.demo.processes import free_port
+from tests.integration.observed import OK, Capture, Observed, Reply, asked, listening, observed, questions, sink_at
+from tests.logger.proxy.relayed import Message
+
+pytestmark = pytest.mark.integration
+
+MEMORY_BYTES = 12 << 20
+CLIENTS, EACH, NUMBERS = 10, 10, 24_000
+"""Requests of a fault: so many clients at once, so many requests each, of so many numbers (120 kB)."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    server: Observed
+    sink: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.sink}/"
+
+
+@pytest.fixture(scope="module", params=["proxy-tf", "middleware-tf", "proxy-kserve", "middleware-kserve"])
+def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
+    capture, _, server = request.param.partition("-")
+    python = request.getfixturevalue("model_server_python") if server == "kserve" else None
+    sink = free_port()
+    directory = tmp_path_factory.mktemp(request.param)
+    url = f"http://127.0.0.1:{sink}/"
+    with observed(cast("Capture", capture), directory, url, kserve_python=python) as it:
+        yield Subject(it, sink)
+
+
+async def hang(_: Message) -> bytes:
+    return b""
+
+
+async def reset(_: Message) -> None:
+    return None
+
+
+async def fail(_: Message) -> bytes:
+    return b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"
+
+
+async def too_many(_: Message) -> bytes:
+    return b"HTTP/1.1 429 Slower\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
+
+
+async def slow(_: Message) -> bytes:
+    await asyncio.sleep(0.3)
+    return OK
+
+
+async def half(_: Message) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"
+
+
+@asynccontextmanager
+async def refused(_: int) -> AsyncIterator[None]:
+    yield
+
+
+def replying(reply: Reply) -> Callable[[int], AbstractAsyncContextManager[object]]:
+    return lambda port: sink_at(port, reply)
+
+
+@asynccontextmanager
+async def stopped(port: int) -> AsyncIterator[None]:
+    """A sink that takes connections and is stopped, as by SIGSTOP; it is killed while it is."""
+    command = [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1"]
+    process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        await listening(port)
+        process.send_signal(signal.SIGSTOP)
+        yield
+    finally:
+        process.kill()
+        await process.wait()
+
+
+FAULTS = {
+    "refuses": refused,
+    "hangs": replying(hang),
+    "500": replying(fail),
+    "429": replying(too_many),
+    "slow": replying(slow),
+    "resets": replying(reset),
+    "resets mid-body": replying(half),
+    "stopped": stopped,
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_of_the_sink(subject: Subject, fault: str) -> None:
+    async def test() -> None:
+        it = subject.server
+        name = fault.replace(" ", "-")
+        asks = [questions(it.model, f"{name}-{client}", EACH, NUMBERS) for client in range(CLIENTS)]
+        expected = await asked(it.bare, asks[0])
+        known = it.account(subject.url).captured
+        async with sink_at(subject.sink):
+            await asked(it.port, questions(it.model, f"{name}-warm", EACH, NUMBERS))
+            await settled(subject, known + 2 * EACH)
+        before, memory = it.account(subject.url), it.anonymous_bytes()
+        ids = {f"{name}-{client}-{number}" for client in range(CLIENTS) for number in range(EACH)}
+        had: set[tuple[str, str]] = set()
+        async with FAULTS[fault](subject.sink) as sink:
+            answers = await asyncio.gather(*(asked(it.port, each) for each in asks))
+            assert answers == [expected] * CLIENTS
+            assert it.anonymous_bytes() - memory < MEMORY_BYTES
+            had |= {(event.id, event.type) for event in getattr(sink, "events", ())}
+        async with sink_at(subject.sink) as good:
+            await settled(subject, before.captured + 2 * CLIENTS * EACH)
+            had |= {(event.id, event.type) for event in good.events}
+        after = it.account(subject.url)
+        assert after.captured - before.captured == after.delivered - before.delivered == 2 * CLIENTS * EACH
+        assert not after.dropped
+        assert {event_id for event_id, _ in had} >= ids
+        assert len({each for each in had if each[0] in ids}) == 2 * CLIENTS * EACH
+
+    asyncio.run(test())
+
+
+async def settled(subject: Subject, captured: int) -> None:
+    """Wait until so many events are captured and delivered: that goes on by itself within 15 s once a sink is back."""
+    async with asyncio.timeout(20):
+        while True:
+            account = subject.server.account(subject.url)
+            assert account.captured == account.delivered + account.queued + account.in_flight
+            if account.captured == account.delivered >= captured:
+                return
+            await asyncio.sleep(0.02)
