@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
+from inferwatch.delivery.tls import Tls, Trust
 from inferwatch_logger.proxy.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -14,19 +16,26 @@ if TYPE_CHECKING:
 _IDLE_S: Final = 4.0
 """How long a connection waits: less than model servers do (uvicorn 5 s), so that none closes it under a request."""
 
+Spoken = Literal["http/1.1", "h2"]
+"""What is to be spoken on a connection, by its name in TLS (ALPN)."""
+
 _ProtocolT = TypeVar("_ProtocolT", bound=asyncio.BaseProtocol)
 
 
 class Pool:
-    """Opens as many connections as there are exchanges at once, and uses the last one that was used again."""
+    """Opens as many connections as there are exchanges at once, and uses the last one that was used again.
 
-    def __init__(self, host: str, port: int, *, connect_timeout_s: float = 10.0) -> None:
+    `tls`: how an upstream over https is verified; None speaks plainly. Raises `ConfigError` where it cannot be used.
+    """
+
+    def __init__(self, host: str, port: int, *, tls: Tls | None = None, connect_timeout_s: float = 10.0) -> None:
         self.host = host
         self.port = port
         self.failures = 0
         """Connections to the upstream that could not be made."""
         self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._connect_timeout_s = connect_timeout_s
+        self._trust: dict[Spoken, Trust] = {} if tls is None else {"http/1.1": Trust(tls), "h2": Trust(tls)}
         self._idle: list[Upstream] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweep: asyncio.TimerHandle | None = None
@@ -73,16 +82,25 @@ class Pool:
             upstream.drop()
         self._sweep = loop.call_later(_IDLE_S / 4, self._close_stale) if self._idle else None
 
-    async def open(self, factory: Callable[[], _ProtocolT]) -> _ProtocolT:
+    async def open(self, factory: Callable[[], _ProtocolT], spoken: Spoken = "http/1.1") -> _ProtocolT:
         """Return a new connection's protocol. Raises `OSError` where the upstream cannot be reached, or in time."""
+        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._connect_timeout_s):
-                _, protocol = await asyncio.get_running_loop().create_connection(factory, self.host, self.port)
+                _, protocol = await loop.create_connection(factory, self.host, self.port, ssl=self._context(spoken))
         except OSError as error:
             self.failures += 1
             why = str(error) or f"no connection within {self._connect_timeout_s:g} s"
             raise ConnectionError(f"the upstream {self.address} cannot be reached: {why}") from error
         return protocol
+
+    def _context(self, spoken: Spoken) -> ssl.SSLContext | None:
+        trust = self._trust.get(spoken)
+        if trust is None:
+            return None
+        context = trust.context()
+        context.set_alpn_protocols([spoken])
+        return context
 
     async def _connect(self, exchange: Exchange) -> None:
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,25 +19,37 @@ VARIABLE = "SERVING_READINESS_PROBE"
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """A probe of an address. `target`: what to GET, None to connect only. `timeout_s` bounds one answer."""
+    """A probe of an address. `target`: what to GET, None to connect only. `timeout_s` bounds one answer.
+
+    `https` is spoken without verifying the server, as the kubelet does.
+    """
 
     host: str
     port: int
     target: str | None = None
     headers: tuple[tuple[str, str], ...] = ()
     timeout_s: float = 1.0
+    https: bool = False
 
     async def __call__(self) -> bool:
         """Return whether the probe succeeds: a connection, or a status from 200 to 399."""
         try:
             async with asyncio.timeout(self.timeout_s):
-                reader, writer = await asyncio.open_connection(self.host, self.port)
+                reader, writer = await asyncio.open_connection(self.host, self.port, ssl=self._context())
                 try:
                     return self.target is None or await self._asked(reader, writer)
                 finally:
                     writer.close()
-        except (OSError, EOFError, ValueError):
+        except (OSError, EOFError, ValueError, IndexError):  # an answer that is none, too
             return False
+
+    def _context(self) -> ssl.SSLContext | None:
+        if not self.https:
+            return None
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return context
 
     async def _asked(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         lines = [f"GET {self.target} HTTP/1.1", *(f"{name}: {value}" for name, value in self.headers)]
@@ -70,4 +83,5 @@ def _probe(given: dict[str, Any], host: str, port: int) -> Readiness:
     if not any(name.lower() == "host" for name, _ in headers):
         headers = (("Host", f"{host}:{port}"), *headers)
     path = str(get.get("path") or "/")
-    return Readiness(host, port, path if path.startswith("/") else f"/{path}", headers, timeout_s)
+    https = str(get.get("scheme") or "HTTP").upper() == "HTTPS"
+    return Readiness(host, port, path if path.startswith("/") else f"/{path}", headers, timeout_s, https)

@@ -14,6 +14,7 @@ from inferwatch_logger.proxy.head import own_error
 if TYPE_CHECKING:
     from inferwatch_logger.proxy.client import Client
     from inferwatch_logger.proxy.conversation import Conversation
+    from inferwatch_logger.proxy.pool import Spoken
     from inferwatch_logger.proxy.relay import Relay
 
 _MOST_WAITING_BYTES: Final = 65_536
@@ -59,7 +60,13 @@ class Tunnel(asyncio.Protocol):
         if self._upstream_finished:
             self._client.transport.close()
         elif self._transport is not None and not self._transport.is_closing():
-            self._transport.write_eof()
+            self._end_writing(self._transport)
+
+    def _end_writing(self, transport: asyncio.Transport) -> None:
+        if transport.can_write_eof():
+            transport.write_eof()
+        else:  # TLS, where an end is that of both directions
+            transport.close()
 
     def abandon(self) -> None:
         """Take note that the client has left."""
@@ -99,7 +106,7 @@ class Tunnel(asyncio.Protocol):
         if self._client.full:
             self.hold(True)
         if self._finished:
-            self._transport.write_eof()
+            self._end_writing(self._transport)
 
     def data_received(self, data: bytes) -> None:
         """Pass on what the upstream sent."""
@@ -130,9 +137,10 @@ class Tunnel(asyncio.Protocol):
         self._client.hold(False)
 
     async def _connect(self) -> None:
+        spoken: Spoken = "h2" if self._waiting.startswith(b"PRI ") else "http/1.1"
         try:
-            await self._pool.open(lambda: self)
+            await self._pool.open(lambda: self, spoken)
         except ConnectionError as error:
-            if not self._waiting.startswith(b"PRI "):  # a client that speaks HTTP/2 would not understand
+            if spoken != "h2":  # whose clients would not understand
                 self._client.send(own_error(502, str(error), close=True))
             self._client.break_off()
