@@ -15,8 +15,9 @@ import pytest
 import inferwatch
 from inferwatch.clock import ManualClock, parse_time
 from inferwatch.errors import MissingExtra, PayloadLogError
-from inferwatch.events import REQUEST_TYPE, RESPONSE_TYPE, CloudEvent
+from inferwatch.events import REQUEST_TYPE, RESPONSE_TYPE, CloudEvent, Service
 from inferwatch.finding import FeatureFinding, Finding, Window
+from inferwatch.payload_log.feature_names import keep_feature_names
 from inferwatch.payload_log.journal import Journal
 from inferwatch.payload_log.state import State
 from inferwatch.pipeline import Item, Pipeline
@@ -69,9 +70,9 @@ class Log:
         self.model = f"default/{name}"
         self._name = name
         self._journal = Journal.open(directory, clock=ManualClock(START_NS))
-        self._state = State.open(directory)
+        self.state = State.open(directory)
         self._pipeline = Pipeline(
-            self._journal, self._state, EveryRequest(), pair_timeout_s=60, clock=ManualClock(START_NS)
+            self._journal, self.state, EveryRequest(), pair_timeout_s=60, clock=ManualClock(START_NS)
         )
         self._pipeline.start()
 
@@ -94,7 +95,7 @@ class Log:
 
     def close(self) -> None:
         self._pipeline.stop()
-        self._state.close()
+        self.state.close()
         self._journal.close()
 
 
@@ -174,6 +175,106 @@ def test_integers_stay_exact_beside_missing_ones(log: Log) -> None:
 def test_integers_are_integers(log: Log) -> None:
     log.take(asked("a", 1, {"instances": [[2**60], [3]]}))
     assert log.payloads()["instances[0]"].dtype == np.int64
+
+
+PAYLOAD_TYPES = {
+    **dict.fromkeys(("id", "key", "component", "endpoint", "outcome", "excluded", "request_id"), "string"),
+    **dict.fromkeys(("request_time", "response_time"), "datetime64[ns, UTC]"),
+    "row": "int64",
+    "status": "Int64",
+}
+FINDING_TYPES = {
+    **dict.fromkeys(("id", "namespace", "name", "endpoint", "version", "component", "segment", "detector"), "string"),
+    **dict.fromkeys(("kind", "method", "payload_id", "key", "assumption", "why"), "string"),
+    **dict.fromkeys(("score", "threshold", "p_value", "statistic"), "float64"),
+    "time": "datetime64[ns, UTC]",
+    "fired": "bool",
+    "row": "Int64",
+    "features": "object",
+    "window": "object",
+}
+
+
+def types_of(frame: pd.DataFrame, names: Mapping[str, str]) -> dict[str, str]:
+    return {name: str(frame[name].dtype) for name in names}
+
+
+def test_types_are_the_same_whatever_there_is(log: Log) -> None:
+    log.take(answered("a", 2, {"predictions": [{"class": 1}]}))
+    empty = log.of("nobody")
+    for model in (log, empty):
+        assert types_of(model.payloads(), PAYLOAD_TYPES) == PAYLOAD_TYPES
+        assert types_of(model.findings(), FINDING_TYPES) == FINDING_TYPES
+    log.take(asked("a", 1, {"instances": [[1]]}, statuscode="200"))
+    assert types_of(log.payloads(), PAYLOAD_TYPES) == PAYLOAD_TYPES
+    assert types_of(log.findings(), FINDING_TYPES) == FINDING_TYPES
+    assert set(log.findings().columns) == set(FINDING_TYPES)
+    assert (
+        log.findings(flat=True).dtypes.astype(str).to_dict() == empty.findings(flat=True).dtypes.astype(str).to_dict()
+    )
+
+
+def test_flat_findings_have_a_row_a_feature_and_plain_cells(log: Log) -> None:
+    log.take(asked("a", 1, {"instances": [[1]]}))
+    frame = log.findings(flat=True)
+    assert frame[["feature", "feature_score", "feature_effect", "feature_fired"]].iloc[0].tolist() == [
+        *("age", 2.0, 0.6, False),
+    ]
+    assert np.isnan(frame["feature_effect_low"][0])
+    assert frame[["window_from", "window_to", "window_rows"]].iloc[0].tolist() == [
+        *(pd.Timestamp("2026-11-21T10:00:00Z"), pd.Timestamp("2026-11-21T10:00:01Z"), 5),
+    ]
+    assert frame["score"].tolist() == [0.0]
+    assert not {"features", "window"} & set(frame.columns)
+
+
+def test_a_model_that_changes_its_columns_stays_readable(log: Log) -> None:
+    """Columns come, go, become wider, and change from whole numbers to fractions, texts and truth values."""
+    log.take(
+        asked("v1", 1, {"instances": [{"age": 30, "code": 7, "ok": 1, "gone": 2**53 + 1}]}),
+        asked("v2", 2, {"instances": [{"age": 30.5, "code": "x7", "ok": True}]}),
+        asked("v3", 3, {"instances": [[1, 2], [3, 4]]}),
+        asked("v4", 4, {"instances": [[1, 2, "wide"]]}),
+        asked("v5", 5, {"inputs": [{"name": "age", "shape": [1, 1], "datatype": "FP32", "data": [0.5]}]}),
+    )
+    frame = log.payloads()
+    assert frame["id"].tolist() == ["v1", "v2", "v3", "v3", "v4", "v5"]
+    assert frame["age"].dtype == np.float64
+    assert frame["age"].dropna().tolist() == [30.0, 30.5, 0.5]
+    assert frame["code"].tolist()[:2] == [7, "x7"]
+    assert frame["ok"].tolist()[:2] == [1, True]
+    assert frame["gone"][0] == 2**53 + 1
+    assert frame["instances[1]"].dropna().tolist() == [2, 4, 2]
+    assert frame["instances[2]"].dropna().tolist() == ["wide"]
+
+
+def test_positions_take_the_names_that_the_model_was_configured_with(log: Log) -> None:
+    log.take(asked("a", 1, {"instances": [[1, "x"]]}), asked("b", 2, {"instances": [[1, "x", 3]]}))
+    service = Service("default", log.model.partition("/")[2])
+    keep_feature_names(log.state, {service: ["old", "names"]})
+    keep_feature_names(log.state, {service: ["age", "job"], Service("default", "another"): ["x"]})
+    frame = log.payloads()
+    assert frame["age"].dropna().tolist() == [1]
+    assert frame["job"].dropna().tolist() == ["x"]
+    assert frame["instances[2]"].dropna().tolist() == [3]
+    assert "instances[1]" in log.payloads(features=())
+    assert log.payloads(features=["a", "b"])["b"].dropna().tolist() == ["x"]
+
+
+def test_payloads_are_chosen_as_the_api_does(log: Log) -> None:
+    log.take(
+        asked("a", 1, {"instances": [[1]]}),
+        answered("a", 2, {"predictions": [1]}),
+        asked("b", 3, {"instances": [[1]]}),
+        asked("inferwatch-explain-1", 4, {"instances": [[1]]}),
+    )
+    assert log.payloads(id="b")["id"].tolist() == ["b"]
+    assert log.payloads(outcome="paired")["id"].tolist() == ["a"]
+    assert log.payloads(excluded="explain")["id"].tolist() == ["inferwatch-explain-1"]
+    with pytest.raises(ValueError, match="outcome is 'paired' or 'request_only' or 'response_only', not 'done'"):
+        log.payloads(outcome="done")
+    with pytest.raises(ValueError, match=r"kind is 'drift' or .*, not 'drfit'"):
+        log.findings(kind="drfit")
 
 
 def test_positions_take_the_names_that_are_given(log: Log) -> None:

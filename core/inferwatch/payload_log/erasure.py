@@ -8,27 +8,29 @@ leaves is finished when the log is next opened to be written, or erased from (`e
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from inferwatch.errors import PayloadLogError
-from inferwatch.events import Service, Stream
+from inferwatch.events import Role, Service, Stream
 from inferwatch.payload_log import reader, state
 from inferwatch.payload_log.database import lock_directory
 from inferwatch.payload_log.entry import Entry
 from inferwatch.payload_log.erasure_plan import Plan, begin, finish, indexed, opened
+from inferwatch.payload_log.feature_names import feature_names
 from inferwatch.payload_log.journal import LOCK_NAME
 from inferwatch.payload_log.reader import JournalReader
-from inferwatch.payload_log.views import rows_of
+from inferwatch.payload_log.views import column_names, rows_of
 
 logger = logging.getLogger(__name__)
 
-Wanted = Callable[[Entry], bool]
+Wanted = Callable[[Entry, Sequence[str]], bool]
+"""Says whether an event is wanted, given the names of the model's features."""
 
 
 def with_id(identity: str) -> Wanted:
     """Return what wants the events of that id, or of an inference of that id."""
-    return lambda entry: identity in (entry.event.id, entry.event.inference_id)
+    return lambda entry, _: identity in (entry.event.id, entry.event.inference_id)
 
 
 def with_value(column: str, value: str) -> Wanted:
@@ -38,9 +40,12 @@ def with_value(column: str, value: str) -> Wanted:
     """
     number = _number(value)
 
-    def wanted(entry: Entry) -> bool:
+    def wanted(entry: Entry, features: Sequence[str]) -> bool:
         rows = rows_of(entry)
-        found = (cells.values.tolist() for cells in (rows.columns if rows is not None else ()) if cells.name == column)
+        if rows is None:
+            return False
+        names = column_names(rows, features) if entry.event.role is Role.REQUEST else rows.names
+        found = (cells.values.tolist() for name, cells in zip(names, rows.columns, strict=True) if name == column)
         return any(_is(cell, value, number) for cells in found for cell in cells)
 
     return wanted
@@ -74,15 +79,16 @@ def _plan(directory: Path, service: Service, wanted: Wanted, identity: str | Non
     recent: dict[tuple[Stream, str], set[int]] = {}
     with opened(directory / state.FILE_NAME, state.SCHEMA) as derived:
         (position,) = derived.execute("SELECT log_offset FROM position").fetchone()
+        features = feature_names(derived, service)
     with JournalReader(directory) as journal:
         for entry in journal.entries():
             if entry.event.stream.service != service:
                 continue
             if entry.offset > position:
                 recent.setdefault((entry.event.stream, entry.event.inference_id), set()).add(entry.offset)
-            if entry.event.time_ns is None:
+            if entry.event.time_ns is None or entry.key != entry.event.key():
                 untimed.add(entry.offset)
-            if wanted(entry):
+            if wanted(entry, features):
                 chosen.add(entry.offset)
     groups = [group for group in recent.values() if group & chosen]
     with opened(directory / state.FILE_NAME, state.SCHEMA, chosen) as derived:

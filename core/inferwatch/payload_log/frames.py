@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from inferwatch.finding import FeatureFinding
+from inferwatch.payload_log.entry import Entry
+from inferwatch.payload_log.feature_names import feature_names
 from inferwatch.payload_log.findings import FindingFilter, list_findings
 from inferwatch.payload_log.index import PayloadFilter, list_payloads
 from inferwatch.payload_log.joiner import Payload
 from inferwatch.payload_log.reader import JournalReader
-from inferwatch.payload_log.views import Events, StateReader, column_names, halves, rows_of
+from inferwatch.payload_log.views import StateReader, column_names, rows_of
 from inferwatch.rows import Column, Rows
 
 FINDING_COLUMNS = (
@@ -28,6 +31,40 @@ PAYLOAD_COLUMNS = (
     *("id", "key", "row", "request_time", "response_time", "component", "endpoint", "outcome", "status", "excluded"),
     "request_id",
 )
+_FEATURE_FIELDS = tuple(field.name for field in fields(FeatureFinding))
+_NAME_OF = {name: "feature" if name == "name" else f"feature_{name}" for name in _FEATURE_FIELDS}
+FLAT_COLUMNS = (
+    *(name for name in FINDING_COLUMNS if name not in ("features", "window")),
+    *("window_from", "window_to", "window_rows"),
+    *_NAME_OF.values(),
+)
+
+_TIME = "datetime64[ns, UTC]"
+_PAYLOAD_TYPES = {
+    **dict.fromkeys(PAYLOAD_COLUMNS, "string"),
+    "row": "int64",
+    "request_time": _TIME,
+    "response_time": _TIME,
+    "status": "Int64",
+}
+_FINDING_TYPES = {
+    **dict.fromkeys(FINDING_COLUMNS, "string"),
+    "time": _TIME,
+    "fired": "bool",
+    "row": "Int64",
+    "features": "object",
+    "window": "object",
+    **dict.fromkeys(("score", "threshold", "p_value", "statistic"), "float64"),
+}
+_FLAT_TYPES = {
+    **_FINDING_TYPES,
+    **dict.fromkeys(_NAME_OF.values(), "float64"),
+    "window_from": _TIME,
+    "window_to": _TIME,
+    "window_rows": "Int64",
+    "feature": "string",
+    "feature_fired": "boolean",
+}
 
 _PAGE = 1000
 _EXACT = 2**53
@@ -45,35 +82,60 @@ class _Instances:
     response: Rows
 
 
-def payload_frame(directory: Path, wanted: PayloadFilter, features: Sequence[str] = ()) -> pd.DataFrame:
+def payload_frame(
+    directory: Path, wanted: PayloadFilter, features: Sequence[str] | None = None, *, tensors: bool = False
+) -> pd.DataFrame:
     """Return one row an instance of the wanted payloads, in the order of the log, as `inferwatch.payloads` documents.
 
-    Raises `PayloadLogError`. Memory is linear in the rows.
+    `features` name the columns of requests that name none; where None, as the model's configuration did last.
+    `tensors` leaves arrays whole. Raises `PayloadLogError`. Memory is linear in the rows.
     """
     with StateReader(directory) as state, state.read() as connection:
         found = list(_all(connection, wanted))[::-1]
+        if features is None:
+            features = feature_names(connection, wanted.service) if wanted.service else ()
     groups: dict[tuple[tuple[str, ...], ...], list[_Instances]] = {}
     with JournalReader(directory) as events:
-        for position, payload in enumerate(found):
-            instances = _instances(events, position, payload, features)
+        for position, (payload, asked, answered) in enumerate(_with_halves(events, found)):
+            rows = [found and found.whole() if tensors else found for found in map(rows_of, (asked, answered))]
+            instances = _instances(position, payload, *rows, features)
             if instances.request.count:
                 groups.setdefault((instances.request.names, instances.response.names), []).append(instances)
     if not groups:
-        return pd.DataFrame(columns=list(PAYLOAD_COLUMNS))
+        return _typed(pd.DataFrame(columns=list(PAYLOAD_COLUMNS)), _PAYLOAD_TYPES)
     frame = pd.concat([_frame(group) for group in groups.values()])
-    return _inferred(frame.sort_index(kind="stable").reset_index(drop=True))
+    return _typed(_inferred(frame.sort_index(kind="stable").reset_index(drop=True)), _PAYLOAD_TYPES)
 
 
-def finding_frame(directory: Path, wanted: FindingFilter) -> pd.DataFrame:
-    """Return one row a wanted finding, oldest first, as `inferwatch.findings` documents. Raises `PayloadLogError`."""
+def finding_frame(directory: Path, wanted: FindingFilter, *, flat: bool = False) -> pd.DataFrame:
+    """Return one row a wanted finding, or where `flat` a feature of it, as `inferwatch.findings` documents.
+
+    Raises `PayloadLogError`.
+    """
     with StateReader(directory) as state, state.read() as connection:
         found = [finding for _, finding in list_findings(connection, wanted, limit=-1)][::-1]
+    if flat:
+        cells = [line for finding in found for line in _flat(finding)]
+        return _typed(pd.DataFrame(cells, columns=list(FLAT_COLUMNS)), _FLAT_TYPES)
     for finding in found:
         if (window := finding["window"]) is not None:
             window.update({end: pd.Timestamp(window[end]) for end in ("from", "to")})
-    frame = pd.DataFrame(found, columns=list(FINDING_COLUMNS))
-    frame["time"] = pd.to_datetime(frame["time"], utc=True, format="ISO8601")
-    return frame
+    return _typed(pd.DataFrame(found, columns=list(FINDING_COLUMNS)), _FINDING_TYPES)
+
+
+def _flat(finding: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    window = {f"window_{name}": value for name, value in (finding["window"] or {}).items()}
+    for feature in finding["features"] or [{}]:
+        yield finding | window | {_NAME_OF[name]: feature[name] for name in _FEATURE_FIELDS if name in feature}
+
+
+def _typed(frame: pd.DataFrame, types: Mapping[str, str]) -> pd.DataFrame:
+    """Return the frame with the named columns in their type, whatever it holds."""
+    there = {name: kind for name, kind in types.items() if name in frame}
+    for name, kind in there.items():
+        if kind == _TIME:
+            frame[name] = pd.to_datetime(frame[name], utc=True, format="ISO8601")
+    return frame.astype(there)
 
 
 def _all(connection: sqlite3.Connection, wanted: PayloadFilter) -> Iterator[Payload]:
@@ -83,8 +145,22 @@ def _all(connection: sqlite3.Connection, wanted: PayloadFilter) -> Iterator[Payl
         before = page[-1][0]
 
 
-def _instances(events: Events, position: int, payload: Payload, features: Sequence[str]) -> _Instances:
-    asked, answered = (rows_of(entry) for entry in halves(events, payload))
+def _with_halves(
+    events: JournalReader, payloads: Sequence[Payload]
+) -> Iterator[tuple[Payload, Entry | None, Entry | None]]:
+    """Yield the payloads with their request and their response; many are read at once, which sealed files ask for."""
+    for first in range(0, len(payloads), _PAGE):
+        page = payloads[first : first + _PAGE]
+        offsets = [offset for payload in page for offset in (payload.request_offset, payload.response_offset)]
+        found = events.get_all(offset for offset in offsets if offset is not None)
+        entries: dict[int | None, Entry] = {entry.offset: entry for entry in found}
+        for payload in page:
+            yield payload, entries.get(payload.request_offset), entries.get(payload.response_offset)
+
+
+def _instances(
+    position: int, payload: Payload, asked: Rows | None, answered: Rows | None, features: Sequence[str]
+) -> _Instances:
     if asked is not None and features:
         named = zip(column_names(asked, features), asked.columns, strict=True)
         asked = replace(asked, columns=tuple(Column(name, column.values) for name, column in named))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+import orjson
 
 from inferwatch.payload_log.database import Schema, open_database, translated
 from inferwatch.payload_log.entry import ERASED, Entry, unpack
@@ -42,7 +45,10 @@ SCHEMA = Schema(
 )
 
 _READ = "SELECT offset, key, arrival_ns, head, data FROM events WHERE offset > ? ORDER BY offset LIMIT ?"
-_GET = "SELECT offset, key, arrival_ns, head, data FROM events WHERE offset = ?"
+_GET = (
+    "SELECT offset, key, arrival_ns, head, data FROM events"
+    " WHERE offset IN (SELECT value FROM json_each(?)) ORDER BY offset"
+)
 _MEASURE = "SELECT sum(length(head) + length(data)), max(offset) FROM events WHERE offset > ?"
 _FIRST = "SELECT arrival_ns FROM events WHERE offset > ? AND head <> x'' ORDER BY offset LIMIT 1"
 _PAGE = 1000
@@ -80,11 +86,16 @@ class JournalReader:
 
     def get(self, offset: int) -> Entry | None:
         """Return the entry at an offset; None where there is none, or none any more."""
+        return next(iter(self.get_all([offset])), None)
+
+    def get_all(self, offsets: Iterable[int]) -> list[Entry]:
+        """Return the entries at these offsets, in order, but for those that are none, or none any more."""
+        sought = orjson.dumps(list(offsets)).decode()
         with self._lock, translated(self._path):
-            row = self._connection.execute(_GET, (offset,)).fetchone()
-            if row is None or row[3]:
-                return None if row is None else unpack(row[0], row[1:])
-            return self._segments.get(offset)
+            rows = self._connection.execute(_GET, (sought,)).fetchall()
+            sealed = self._segments.get([row[0] for row in rows if not row[3]])
+        head = [unpack(row[0], row[1:]) for row in rows if row[3]]
+        return sorted([*sealed, *head], key=attrgetter("offset")) if sealed else head
 
     def sealed(self) -> list[Sealed]:
         """Return the files of the sealed part."""

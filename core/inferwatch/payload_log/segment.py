@@ -122,14 +122,15 @@ class Segment:
         """Return a row group."""
         return self._group(number)[0]
 
-    def get(self, offset: int) -> Entry | None:
-        """Return the entry at an offset; None where the file has none."""
-        number = int(np.searchsorted(self._ends, offset))
-        if number == self.groups:
-            return None
-        table, offsets = self._group(number)
-        row = int(np.searchsorted(offsets, offset))
-        return _entries(table.slice(row, 1))[0] if row < len(offsets) and offsets[row] == offset else None
+    def get(self, offsets: Sequence[int]) -> list[Entry]:
+        """Return the entries at these offsets, which ascend, as far as the file has them."""
+        found: list[Entry] = []
+        wanted = np.array(offsets, dtype=np.int64)
+        places = np.searchsorted(self._ends, wanted)
+        for number in np.unique(places[places < self.groups]).tolist():
+            table, here = self._group(number)
+            found += _entries(table.take(np.flatnonzero(np.isin(here, wanted[places == number]))))
+        return found
 
     def read(self, after: int, limit: int, max_bytes: int) -> list[Entry]:
         """Return up to `limit` entries behind an offset, ending with the one that brings the sum to `max_bytes`."""

@@ -7,8 +7,9 @@ process that ended while it wrote, and is never read.
 from __future__ import annotations
 
 import sqlite3
+from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,11 +75,15 @@ class Segments:
         """Return the offset up to which the journal is sealed, 0 where it is not."""
         return int(self._connection.execute("SELECT coalesce(max(last_offset), 0) FROM segments").fetchone()[0])
 
-    def get(self, offset: int) -> Entry | None:
-        """Return the sealed entry at an offset."""
-        sealed = self.behind(offset - 1)
-        segment = None if sealed is None or sealed.first_offset > offset else self._segment(sealed)
-        return None if segment is None else segment.get(offset)
+    def get(self, offsets: Sequence[int]) -> list[Entry]:
+        """Return the sealed entries at these offsets, which ascend, as far as there are any."""
+        found: list[Entry] = []
+        while offsets and (sealed := self.behind(offsets[0] - 1)) is not None:
+            inside = offsets[: bisect_right(offsets, sealed.last_offset)]
+            segment = self._segment(sealed)
+            found += [] if segment is None else segment.get(inside)
+            offsets = offsets[len(inside) :]
+        return found
 
     def read(self, after: int, limit: int, max_bytes: int) -> list[Entry]:
         """Return up to `limit` sealed entries behind an offset, in order; none where nothing behind it is sealed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from inferwatch.finding import Finding
 from inferwatch.payload_log.dead_letter import DeadLetter
 from inferwatch.payload_log.erasure import Wanted, erase, with_id, with_value
 from inferwatch.payload_log.erasure_plan import FILE_NAME
+from inferwatch.payload_log.feature_names import keep_feature_names
 from inferwatch.payload_log.findings import FindingFilter, list_findings, save_findings
 from inferwatch.payload_log.index import PayloadFilter, count_streams, list_payloads
 from inferwatch.payload_log.journal import Journal
@@ -63,6 +65,18 @@ def holding(directory: Path, text: str) -> list[str]:
     return [path.name for path in directory.rglob("*") if path.is_file() and text.encode() in path.read_bytes()]
 
 
+def test_the_key_of_a_reused_id_does_not_tell_what_the_body_was(tmp_path: Path) -> None:
+    twice = [request("a", 0, [{"age": age}]) for age in (30, 31)]
+    take(tmp_path, twice)
+    with JournalReader(tmp_path) as journal:
+        keys = {entry.key for entry in journal.entries()}
+    assert erase(tmp_path, INCOME, with_id("a"), "a") == 2
+    with sqlite3.connect(tmp_path / "log.db") as log:
+        left = {key for (key,) in log.execute("SELECT key FROM events")}
+    log.close()
+    assert left & keys == {twice[0].key()}
+
+
 @pytest.mark.parametrize("derive", [True, False])
 @pytest.mark.parametrize("identity", ["a", "b", "q"])
 def test_events_of_another_sender_go_by_their_own_id_and_by_what_both_share(
@@ -95,6 +109,14 @@ def test_both_halves_go_and_nothing_else(tmp_path: Path, wanted: Wanted, derive:
     assert stored(tmp_path) == ["id-0", "id-0", "id-2", "id-2", "id-1"]
     assert take(tmp_path, []) == ["id-1", "id-2", "id-0"]
     assert erase(tmp_path, INCOME, wanted) == 0
+
+
+def test_positions_have_the_names_that_the_model_was_configured_with(tmp_path: Path) -> None:
+    take(tmp_path, [request("a", 1, [[30, PERSON]]), request("b", 2, [[30, "Ann"]]), response("c", 3, [[30, PERSON]])])
+    with State.open(tmp_path) as state:
+        keep_feature_names(state, {INCOME: ["age", "name"]})
+    assert erase(tmp_path, INCOME, with_value("name", PERSON)) == 1
+    assert stored(tmp_path) == ["b", "c"]
 
 
 def test_counts_and_findings_follow(tmp_path: Path) -> None:
