@@ -16,6 +16,7 @@ from inferwatch.clock import NS_PER_S, Clock, SystemClock, format_time
 from inferwatch.exclusion import Exclusion
 from inferwatch.metrics import FlowMetrics, ReferenceInfo, SnapshotCollector
 from inferwatch.payload_log.dead_letter import DeadLetter
+from inferwatch.payload_log.feature_names import keep_feature_names
 from inferwatch.payload_log.index import recently_open
 from inferwatch.payload_log.journal import Journal
 from inferwatch.payload_log.sealing import Sealer
@@ -64,6 +65,7 @@ def open_up(configuration: Checked, data: Path | None = None) -> Iterator[Up]:
         ) as journal,
         State.open(directory) as state,
     ):
+        keep_feature_names(state, {model.service: model.reference.schema.names for model in configuration.models})
         timeout_s = settings.ingest.pair_timeout_s
         exclusion = Exclusion([rule.rule() for rule in settings.exclude], settings.auth.origin())
         pipeline = Pipeline(
