@@ -79,7 +79,7 @@ def payloads(
         outcome=_one_of("outcome", outcome, get_args(Outcome)),
         excluded=excluded,
     )
-    return payload_frame(Path(data, tensors=tensors), wanted, features)
+    return payload_frame(Path(data), wanted, features, tensors=tensors)
 
 
 def findings(

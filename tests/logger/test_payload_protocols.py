@@ -65,6 +65,24 @@ def test_the_frame_of_payloads_of_several_protocols(tmp_path: Path) -> None:
     assert frame["embedding[0]"].tolist()[3:] == [0, 1]
 
 
+def test_tensors_are_whole_on_request(tmp_path: Path) -> None:
+    with watched_log(tmp_path) as log:
+        image = np.arange(2 * 8 * 8, dtype=np.float32).reshape(2, 8, 8)
+        scores = np.arange(4, dtype=np.float64).reshape(2, 2)
+        shown(log, 1, binary("inputs", ("image", "FP32", image)), binary("outputs", ("p", "FP64", scores)))
+        shown(log, 2, {"instances": image.tolist()}, {"predictions": [1, 2]})
+        flat = inferwatch.payloads("default/other", data=tmp_path)
+        whole = inferwatch.payloads("default/other", data=tmp_path, tensors=True)
+    assert flat["image[63]"].tolist()[:2] == [63, 127]
+    assert "image" not in flat
+    assert "image[0]" not in whole
+    np.testing.assert_array_equal(np.stack(whole["image"][:2]), image)
+    assert {cell.dtype for cell in whole["image"][:2]} == {image.dtype}
+    np.testing.assert_array_equal(np.stack(whole["p"][:2]), scores)
+    np.testing.assert_array_equal(np.stack(whole["instances"][2:]), image)
+    assert whole["prediction"].tolist()[2:] == [1, 2]
+
+
 def test_v2_binary(log: WatchedLog) -> None:
     ids = np.array([2**53 + 1, -1])
     fractions = np.array([[0.5, np.nan], [1.5, 2.5]], np.float32)

@@ -97,8 +97,7 @@ def payload_frame(
     groups: dict[tuple[tuple[str, ...], ...], list[_Instances]] = {}
     with JournalReader(directory) as events:
         for position, (payload, asked, answered) in enumerate(_with_halves(events, found)):
-            rows = [found and found.whole() if tensors else found for found in map(rows_of, (asked, answered))]
-            instances = _instances(position, payload, *rows, features)
+            instances = _instances(position, payload, _half(asked, tensors), _half(answered, tensors), features)
             if instances.request.count:
                 groups.setdefault((instances.request.names, instances.response.names), []).append(instances)
     if not groups:
@@ -156,6 +155,11 @@ def _with_halves(
         entries: dict[int | None, Entry] = {entry.offset: entry for entry in found}
         for payload in page:
             yield payload, entries.get(payload.request_offset), entries.get(payload.response_offset)
+
+
+def _half(entry: Entry | None, tensors: bool) -> Rows | None:
+    rows = rows_of(entry)
+    return rows.whole() if rows is not None and tensors else rows
 
 
 def _instances(
