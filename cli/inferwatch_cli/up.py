@@ -142,6 +142,7 @@ def _snapshot(models: Sequence[MonitoredModel], journal: Journal, state: State, 
         component="up",
         ledger=journal.ledger,
         store=lambda: (state.rows(), _size_bytes(journal.directory)),
+        queue=lambda: (journal.waiting_bytes, journal.max_inflight_bytes),
         statuses=worker.statuses,
         references=[ReferenceInfo(model.service, model.reference.id, model.reference.created_ns) for model in models],
     )

@@ -61,7 +61,15 @@ OUTLIER = DetectorStatus(
     scored=900,
     flagged=2,
 )
-LEDGER = Ledger(stored=5, duplicate=1, ignored={"my.type": 2}, malformed={"envelope": 3}, refused={"storage": 4})
+LEDGER = Ledger(
+    stored=5,
+    duplicate=1,
+    ignored={"my.type": 2},
+    malformed={"envelope": 3},
+    refused={"storage": 4},
+    clamped=2,
+    payloads={("stored", "request"): 3, ("stored", "response"): 2},
+)
 
 
 class Scrape:
@@ -129,14 +137,18 @@ def test_the_ledgers_words_are_the_outcomes() -> None:
         for labels in scrape.of("inferwatch_events_received_total")
     }
     assert received == {
-        ("payload", "stored"): 5,
-        ("payload", "duplicate"): 1,
+        ("request", "stored"): 3,
+        ("response", "stored"): 2,
+        ("request", "duplicate"): 0,
+        ("response", "duplicate"): 0,
+        ("payload", "duplicate"): 1,  # counted before payloads were told apart
         ("my.type", "ignored"): 2,
         ("unknown", "malformed"): 3,
         ("unknown", "refused"): 4,
     }
     assert sum(received.values()) == LEDGER.received
     assert scrape("inferwatch_dead_letter_events_total", reason="envelope") == 3
+    assert scrape("inferwatch_events_clamped_total") == 2
 
 
 def test_what_has_not_been_judged_has_no_verdict() -> None:
@@ -185,11 +197,12 @@ def test_label_values_are_short_and_without_control_characters() -> None:
     assert len(labels["feature"]) == 256
 
 
-def item(event_role: Role, second: float, excluded: str | None = None) -> Item:
-    event = request("a", second, [[1]]) if event_role is Role.REQUEST else response("a", second, [1])
+def item(event_role: Role, second: float, excluded: str | None = None, *, late_s: float = 0, **more: str) -> Item:
+    event = request("a", second, [[1]], **more) if event_role is Role.REQUEST else response("a", second, [1], **more)
     time_ns = NOON + round(second * NS_PER_S)
+    arrival_ns = time_ns + round(late_s * NS_PER_S)
     return Item(
-        event, STREAM, event_role, time_ns, decode(event.data, event_role), "k", excluded, time_ns, "request_only"
+        event, STREAM, event_role, time_ns, decode(event.data, event_role), "k", excluded, arrival_ns, "request_only"
     )
 
 
@@ -222,12 +235,33 @@ def test_what_passes_is_counted(registry: CollectorRegistry) -> None:
     assert scrape("inferwatch_detector_run_duration_seconds_sum", detector_type="histogram") == pytest.approx(0.02)
 
 
+def test_the_age_of_events_says_where_they_waited(registry: CollectorRegistry) -> None:
+    """KServe's agent states when it took an event out of its queue."""
+    clock = ManualClock(NOON)
+    flow = FlowMetrics(registry, clock)
+    clock.advance(60)
+    queued = item(Role.REQUEST, 0, late_s=40, recordedtime="2026-11-21T12:00:30.25Z")
+    flow.processed([queued, item(Role.REQUEST, 59, late_s=0.5), item(Role.REQUEST, 0, recordedtime="soon")], {}, 0)
+    scrape = Scrape(registry=registry)
+    assert scrape("inferwatch_event_age_seconds_count", stage="agent") == 1
+    assert scrape("inferwatch_event_age_seconds_sum", stage="agent") == pytest.approx(30.25)
+    assert scrape("inferwatch_event_age_seconds_count", stage="ingest") == 3
+    assert scrape("inferwatch_event_age_seconds_sum", stage="ingest") == pytest.approx(40.5)
+    assert scrape("inferwatch_event_age_seconds_sum", stage="detect") == pytest.approx(121)
+
+
+def test_what_waits_for_the_log_is_shown_beside_what_may() -> None:
+    scrape = Scrape(replace(collector(), queue=lambda: (7, 100)))
+    assert scrape("inferwatch_ingest_queue_bytes") == 7
+    assert scrape("inferwatch_ingest_queue_capacity_bytes") == 100
+
+
 def test_counters_are_there_before_anything_passes(registry: CollectorRegistry) -> None:
     FlowMetrics(registry, ManualClock(NOON))
     scrape = Scrape(registry=registry)
     for outcome in ("paired", "request_only", "response_only", "late"):
         assert scrape("inferwatch_pairs_total", outcome=outcome) == 0
-    for reason in ("explain", "health"):
+    for reason in ("explain", "health", "rule"):
         assert scrape("inferwatch_events_excluded_total", reason=reason) == 0
 
 

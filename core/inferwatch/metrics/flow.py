@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from inferwatch.clock import NS_PER_S, Clock
+from inferwatch.clock import NS_PER_S, Clock, parse_time
+from inferwatch.events import CloudEvent
 from inferwatch.pipeline import Item
 
 AGE_BUCKETS_S = (0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600)
@@ -18,13 +19,14 @@ class FlowMetrics:
 
     def __init__(self, registry: CollectorRegistry, clock: Clock) -> None:
         self._clock = clock
-        self._age = Histogram(
+        age = Histogram(
             "inferwatch_event_age_seconds",
-            "Seconds from the time of an event until it was judged.",
+            "Seconds from the time of an event until it left its agent, came in (ingest), and was judged (detect).",
             ["stage"],
             buckets=AGE_BUCKETS_S,
             registry=registry,
-        ).labels("detect")
+        )
+        self._sent, self._came, self._judged = (age.labels(stage) for stage in ("agent", "ingest", "detect"))
         self._excluded = Counter(
             "inferwatch_events_excluded_total",
             "Events that are stored and not judged, by reason.",
@@ -46,7 +48,7 @@ class FlowMetrics:
             ["detector_type"],
             registry=registry,
         )
-        for reason in ("explain", "health"):
+        for reason in ("explain", "health", "rule"):
             self._excluded.labels(reason)
         for outcome in ("paired", "request_only", "response_only", "late"):
             self._pairs.labels(outcome)
@@ -55,7 +57,10 @@ class FlowMetrics:
         """Count events that were joined, and the halves that had each outcome."""
         now_ns = self._clock.now_ns()
         for item in items:
-            self._age.observe(max(0.0, (now_ns - item.time_ns) / NS_PER_S))
+            self._came.observe(max(0.0, (item.arrival_ns - item.time_ns) / NS_PER_S))
+            self._judged.observe(max(0.0, (now_ns - item.time_ns) / NS_PER_S))
+            if (queued_ns := _queued_ns(item.event)) is not None:
+                self._sent.observe(queued_ns / NS_PER_S)
         for reason, count in Tally(item.excluded for item in items if item.excluded is not None).items():
             self._excluded.labels(reason).inc(count)
         for outcome, count in joins.items():
@@ -65,3 +70,14 @@ class FlowMetrics:
     def ran(self, method: str, seconds: float) -> None:
         """Count one run of a detector's method."""
         self._duration.labels(method).observe(seconds)
+
+
+def _queued_ns(event: CloudEvent) -> int | None:
+    """Return how long KServe's agent had the event in its queue, where both of its times are there."""
+    recorded = event.extensions.get("recordedtime")
+    if recorded is None or event.time_ns is None:
+        return None
+    try:
+        return max(0, parse_time(recorded) - event.time_ns)
+    except ValueError:
+        return None

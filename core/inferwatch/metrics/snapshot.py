@@ -38,7 +38,7 @@ class ReferenceInfo:
 class SnapshotCollector(Collector):
     """Collects the ledger, the store's size, and where every detector stands, from the callables it is given.
 
-    `store` returns the rows and the bytes of the payload log.
+    `store` returns the rows and the bytes of the payload log, `queue` the bytes that wait for it and how many may.
     """
 
     component: str
@@ -47,6 +47,7 @@ class SnapshotCollector(Collector):
     statuses: Callable[[], Sequence[DetectorStatus]]
     references: Sequence[ReferenceInfo]
     most_feature_series: int = MOST_FEATURE_SERIES
+    queue: Callable[[], tuple[int, int]] = lambda: (0, 0)
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric family."""
@@ -57,6 +58,9 @@ class SnapshotCollector(Collector):
         rows, size_bytes = self.store()
         yield _gauge("store_rows", "Rows in the payload log.", (), [((), rows)])
         yield _gauge("store_bytes", "Bytes of the payload log.", (), [((), size_bytes)])
+        waiting_bytes, capacity_bytes = self.queue()
+        yield _gauge("ingest_queue_bytes", "Bytes of events that wait for their commit.", (), [((), waiting_bytes)])
+        yield _gauge("ingest_queue_capacity_bytes", "Bytes that may wait.", (), [((), capacity_bytes)])
         yield from self._references()
         statuses = self.statuses()
         yield from _detectors(statuses)
@@ -97,15 +101,25 @@ def label(text: str) -> str:
 
 
 def _account(ledger: Ledger) -> Iterator[Metric]:
+    payloads = {(outcome, role): 0 for outcome in ("stored", "duplicate") for role in ("request", "response")}
+    payloads |= ledger.payloads
+    for outcome, count in (("stored", ledger.stored), ("duplicate", ledger.duplicate)):
+        if uncounted := count - sum(part for (kind, _), part in payloads.items() if kind == outcome):
+            payloads[outcome, "payload"] = uncounted
     received = [
-        (("http", "payload", "stored"), ledger.stored),
-        (("http", "payload", "duplicate"), ledger.duplicate),
+        *((("http", role, outcome), count) for (outcome, role), count in payloads.items()),
         *((("http", kind, "ignored"), count) for kind, count in ledger.ignored.items()),
         (("http", "unknown", "malformed"), sum(ledger.malformed.values())),
         (("http", "unknown", "refused"), sum(ledger.refused.values())),
     ]
     yield _counter(
         "events_received", "Events that came in, by what became of them.", ("transport", "type", "outcome"), received
+    )
+    yield _counter(
+        "events_clamped",
+        "Events whose time was more than 5 minutes ahead of their arrival, which then stands for it.",
+        (),
+        [((), ledger.clamped)],
     )
     dead = [((reason,), count) for reason, count in ledger.malformed.items()]
     yield _counter("dead_letter_events", "Malformed events kept in the dead letter, by reason.", ("reason",), dead)

@@ -25,8 +25,9 @@ from inferwatch.payload_log.checkpoint import Checkpointer
 from inferwatch.payload_log.database import insert_rows, lock_directory, open_database, translated
 from inferwatch.payload_log.entry import Entry, Row, event_time, is_ahead, pack
 from inferwatch.payload_log.erasure_plan import finish
-from inferwatch.payload_log.ledger import Ledger, Outcome, Tally
+from inferwatch.payload_log.ledger import Ledger, Outcome, Tally, role_label
 from inferwatch.payload_log.reader import FILE_NAME, SCHEMA, JournalReader
+from inferwatch.payload_log.reuse import told_apart
 from inferwatch.payload_log.tail import Tail
 
 logger = logging.getLogger(__name__)
@@ -292,8 +293,8 @@ class Journal:
             refused = self._refused.copy()
         tally = self._tally.copy()
         with translated(self._path):
-            stored, end = self._transaction(group, refused, tally)
-        self._remember(group, stored, end)
+            all_new, end = self._transaction(group, refused, tally)
+        self._remember(group, end, all_new=all_new)
         with self._changed:
             self._waiting_bytes -= group.size_bytes
         with self._committed:
@@ -302,16 +303,16 @@ class Journal:
             self._committed.notify_all()
         return end
 
-    def _remember(self, group: _Group, stored: int, end: int) -> None:
-        """Keep the entries for who follows the journal; which offsets they have is plain where none is a duplicate."""
-        if stored < len(group.rows):
+    def _remember(self, group: _Group, end: int, *, all_new: bool) -> None:
+        """Keep the entries for who follows the journal; which offsets they have is plain where no key was taken."""
+        if not all_new:
             self._tail.clear()
             return
         rows = zip(group.events, group.rows, strict=True)
         self._tail.extend(
             [
                 Entry(offset, key, arrival_ns, event_time(event, arrival_ns), event)
-                for offset, (event, (key, arrival_ns, _, _)) in enumerate(rows, end - stored + 1)
+                for offset, (event, (key, arrival_ns, _, _)) in enumerate(rows, end - len(group.rows) + 1)
             ]
         )
 
@@ -326,19 +327,22 @@ class Journal:
             if taken:
                 self._refused["storage"] += taken
 
-    def _transaction(self, group: _Group, refused: Counter[str], tally: Tally) -> tuple[int, int]:
+    def _transaction(self, group: _Group, refused: Counter[str], tally: Tally) -> tuple[bool, int]:
         """Write a group with its counts, all or nothing, and add these to the tally.
 
-        Returns how many rows are new, and the last offset.
+        Returns whether every row was new and its key free, and the last offset.
         """
         cursor = self._connection.cursor()
         cursor.execute("BEGIN IMMEDIATE")
         try:
-            stored = insert_rows(cursor, _INSERT, group.rows, _ONCE)
-            end = int(cursor.lastrowid or 0) if stored else self._end
+            all_new = insert_rows(cursor, _INSERT, group.rows, _ONCE) == len(group.rows)
+            new = [True] * len(group.rows) if all_new else told_apart(cursor, group.rows, self._end)
+            end = int(cursor.lastrowid or 0) if any(new) else self._end
             counts = Counter(group.counts)
-            counts["stored", ""] += stored
-            counts["duplicate", ""] += len(group.rows) - stored
+            counts.update(
+                ("stored" if is_new else "duplicate", role_label(event))
+                for is_new, event in zip(new, group.events, strict=True)
+            )
             for reason, count in refused.items():
                 counts["refused", reason] += count
             cursor.executemany(_COUNT, [(*tally.add(*key, count), count) for key, count in counts.items() if count])
@@ -349,4 +353,4 @@ class Journal:
             if self._connection.in_transaction:
                 self._connection.rollback()
             raise
-        return stored, end
+        return all_new, end

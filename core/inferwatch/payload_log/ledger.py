@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from inferwatch.events import CloudEvent
+
 Outcome = Literal["stored", "duplicate", "ignored", "malformed", "refused", "clamped"]
 """`clamped` is a remark on an event's time, no outcome of its own: it is outside the sum."""
 
@@ -19,8 +21,9 @@ OTHER = "other"
 class Ledger:
     """The account of every event: `received` is the sum of all outcomes, at every moment and across restarts.
 
-    `ignored` is by event type, `malformed` and `refused` by reason. `clamped` of the stored and duplicate ones bore a
-    time too far ahead of their arrival.
+    `payloads` says of the stored and the duplicate ones how many were a request, how many a response, as far as that
+    was counted: (outcome, role) to number. `ignored` is by event type, `malformed` and `refused` by reason. `clamped`
+    of the stored and duplicate ones bore a time too far ahead of their arrival.
     """
 
     stored: int = 0
@@ -29,6 +32,7 @@ class Ledger:
     malformed: Mapping[str, int] = field(default_factory=dict)
     refused: Mapping[str, int] = field(default_factory=dict)
     clamped: int = 0
+    payloads: Mapping[tuple[str, str], int] = field(default_factory=dict, compare=False)
 
     @property
     def received(self) -> int:
@@ -47,6 +51,11 @@ class Ledger:
             "refused": dict(self.refused),
             "clamped": self.clamped,
         }
+
+
+def role_label(event: CloudEvent) -> str:
+    """Return the label under which a payload counts: `request` or `response`, empty for what is none."""
+    return "" if event.role is None else event.role.name.lower()
 
 
 class Tally:
@@ -73,13 +82,17 @@ class Tally:
         def labelled(outcome: Outcome) -> dict[str, int]:
             return {label: count for (kind, label), count in sorted(self._counts.items()) if kind == outcome}
 
+        stored, duplicate = labelled("stored"), labelled("duplicate")
+        roles = {("stored", role): count for role, count in stored.items() if role}
+        roles |= {("duplicate", role): count for role, count in duplicate.items() if role}
         return Ledger(
-            stored=self._counts["stored", ""],
-            duplicate=self._counts["duplicate", ""],
+            stored=sum(stored.values()),
+            duplicate=sum(duplicate.values()),
             ignored=labelled("ignored"),
             malformed=labelled("malformed"),
             refused=labelled("refused"),
             clamped=self._counts["clamped", ""],
+            payloads=roles,
         )
 
     def _bounded(self, outcome: Outcome, label: str) -> str:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from inferwatch.clock import ManualClock, parse_time
 from inferwatch.errors import PayloadLogError
-from inferwatch.events import REQUEST_TYPE, CloudEvent
+from inferwatch.events import REQUEST_TYPE, RESPONSE_TYPE, CloudEvent
 from inferwatch.payload_log.entry import event_time, pack, unpack
 from inferwatch.payload_log.journal import Journal
 from inferwatch.payload_log.reader import JournalReader
@@ -77,6 +78,28 @@ def test_a_redelivered_event_is_kept_once_and_a_reused_id_twice(journal: Journal
     assert [entry.event for entry in journal.read(0, 10)] == [first, later, other_body, timeless, event("b")]
     ledger = journal.ledger()
     assert (ledger.received, ledger.stored, ledger.duplicate) == (10, 5, 5)
+
+
+def test_a_reused_id_at_the_same_time_is_a_new_event_where_the_body_is_another(journal: Journal) -> None:
+    bodies = [b"1", b"2", b"1", b"3", b"2"]
+    journal.append([event("a", data=body) for body in bodies]).result()
+    for body in (b"3", b"4", b"1"):
+        journal.append([event("a", data=body)]).result()
+    entries = journal.read(0, 10)
+    assert [entry.event.data for entry in entries] == [b"1", b"2", b"3", b"4"]
+    assert len({entry.key for entry in entries}) == 4
+    assert journal.end() == entries[-1].offset
+    ledger = journal.ledger()
+    assert (ledger.received, ledger.stored, ledger.duplicate) == (8, 4, 4)
+
+
+def test_payloads_are_counted_by_role(journal: Journal) -> None:
+    answer = replace(event("a"), type=RESPONSE_TYPE)
+    journal.append([event("a"), answer, event("b"), event("b")]).result()
+    journal.append([event("c")]).result()
+    ledger = journal.ledger()
+    assert ledger.payloads == {("stored", "request"): 3, ("stored", "response"): 1, ("duplicate", "request"): 1}
+    assert (ledger.stored, ledger.duplicate) == (4, 1)
 
 
 def test_the_ledger_adds_up_at_every_step_and_after_opening_again(tmp_path: Path) -> None:
