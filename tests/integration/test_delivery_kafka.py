@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import subprocess
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,10 +13,12 @@ import pytest
 from inferwatch.delivery.account import Account
 from inferwatch.delivery.delivery import Delivery
 from inferwatch.delivery.kafka import KafkaSink
+from inferwatch.delivery.spool import spooled_accounts
 from inferwatch.errors import ConfigError, DeliveryError
 from inferwatch.events import CloudEvent
 from inferwatch_cli.demo.processes import free_port
-from tests.components import missing
+from tests.certificates import authority, signed
+from tests.core.delivery.scripted_sink import scripted_sink
 from tests.kafka_broker import Broker, broker_in, kafka_broker
 
 __all__ = ["kafka_broker"]
@@ -26,6 +27,7 @@ pytestmark = pytest.mark.integration
 
 Client = Literal["confluent", "kafka-python"]
 CLIENTS: tuple[Client, ...] = ("confluent", "kafka-python")
+WORD = "pass%word"
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:
@@ -90,74 +92,102 @@ def test_a_stream_has_one_partition_whichever_client_writes(kafka_broker: Broker
     assert len(set.union(*partitions.values())) > 1
 
 
-def openssl(directory: Path, *arguments: str) -> None:
-    if shutil.which("openssl") is None:
-        missing("openssl", "apt-get install openssl")
-    subprocess.run(["openssl", *arguments], cwd=directory, check=True, capture_output=True)
+LISTENERS = ("SASL_SSL", "SASL_PLAINTEXT", "SSL")
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """A broker that asks for TLS, for a password, or for both, each on a listener of its own."""
+
+    broker: Broker
+    listeners: Mapping[str, str]
+    certificates: Path
+
+    def options(self, protocol: str, word: str = WORD, ca: str = "ca.pem") -> dict[str, str]:
+        given = {"security.protocol": protocol}
+        if "SSL" in protocol.split("_"):
+            given["ssl.ca.location"] = str(self.certificates / ca)
+        if protocol == "SSL":  # where who writes is known by a certificate
+            given["ssl.certificate.location"] = str(self.certificates / "client.pem")
+            given["ssl.key.location"] = str(self.certificates / "client.key")
+        else:
+            given |= {"sasl.mechanism": "PLAIN", "sasl.username": "watch", "sasl.password": word}
+        return given
 
 
 @pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Broker, str, Path]]:
-    """A broker with a second listener for TLS and SASL, that listener, and the certificate to trust."""
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     directory = tmp_path_factory.mktemp("guarded")
-    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    openssl(
-        directory, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem", *subject
-    )
-    openssl(
-        directory,
-        "pkcs12",
-        "-export",
-        "-in",
-        "cert.pem",
-        "-inkey",
-        "key.pem",
-        "-out",
-        "s.p12",
-        "-passout",
-        "pass:secret",
-    )
-    port, secure = free_port(), free_port()
+    for name in ("ca", "other"):
+        authority(directory, name)
+    signed(directory, "client", "ca")
+    certificate, key = signed(directory, "server", "ca")
+    (directory / "keystore.pem").write_text(key.read_text() + certificate.read_text())
+    plain, addresses = free_port(), {name: f"127.0.0.1:{free_port()}" for name in LISTENERS}
+    advertised = ",".join(f"{name}://{address}" for name, address in addresses.items())
     module = "org.apache.kafka.common.security.plain.PlainLoginModule required"
     properties = {
-        "listeners": f"PLAINTEXT://127.0.0.1:{port},SASL_SSL://127.0.0.1:{secure},CONTROLLER://127.0.0.1:@CONTROLLER@",
-        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port},SASL_SSL://127.0.0.1:{secure}",
-        "ssl.keystore.type": "PKCS12",
-        "ssl.keystore.location": str(directory / "s.p12"),
-        "ssl.keystore.password": "secret",
+        "listeners": f"PLAINTEXT://127.0.0.1:{plain},{advertised},CONTROLLER://127.0.0.1:@CONTROLLER@",
+        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{plain},{advertised}",
+        "listener.security.protocol.map": ",".join(f"{name}:{name}" for name in ("PLAINTEXT", *LISTENERS))
+        + ",CONTROLLER:PLAINTEXT",
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.location": str(directory / "keystore.pem"),
+        "ssl.truststore.type": "PEM",
+        "ssl.truststore.location": str(directory / "ca.pem"),
+        "listener.name.ssl.ssl.client.auth": "required",
         "sasl.enabled.mechanisms": "PLAIN",
-        "listener.name.sasl_ssl.plain.sasl.jaas.config": f'{module} user_watch="pass%word";',
+        "listener.name.sasl_ssl.plain.sasl.jaas.config": f'{module} user_watch="{WORD}";',
+        "listener.name.sasl_plaintext.plain.sasl.jaas.config": f'{module} user_watch="{WORD}";',
     }
-    for broker in broker_in(directory / "broker", properties, port):
-        yield broker, f"127.0.0.1:{secure}", directory / "cert.pem"
+    for broker in broker_in(directory / "broker", properties, plain):
+        yield Guarded(broker, addresses, directory)
 
 
-def options(certificate: Path, password: str) -> dict[str, str]:
-    return {
-        "security.protocol": "SASL_SSL",
-        "sasl.mechanism": "PLAIN",
-        "sasl.username": "watch",
-        "sasl.password": password,
-        "ssl.ca.location": str(certificate),
-    }
-
-
+@pytest.mark.parametrize("protocol", LISTENERS)
 @pytest.mark.parametrize("client", CLIENTS)
-def test_tls_and_a_password(guarded: tuple[Broker, str, Path], client: Client) -> None:
-    broker, listener, certificate = guarded
+def test_tls_and_passwords(guarded: Guarded, client: Client, protocol: str) -> None:
+    wrong = {
+        "SASL_SSL": [guarded.options("SASL_SSL", word="wrong"), guarded.options("SASL_SSL", ca="other.pem")],
+        "SASL_PLAINTEXT": [guarded.options("SASL_PLAINTEXT", word="wrong")],
+        "SSL": [{"security.protocol": "SSL", "ssl.ca.location": str(guarded.certificates / "ca.pem")}],
+    }
 
     async def test() -> None:
-        url = f"kafka://{listener}/{client}"
-        sink = KafkaSink(url, client=client, options=options(certificate, "pass%word"), timeout_s=20.0)
+        topic = f"{client}-{protocol}"
+        url = f"kafka://{guarded.listeners[protocol]}/{topic}"
+        sink = KafkaSink(url, client=client, options=guarded.options(protocol), timeout_s=20.0)
         await sink.send([event(number) for number in range(10)])
         await sink.aclose()
-        assert len(await asyncio.to_thread(broker.events, client, 10)) == 10
-        for wrong in (options(certificate, "wrong"), {"security.protocol": "SSL"}):
-            refused = KafkaSink(url, client=client, options=wrong, timeout_s=3.0)
+        assert len(await asyncio.to_thread(guarded.broker.events, topic, 10)) == 10
+        for options in wrong[protocol]:
+            refused = KafkaSink(url, client=client, options=options, timeout_s=2.0)
             with pytest.raises(DeliveryError) as raised:
                 await refused.send([event(0)])
             assert raised.value.retryable
             await refused.aclose()
+
+    run(test())
+
+
+def test_several_sinks_at_once_each_at_its_own_position(kafka_broker: Broker, tmp_path: Path) -> None:
+    async def test() -> None:
+        async with scripted_sink() as server:
+            late = f"http://127.0.0.1:{free_port()}"
+            clients = [
+                KafkaSink(f"kafka://{kafka_broker.bootstrap}/several-{client}", client=client) for client in CLIENTS
+            ]
+            delivery = Delivery([server.url, *clients, late], spool=tmp_path, queue_bytes=1 << 22)
+            for number in range(200):
+                delivery.emit(event(number))
+            await until(lambda: [one.delivered for one in delivery.accounts().values()] == [200, 200, 200, 0])
+            await delivery.aclose(0.1)
+            assert [one.queued for one in delivery.accounts().values()] == [0, 0, 0, 200]
+            assert server.ids == [str(number) for number in range(200)]
+            assert spooled_accounts(tmp_path) == delivery.accounts()
+            for client in CLIENTS:
+                found = await asyncio.to_thread(kafka_broker.events, f"several-{client}", 200)
+                assert [int(one.id) for one in found] == list(range(200))
 
     run(test())
 
