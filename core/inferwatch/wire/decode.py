@@ -17,7 +17,7 @@ import orjson
 from inferwatch.errors import UndecodablePayload
 from inferwatch.events import Role
 from inferwatch.rows import Rows
-from inferwatch.wire import grpc, openai, sse, v1, v2, v2_binary
+from inferwatch.wire import ensemble, grpc, openai, sse, v1, v2, v2_binary
 from inferwatch.wire.compression import GZIP_MAGIC, MAX_INFLATED_BYTES, inflate
 from inferwatch.wire.numeric import numeric
 
@@ -105,6 +105,8 @@ def _classify(data: bytes, role: Role) -> Decoded:
     kind = openai.protocol(body, role)
     if kind is not None:
         return Decoded(kind, openai.rows(body, kind, role))
+    if ensemble.is_ensemble(body):
+        return Decoded("ensemble", ensemble.rows(body))
     if isinstance(body.get("error"), (str, dict)):
         raise UndecodablePayload("the reply is an error")
     shown = ", ".join(repr(key[:32]) for key in list(body)[:5]) or "none"
