@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import signal
 import socket
@@ -59,9 +60,18 @@ def tf_serving(log: Path, *captured: str | Path) -> Iterator[tuple[int, subproce
             subprocess.Popen(command, pass_fds=[listener.fileno()], stdout=output, stderr=output) as process,
         ):
             try:
+                _answers(listener.getsockname()[1])
                 yield listener.getsockname()[1], process
             finally:
                 _end(process)
+
+
+def _answers(port: int) -> None:
+    """Return once a request is answered, one that is not captured."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request("GET", f"/v1/models/{MODEL}", headers={"User-Agent": "kube-probe/1"})
+    assert connection.getresponse().status == 200
+    connection.close()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -85,11 +95,13 @@ def kserve(
 
 
 @contextmanager
-def sidecar(upstream: int, spool: Path, log: Path, *sinks: str) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+def sidecar(
+    upstream: int, spool: Path, spool_bytes: int, log: Path, *sinks: str
+) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
     """Run `inferwatch proxy` in front of a port; yield its own port and its process."""
     port, admin = free_port(), free_port()
     options = ["--upstream", f"http://127.0.0.1:{upstream}", "--port", str(port), "--admin-port", str(admin)]
-    options += ["--spool", str(spool), "--spool-bytes", str(SPOOL_BYTES)]
+    options += ["--spool", str(spool), "--spool-bytes", str(spool_bytes)]
     options += [part for sink in sinks for part in ("--sink", sink)]
     with running([sys.executable, "-m", "inferwatch_cli", "proxy", *options], log) as process:
         asyncio.run(answering(f"http://127.0.0.1:{admin}/healthz", process, log))
@@ -97,9 +109,16 @@ def sidecar(upstream: int, spool: Path, log: Path, *sinks: str) -> Iterator[tupl
 
 
 @contextmanager
-def observed(capture: Capture, directory: Path, *sinks: str, kserve_python: Path | None = None) -> Iterator[Observed]:
+def observed(
+    capture: Capture,
+    directory: Path,
+    *sinks: str,
+    kserve_python: Path | None = None,
+    spool: Path | None = None,
+    spool_bytes: int = SPOOL_BYTES,
+) -> Iterator[Observed]:
     """Run a model server, TensorFlow Serving's double or KServe's, once bare and once captured."""
-    spool = directory / "spool"
+    spool = spool or directory / "spool"
     with ExitStack() as stack:
         if kserve_python is None:
             bare, _ = stack.enter_context(tf_serving(directory / "bare.log"))
@@ -107,11 +126,11 @@ def observed(capture: Capture, directory: Path, *sinks: str, kserve_python: Path
             bare, _ = stack.enter_context(kserve(kserve_python, directory / "bare.log"))
         log = directory / "captured.log"
         if capture == "proxy":
-            port, process = stack.enter_context(sidecar(bare, spool, log, *sinks))
+            port, process = stack.enter_context(sidecar(bare, spool, spool_bytes, log, *sinks))
         elif kserve_python is None:
-            port, process = stack.enter_context(tf_serving(log, spool, *sinks))
+            port, process = stack.enter_context(tf_serving(log, spool, str(spool_bytes), *sinks))
         else:
-            port, process = stack.enter_context(kserve(kserve_python, log, *sinks, spool=spool))
+            port, process = stack.enter_context(kserve(kserve_python, log, sinks[0], spool))
         yield Observed(port, bare, spool, process, MODEL if kserve_python is None else "doubler")
 
 

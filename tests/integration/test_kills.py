@@ -56,7 +56,7 @@ class Launcher:
 
 @contextmanager
 def launcher(capture: Capture, upstream: int, port: int, spool: Path, sink: str, log: Path) -> Iterator[Launcher]:
-    command = ["tf_serving", str(port), str(spool), sink]
+    command = ["tf_serving", str(port), str(spool), str(SPOOL_BYTES), sink]
     if capture == "proxy":
         command = ["proxy", "--upstream", f"http://127.0.0.1:{upstream}", "--port", str(port), "--sink", sink]
         command += ["--host", "127.0.0.1", "--spool", str(spool), "--spool-bytes", str(SPOOL_BYTES)]

@@ -1,6 +1,8 @@
 """A model server with the paths, shapes and errors of TensorFlow Serving's REST API: half of each number, plus two.
 
-python -m tests.integration.tf_serving FD [SPOOL SINK...] serves at a listening socket; with sinks, with capture inside.
+python -m tests.integration.tf_serving FD [SPOOL SPOOL_BYTES SINK...]
+
+It serves at a listening socket; with sinks, with capture inside.
 
 Beside it a stream, `/openai/v1/completions`: each part is sent once as many clients as STREAMS have had the one before.
 """
@@ -115,8 +117,10 @@ def main(arguments: Sequence[str]) -> None:
     fd, *captured = arguments
     app: Any = HalfPlusTwo()
     if captured:
-        spool, *sinks = captured
-        app = CaptureMiddleware(app, sink=sinks, name=MODEL, namespace="prod", spool=spool, queue_bytes=1 << 26)
+        spool, spool_bytes, *sinks = captured
+        app = CaptureMiddleware(
+            app, sink=sinks, name=MODEL, namespace="prod", spool=spool, queue_bytes=int(spool_bytes)
+        )
     uvicorn.run(app, fd=int(fd), lifespan="on", http="httptools", log_level="warning", backlog=2048)
 
 
