@@ -6,13 +6,13 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, get_args
 from urllib.parse import urlsplit
 
 from inferwatch.delivery.account import Account, total
 from inferwatch.delivery.emitter import Emitter
 from inferwatch.delivery.http import HttpSink
-from inferwatch.delivery.queue import MemoryQueue
+from inferwatch.delivery.queue import MemoryQueue, WhenFull
 from inferwatch.errors import ConfigError, Fault, QueueFileError
 from inferwatch.events import CloudEvent
 
@@ -36,13 +36,21 @@ class Delivery:
     `sinks` are URLs (`http://host:port/path`) or `Sink` objects. With `spool`, a directory, events wait in a queue file
     of `queue_bytes` there (256 MiB unless given), and what an earlier process left is delivered too; an event that
     could not be delivered for a day expires. Without, or where no file can be made, which is logged once, they wait in
-    memory: at most `queue_bytes` (64 MiB unless given) a sink, for an hour. Nothing starts before `start` or the first
-    event. Raises `ConfigError` for sinks that cannot be used.
+    memory: at most `queue_bytes` (64 MiB unless given) a sink, for an hour. A full queue lets go of what has waited
+    longest, or with `drop_newest` of what comes, which in a file then concerns every sink. Nothing starts before
+    `start` or the first event. Raises `ConfigError` for sinks that cannot be used.
     """
 
     def __init__(
-        self, sinks: Sequence[str | Sink], *, spool: Path | None = None, queue_bytes: int | None = None
+        self,
+        sinks: Sequence[str | Sink],
+        *,
+        spool: Path | None = None,
+        queue_bytes: int | None = None,
+        when_full: WhenFull = "drop_oldest",
     ) -> None:
+        if when_full not in get_args(WhenFull):
+            raise ConfigError([Fault("when_full", f"{when_full!r} is none of {', '.join(get_args(WhenFull))}")])
         if spool is not None and queue_bytes is not None and queue_bytes < _LEAST_FILE_BYTES:
             raise ConfigError(
                 [
@@ -55,11 +63,13 @@ class Delivery:
         self.names = _names(sinks)
         self.spool_fault: str | None = None
         """Why events wait in memory although there is a `spool`."""
-        self._sinks = [sink_of(sink) if isinstance(sink, str) else sink for sink in sinks]
+        self.sinks: Sequence[Sink] = [sink_of(sink) if isinstance(sink, str) else sink for sink in sinks]
         self._spool = spool
         self._queue_bytes = queue_bytes
+        self._when_full: WhenFull = when_full
         self._emitters: list[Emitter] = []
         self._file: FileQueue | None = None
+        self._memory: list[MemoryQueue] = []
 
     def start(self) -> None:
         """Open the queue and deliver what is in it."""
@@ -72,8 +82,9 @@ class Delivery:
             queues, deadline_s = self._file.positions, _FILE_DEADLINE_S
         else:
             size_bytes = MEMORY_BYTES if self._queue_bytes is None else self._queue_bytes
-            queues, deadline_s = [MemoryQueue(size_bytes) for _ in self._sinks], _MEMORY_DEADLINE_S
-        pairs = zip(self._sinks, queues, strict=True)
+            self._memory = [MemoryQueue(size_bytes, self._when_full) for _ in self.sinks]
+            queues, deadline_s = [*self._memory], _MEMORY_DEADLINE_S
+        pairs = zip(self.sinks, queues, strict=True)
         self._emitters = [Emitter(sink, queue, deadline_s=deadline_s) for sink, queue in pairs]
         for emitter, queue in zip(self._emitters, queues, strict=True):
             if len(queue):
@@ -101,6 +112,12 @@ class Delivery:
         """Return the sum of the accounts of all sinks."""
         return total(self.accounts().values())
 
+    def fill(self) -> tuple[int, int]:
+        """Return how many bytes undelivered events take, and how many they may."""
+        if self._file is not None:
+            return self._file.fill()
+        return sum(queue.used_bytes for queue in self._memory), sum(queue.max_bytes for queue in self._memory)
+
     async def aclose(self, timeout_s: float = 5.0) -> None:
         """Deliver what is queued, for `timeout_s` at most; the rest stays in the queue file, or is dropped."""
         self.start()
@@ -112,7 +129,8 @@ class Delivery:
         from inferwatch.delivery.spool import open_spool  # needs a POSIX system
 
         try:
-            return open_spool(directory, FILE_BYTES if self._queue_bytes is None else self._queue_bytes, self.names)
+            size_bytes = FILE_BYTES if self._queue_bytes is None else self._queue_bytes
+            return open_spool(directory, size_bytes, self.names, self._when_full)
         except QueueFileError as fault:
             self.spool_fault = str(fault)
             logger.warning("events wait in memory, where a crash loses them: %s", fault)

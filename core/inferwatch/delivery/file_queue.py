@@ -18,7 +18,7 @@ from typing import Final
 from zlib import crc32
 
 from inferwatch.delivery.account import Account
-from inferwatch.delivery.queue import Queued
+from inferwatch.delivery.queue import Queued, WhenFull
 from inferwatch.delivery.queue_file import (
     ADRIFT,
     COUNTS,
@@ -62,14 +62,18 @@ class FileQueue:
 
     What a process before this one left is sent first. A file that cannot be read is kept under another name, with a
     warning; one that holds events keeps its size until it is empty at an opening. Sinks are known by their names; what
-    waits for one that is not among `sinks` is kept as long as there is room. Raises `QueueFileError` where there can be
-    no such file, and `BlockingIOError` where another process has it.
+    waits for one that is not among `sinks` is kept as long as there is room. With `drop_newest` the ring is full for
+    every sink when it is for the slowest. Raises `QueueFileError` where there can be no such file, and
+    `BlockingIOError` where another process has it.
     """
 
-    def __init__(self, path: Path, size_bytes: int, sinks: Sequence[str] = ("sink",)) -> None:
+    def __init__(
+        self, path: Path, size_bytes: int, sinks: Sequence[str] = ("sink",), when_full: WhenFull = "drop_oldest"
+    ) -> None:
         if size_bytes < MIN_BYTES:
             raise QueueFileError(f"a queue file of {size_bytes} bytes is too small; allowed is {MIN_BYTES} and more")
         self.path = path
+        self._keeps_oldest = when_full == "drop_newest"
         self._waiting = [0] * MAX_SINKS
         self._sent = [0] * MAX_SINKS
         self._settled = [0] * (MAX_SINKS * COUNTS)
@@ -86,7 +90,7 @@ class FileQueue:
         self.positions = [Position(self, index, self._file.head) for index in self._sinks]
 
     def put(self, event: CloudEvent, now_s: float) -> None:
-        """Append an event for every sink. The oldest are dropped where it does not fit; it is when it is too large."""
+        """Append an event for every sink. Where it does not fit, the oldest are dropped, or it is itself."""
         attributes, data = attributes_of(event), event.data
         length = CONTENT + len(attributes) + len(data)
         size = padded(length)
@@ -94,7 +98,7 @@ class FileQueue:
         if not self._open:
             self._late += 1
             return
-        if size > file.capacity:
+        if size > file.capacity or (self._keeps_oldest and not self._has_room(size)):
             self._drop_unseen("queue_full")
             return
         at = self._room(size)
@@ -118,6 +122,10 @@ class FileQueue:
     def account(self, index: int) -> Account:
         """Return where every event of a sink is."""
         return account_of(self._file.counts, self._settled, index, self._waiting[index], self._sent[index], self._late)
+
+    def fill(self) -> tuple[int, int]:
+        """Return how many bytes of the ring are in use, and how many there are."""
+        return self._file.tail - self._file.head, self._file.capacity
 
     def waiting(self, index: int) -> int:
         """Return how many events wait for a sink."""
@@ -204,6 +212,23 @@ class FileQueue:
             file.counts[index * COUNTS + QUEUE_FULL] += file.counts[index * COUNTS + ADRIFT]
             file.counts[index * COUNTS + ADRIFT] = 0
         file.commit()
+
+    def _has_room(self, size: int) -> bool:
+        """Say whether a record can be appended with nothing dropped but what waits for no sink that is here."""
+        file, head = self._file, self._file.head
+        to_the_end = file.capacity - file.tail % file.capacity
+        end = file.tail + size + (to_the_end if size > to_the_end else 0)
+        while file.head < file.tail and end > file.head + file.capacity and not self._is_wanted(file.head):
+            self._let_go()
+        if file.head != head:
+            file.commit()
+        return file.head == file.tail or end <= file.head + file.capacity
+
+    def _is_wanted(self, position: int) -> bool:
+        at = RING + position % self._file.capacity
+        states = self._file.bytes[at + HEAD.size : at + CONTENT]
+        is_record = LENGTH.unpack_from(self._file.bytes, at)[0] != TO_THE_START
+        return is_record and any(WAITING <= states[index] <= SENT for index in self._sinks)
 
     def _room(self, size: int) -> int:
         """Make room behind the tail; return the offset in the file."""

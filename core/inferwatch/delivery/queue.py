@@ -1,14 +1,17 @@
-"""The queue between capture and delivery: first in, first out, bounded in bytes, the oldest dropped first."""
+"""The queue between capture and delivery: first in, first out, bounded in bytes, something dropped when it is full."""
 
 from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 from inferwatch.delivery.account import Account
 from inferwatch.events import CloudEvent
+
+WhenFull = Literal["drop_oldest", "drop_newest"]
+"""What a full queue lets go of: what has waited longest, or what comes."""
 
 EVENT_OVERHEAD_BYTES: Final = 2048
 """What an event costs in memory beside its body: the object, its attributes, its place in the queue."""
@@ -28,7 +31,7 @@ class Queue(Protocol):
     """Holds one sink's events until they are settled, and accounts for every one that it was given."""
 
     def put(self, event: CloudEvent, now_s: float, /) -> None:
-        """Append an event. Older ones are dropped where it does not fit; it is itself when it alone is too large."""
+        """Append an event. Where it does not fit, older ones are dropped, or it is itself, as it is when too large."""
         ...
 
     def take(self, limit: int, limit_bytes: int, /) -> list[Queued]:
@@ -59,10 +62,11 @@ class Queue(Protocol):
 class MemoryQueue:
     """A `Queue` in memory, lost with the process. What is taken still counts in the bound."""
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, when_full: WhenFull = "drop_oldest") -> None:
         self.max_bytes = max_bytes
+        self._keeps_oldest = when_full == "drop_newest"
+        self.used_bytes = 0
         self._items: deque[Queued] = deque()
-        self._bytes = 0
         self._taken = 0
         self._delivered = 0
         self._dropped: Counter[str] = Counter()
@@ -72,15 +76,15 @@ class MemoryQueue:
         return len(self._items)
 
     def put(self, event: CloudEvent, now_s: float, /) -> None:
-        """Append an event. Older ones are dropped where it does not fit; it is itself when it alone is too large."""
+        """Append an event. Where it does not fit, older ones are dropped, or it is itself, as it is when too large."""
         item = Queued(event, len(event.data) + EVENT_OVERHEAD_BYTES, now_s)
         if self._closed:
             self._dropped["shutdown"] += 1
-        elif item.size_bytes > self.max_bytes:
+        elif item.size_bytes > self.max_bytes - (self.used_bytes if self._keeps_oldest else 0):
             self._dropped["queue_full"] += 1
         else:
             self._items.append(item)
-            self._bytes += item.size_bytes
+            self.used_bytes += item.size_bytes
             self._shrink()
 
     def take(self, limit: int, limit_bytes: int, /) -> list[Queued]:
@@ -102,7 +106,7 @@ class MemoryQueue:
     def settle(self, items: Sequence[Queued], reason: str | None = None, /) -> None:
         """Forget taken events: they were delivered, or dropped for a reason."""
         self._taken -= len(items)
-        self._bytes -= sum(item.size_bytes for item in items)
+        self.used_bytes -= sum(item.size_bytes for item in items)
         if reason is None:
             self._delivered += len(items)
         else:
@@ -116,10 +120,10 @@ class MemoryQueue:
         """Take no more, and drop what waits."""
         self._closed = True
         self._dropped["shutdown"] += len(self._items)
-        self._bytes -= sum(item.size_bytes for item in self._items)
+        self.used_bytes -= sum(item.size_bytes for item in self._items)
         self._items.clear()
 
     def _shrink(self) -> None:
-        while self._bytes > self.max_bytes and self._items:
-            self._bytes -= self._items.popleft().size_bytes
+        while self.used_bytes > self.max_bytes and self._items:
+            self.used_bytes -= self._items.popleft().size_bytes
             self._dropped["queue_full"] += 1

@@ -8,13 +8,16 @@ from typing import Final
 
 from inferwatch.delivery.account import Account, total
 from inferwatch.delivery.file_queue import FileQueue
+from inferwatch.delivery.queue import WhenFull
 from inferwatch.delivery.queue_records import accounts
 from inferwatch.errors import QueueFileError
 
 _MOST_FILES: Final = 256
 
 
-def open_spool(directory: Path, size_bytes: int, sinks: Sequence[str]) -> FileQueue:
+def open_spool(
+    directory: Path, size_bytes: int, sinks: Sequence[str], when_full: WhenFull = "drop_oldest"
+) -> FileQueue:
     """Return the first queue file of the directory that no process has, made where there is none.
 
     Raises `QueueFileError` where there can be no such file.
@@ -25,7 +28,7 @@ def open_spool(directory: Path, size_bytes: int, sinks: Sequence[str]) -> FileQu
         raise QueueFileError(f"cannot make the directory {directory}: {error}") from error
     for number in range(_MOST_FILES):
         try:
-            return FileQueue(directory / f"{number}.queue", size_bytes, sinks)
+            return FileQueue(directory / f"{number}.queue", size_bytes, sinks, when_full)
         except BlockingIOError:
             continue
     raise QueueFileError(f"{_MOST_FILES} processes have a queue file in {directory} already")

@@ -182,3 +182,50 @@ def test_a_queue_too_small_for_a_file_is_refused(tmp_path: Path) -> None:
 def test_a_directory_without_queue_files_has_no_account(tmp_path: Path) -> None:
     with pytest.raises(QueueFileError, match="no queue file in"):
         spooled_accounts(tmp_path)
+
+
+def test_with_drop_newest_what_waits_stays(spool: Path | None) -> None:
+    async def test() -> None:
+        failing = True
+        sink = MemorySink(lambda _: BUSY if failing else None)
+        delivery = Delivery([sink], spool=spool, queue_bytes=SIZE, when_full="drop_newest")
+        for number in range(1000):
+            delivery.emit(event(number))
+        account = delivery.account()
+        kept = account.queued + account.in_flight
+        assert account == Account(1000, 0, account.queued, account.in_flight, {"queue_full": 1000 - kept})
+        assert 30 < kept < 500
+        failing = False
+        await until(lambda: delivery.account().delivered == kept)
+        assert [int(item.id) for item in sink.events] == list(range(kept))
+        delivery.emit(event(1000))
+        await until(lambda: delivery.account().delivered == kept + 1)
+        await delivery.aclose()
+
+    run(test())
+
+
+def test_with_drop_newest_what_waits_for_a_sink_that_is_gone_makes_room(tmp_path: Path) -> None:
+    old = open_spool(tmp_path, SIZE, ["http://old"])
+    for number in range(500):
+        old.put(event(number), 0.0)
+    old.close()
+
+    async def test() -> None:
+        sink = MemorySink()
+        delivery = Delivery([sink], spool=tmp_path, queue_bytes=SIZE, when_full="drop_newest")
+        for number in range(700):
+            delivery.emit(event(number))
+            if number % 25 == 0:
+                await until(lambda sent=number: len(sink.events) == sent + 1)  # type: ignore[misc]
+        await delivery.aclose()
+        assert delivery.account() == Account(700, 700, 0, 0, {})
+
+    run(test())
+    left = spooled_accounts(tmp_path)["http://old"]
+    assert left == Account(500, 0, left.queued, 0, {"queue_full": 500 - left.queued})
+
+
+def test_a_policy_that_is_none_is_refused() -> None:
+    with pytest.raises(ConfigError, match="when_full: 'drop' is none of drop_oldest, drop_newest"):
+        Delivery(["http://a"], when_full="drop")  # type: ignore[arg-type]
