@@ -19,12 +19,13 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from inferwatch.clock import SystemClock
-from inferwatch.metrics import FlowMetrics, SnapshotCollector
+from inferwatch.metrics import FlowMetrics, LagCollector, SnapshotCollector
 from inferwatch.payload_log.ledger import Ledger
 from inferwatch.settings import Settings
 from inferwatch_cli.checks import Checked
-from inferwatch_cli.up import Application, open_up
+from inferwatch_cli.up import open_up
 from inferwatch_explainers.metrics import ExplainMetrics
+from inferwatch_logger.access import Application
 from inferwatch_logger.replies import FindingItem
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -122,10 +123,11 @@ def metrics() -> str:
     FlowMetrics(registry, SystemClock())
     ExplainMetrics(registry)
     registry.register(SnapshotCollector("up", Ledger, lambda: (0, 0), list, []))
+    registry.register(LagCollector("", "", dict))
     lines = [
         "# Metrics",
         "",
-        "What `/metrics` of `inferwatch up` exports, beside `process_*` and `python_*`. Counters end in `_total`.",
+        "What `/metrics` of `inferwatch up` and `inferwatch store` exports, beside `process_*` and `python_*`. Counters end in `_total`.",
         "",
         "| metric | type | |",
         "|---|---|---|",

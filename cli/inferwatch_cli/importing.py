@@ -6,7 +6,7 @@ What is imported is history: it is joined and decoded like live traffic, and jud
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -14,41 +14,18 @@ from inferwatch.clock import SystemClock
 from inferwatch.errors import ConfigError, Fault, InvalidEvent, InvalidImport, PayloadLogError
 from inferwatch.events import CloudEvent, Service
 from inferwatch.exclusion import Exclusion
-from inferwatch.finding import Finding
 from inferwatch.importing.files import halves
 from inferwatch.payload_log.findings import list_statuses
 from inferwatch.payload_log.journal import Journal
 from inferwatch.payload_log.state import State
-from inferwatch.pipeline import Item, Pipeline
+from inferwatch.pipeline import Pipeline
 from inferwatch.redaction import Redaction
 from inferwatch.settings import Settings
-from inferwatch.status import DetectorStatus
+from inferwatch_cli.bystander import Bystander
 from inferwatch_cli.checks import checked
 
 _BATCH = 500
 _WAIT_S = 1.0
-
-
-class _Bystander:
-    """Judges nothing, and leaves what detectors said as it is."""
-
-    def __init__(self, statuses: Sequence[DetectorStatus]) -> None:
-        self._statuses = statuses
-
-    def judge(self, items: Sequence[Item], /) -> Sequence[Finding]:  # noqa: ARG002 - the protocol's
-        """Return no findings."""
-        return ()
-
-    def dump(self) -> Mapping[str, bytes | None]:
-        """Return no state that changed."""
-        return {}
-
-    def load(self, states: Mapping[str, bytes], /) -> None:
-        """Take no note of the states of detectors."""
-
-    def statuses(self) -> Sequence[DetectorStatus]:
-        """Return where every detector stood."""
-        return self._statuses
 
 
 def import_files(files: Sequence[Path], data: Path, model: str, config: Path | None) -> Iterator[str]:
@@ -67,7 +44,7 @@ def import_files(files: Sequence[Path], data: Path, model: str, config: Path | N
         if state.position() < journal.end():
             raise PayloadLogError(f"{data}: holds events that are not yet judged; `inferwatch up` does that first")
         with state.read() as connection:
-            bystander = _Bystander(list_statuses(connection))
+            bystander = Bystander(list_statuses(connection))
         exclusion = Exclusion([rule.rule() for rule in settings.exclude], settings.auth.origin())
         timeout_s = settings.ingest.pair_timeout_s
         pipeline = Pipeline(journal, state, bystander, pair_timeout_s=timeout_s, clock=clock, exclusion=exclusion)

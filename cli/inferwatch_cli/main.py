@@ -29,6 +29,8 @@ app.add_typer(reference_app, name="reference")
 app.add_typer(dashboards_app, name="dashboards")
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="The configuration, a YAML file.")]
+DataOption = Annotated[Path | None, typer.Option(help="Directory of the payload log; overrides the configuration.")]
+PortOption = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")]
 
 
 def main() -> None:
@@ -69,18 +71,47 @@ def _global(
 @app.command()
 def up(
     config: ConfigOption,
-    data: Annotated[
-        Path | None, typer.Option(help="Directory of the payload log; overrides the configuration.")
-    ] = None,
+    data: DataOption = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8080,
+    port: PortOption = 8080,
 ) -> None:
     """Run everything in one process: ingest, payload log, detectors, explainers, API, metrics and console."""
     # Rows come in small batches: threads of linear algebra cost a tenth more there, as they spin while they wait.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     from inferwatch_cli.serving import serve
+    from inferwatch_cli.up import open_up
 
-    serve(config, data, host, port)
+    serve(open_up, "serves", config, data, host, port)
+
+
+@app.command()
+def ingest(
+    config: ConfigOption,
+    data: Annotated[
+        Path | None, typer.Option(help="Directory of dead letters; that of the payload log unless given.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "0.0.0.0",  # noqa: S104 - all of a pod's
+    port: PortOption = 8080,
+) -> None:
+    """Take events over HTTP onto the Kafka topic of the configuration, and answer once the brokers have them."""
+    from inferwatch_cli.ingesting import open_ingest
+    from inferwatch_cli.serving import serve
+
+    serve(open_ingest, "ingests", config, data, host, port)
+
+
+@app.command()
+def store(
+    config: ConfigOption,
+    data: DataOption = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "0.0.0.0",  # noqa: S104 - all of a pod's
+    port: PortOption = 8080,
+) -> None:
+    """Read the Kafka topic of the configuration into the payload log, and serve API, metrics and console."""
+    from inferwatch_cli.serving import serve
+    from inferwatch_cli.storing import open_store
+
+    serve(open_store, "stores", config, data, host, port)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

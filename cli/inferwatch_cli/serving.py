@@ -1,4 +1,4 @@
-"""Serves everything in one process: the parts are opened, composed into one ASGI application, and closed in order."""
+"""Serves what a command opens, an ASGI application, until the process is told to end, and closes it in order."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ import gc
 import logging
 import signal
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import typer
 import uvicorn
 
-from inferwatch.errors import ConfigError, Fault
-from inferwatch_cli.checks import checked
+from inferwatch_cli.checks import Checked, checked
 from inferwatch_cli.listening import listening, loop_factory
-from inferwatch_cli.up import open_up
+from inferwatch_cli.parts import Service
 from inferwatch_logger.access import Application
 from inferwatch_logger.bounded_http import BoundedHttp
 
@@ -31,23 +30,26 @@ _YOUNG_OBJECTS = 20_000
 for a search that found nothing, a sixth of all processor time."""
 
 
-def serve(config: Path, data: Path | None, host: str, port: int) -> None:
-    """Serve until SIGTERM or SIGINT. Raises `ConfigError`, or `InferwatchError` where it cannot start."""
+Opening = Callable[[Checked, Path | None], AbstractContextManager[Service]]
+"""Opens a service; the path is that of the payload log, where it is not the configured one."""
+
+
+def serve(opening: Opening, verb: str, config: Path, data: Path | None, host: str, port: int) -> None:
+    """Serve until SIGTERM or SIGINT. Raises `ConfigError`, or `InferwatchError` where it cannot start.
+
+    `verb`: what the first line says that inferwatch does.
+    """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     configuration = checked(config)
-    if configuration.settings.transport.kind != "embedded":
-        raise ConfigError(
-            [Fault("transport.kind", "'kafka' is for `ingest` and `store`; `up` is one process: embedded")]
-        )
-    with listening(host, port) as listener, open_up(configuration, data) as up:
+    with listening(host, port) as listener, opening(configuration, data) as service:
         address, bound_port = listener.getsockname()[:2]
         shown = f"[{address}]" if ":" in address else address
         gc.collect()
         gc.freeze()  # what is loaded by now stays: no collection need walk over it again
         gc.set_threshold(_YOUNG_OBJECTS)
-        typer.echo(f"inferwatch serves on http://{shown}:{bound_port}, payload log in {up.directory}")
+        typer.echo(f"inferwatch {verb} on http://{shown}:{bound_port}, {service.what}")
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            runner.run(run_application(up.application, listener))
+            runner.run(run_application(service.application, listener))
 
 
 class _Server(uvicorn.Server):

@@ -14,6 +14,7 @@ from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Response
 
 from inferwatch import __version__
 from inferwatch.events import Service
+from inferwatch.payload_log.ledger import Ledger
 from inferwatch_logger.console import Console, console_router
 from inferwatch_logger.monitor import Monitor
 from inferwatch_logger.payload_view import payload_item
@@ -43,34 +44,46 @@ CATCH_UP_S = 1.0
 """A request waits at most so long for what was accepted before it to be derived."""
 
 
-class Written(Protocol):
-    """The journal, as far as reading from it in step needs."""
+class Part(Protocol):
+    """A part of a service that may not be ready."""
 
     @property
     def fault(self) -> str | None:
-        """Why events are refused at present."""
+        """Why it cannot go on at present; None while it does."""
         ...
+
+
+class Written(Part, Protocol):
+    """The journal, as far as reading from it in step needs."""
 
     def end(self) -> int:
         """Return the last offset committed."""
         ...
 
 
-class Following(Protocol):
-    """The pipeline that follows it."""
+class Taking(Part, Protocol):
+    """Where events are taken to, as far as its account goes."""
 
-    @property
-    def fault(self) -> str | None:
-        """Why it cannot go on at present."""
+    def ledger(self) -> Ledger:
+        """Return the account of every event received so far."""
         ...
+
+
+class Following(Part, Protocol):
+    """The pipeline that follows it."""
 
     def wait_for(self, offset: int, timeout_s: float) -> bool:
         """Return whether everything up to the offset is derived, waiting for it at most so long."""
         ...
 
 
-def api_app(monitor: Monitor, journal: Written, pipeline: Following) -> FastAPI:
-    """Return the application: `/api`, health, the console, `/openapi.json` and `/docs`. Further routers may join."""
+def api_app(
+    monitor: Monitor, journal: Written, pipeline: Following, further: Mapping[str, Part] | None = None
+) -> FastAPI:
+    """Return the application: `/api`, health, the console, `/openapi.json` and `/docs`. Further routers may join.
+
+    `further`: parts that have to be ready beside the log and the pipeline, by name.
+    """
     app = FastAPI(
         title="inferwatch",
         version=__version__,
@@ -85,7 +98,8 @@ def api_app(monitor: Monitor, journal: Written, pipeline: Following) -> FastAPI:
 
     refuse_in_sentences(app)
     app.include_router(api_router(monitor), dependencies=[Depends(catch_up)])
-    app.include_router(health_router(journal, pipeline))
+    app.include_router(ledger_router(monitor.ledger), dependencies=[Depends(catch_up)])
+    app.include_router(health_router({"payload log": journal, "pipeline": pipeline, **(further or {})}))
     app.include_router(console_router(Console(monitor)), dependencies=[Depends(catch_up)])
     return app
 
@@ -135,15 +149,37 @@ def api_router(monitor: Monitor) -> APIRouter:
             return refusal(404, f"there is no payload {key[:64]!r}; a key is the `key` of /api/payloads, not an id")
         return Response(view.as_json(), media_type="application/json")
 
+    return router
+
+
+def intake_app(intake: Taking, name: str) -> FastAPI:
+    """Return the application of a service that only takes events to somewhere, which has a name: ledger and health."""
+    app = FastAPI(title="inferwatch ingest", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
+    refuse_in_sentences(app)
+    app.include_router(ledger_router(intake.ledger))
+    app.include_router(health_router({name: intake}))
+
+    @app.get("/", include_in_schema=False)
+    def root() -> Response:
+        """Say what this is."""
+        return _reply({"service": "inferwatch ingest", "version": __version__})
+
+    return app
+
+
+def ledger_router(account: Callable[[], Ledger]) -> APIRouter:
+    """Return `/api/ledger`."""
+    router = APIRouter(prefix="/api", responses={"4XX": {"model": Fault}, 503: {"model": Fault}})
+
     @router.get("/ledger", response_model=LedgerReply, tags=["ledger"])
     def ledger(query: Annotated[NoQuery, Query()]) -> Response:  # noqa: ARG001
         """What became of every event that was received."""
-        return _reply({"ingest": monitor.ledger().as_dict(), "capture": CaptureLedger().model_dump()})
+        return _reply({"ingest": account().as_dict(), "capture": CaptureLedger().model_dump()})
 
     return router
 
 
-def health_router(journal: Written, pipeline: Following) -> APIRouter:
+def health_router(parts: Mapping[str, Part]) -> APIRouter:
     """Return `/healthz`, which answers while the process does, and `/readyz`, which says what is missing."""
     router = APIRouter(tags=["health"])
 
@@ -155,8 +191,7 @@ def health_router(journal: Written, pipeline: Following) -> APIRouter:
     @router.get("/readyz", responses={503: {"model": Fault}})
     async def readyz() -> Response:
         """200 where events are taken and followed, else 503 with what is missing."""
-        faults = {"payload log": journal.fault, "pipeline": pipeline.fault}
-        missing = [f"{part}: {fault}" for part, fault in faults.items() if fault is not None]
+        missing = [f"{name}: {part.fault}" for name, part in parts.items() if part.fault is not None]
         return refusal(503, "; ".join(missing)) if missing else _reply({"status": "ready"})
 
     return router

@@ -11,7 +11,8 @@ import pytest
 from inferwatch.events import REQUEST_TYPE
 from inferwatch.settings import AliasSettings, AuthSettings, IngestSettings, Settings
 from inferwatch_cli.checks import Checked
-from inferwatch_cli.up import Up, open_up
+from inferwatch_cli.parts import Service
+from inferwatch_cli.up import open_up
 from inferwatch_logger.access import Application
 from tests.logger.test_access import TOKEN, ask
 
@@ -56,7 +57,7 @@ def over(application: Application, port: int) -> Application:
     return connected
 
 
-def models(up: Up) -> dict[str, int]:
+def models(up: Service) -> dict[str, int]:
     """Return the events of every model."""
     items = orjson.loads(ask(up.application, "/api/models")[1])["items"]
     return {f"{item['namespace']}/{item['name']}": item["events"] for item in items}
@@ -81,7 +82,7 @@ def test_invented_model_names_make_no_series_and_open_no_files(tmp_path: Path) -
         assert len(list(tmp_path.rglob("*"))) < 12
 
 
-def series(up: Up) -> list[str]:
+def series(up: Service) -> list[str]:
     """Return the names and labels of every metric, this process's own left out."""
     lines = ask(up.application, "/metrics")[1].splitlines()
     ours = [line.rpartition(" ")[0] for line in lines if line.startswith("inferwatch_")]

@@ -35,6 +35,22 @@ class ReferenceInfo:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class AccountCollector(Collector):
+    """Collects which part of what version runs, and the ledger of the events that came over a transport."""
+
+    component: str
+    transport: str
+    ledger: Callable[[], Ledger]
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric family."""
+        yield _gauge(
+            "build_info", "The running version.", ("version", "component"), [((__version__, self.component), 1)]
+        )
+        yield from _account(self.ledger(), self.transport)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class SnapshotCollector(Collector):
     """Collects the ledger, the store's size, and where every detector stands, from the callables it is given.
 
@@ -48,13 +64,11 @@ class SnapshotCollector(Collector):
     references: Sequence[ReferenceInfo]
     most_feature_series: int = MOST_FEATURE_SERIES
     queue: Callable[[], tuple[int, int]] = lambda: (0, 0)
+    transport: str = "http"
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric family."""
-        yield _gauge(
-            "build_info", "The running version.", ("version", "component"), [((__version__, self.component), 1)]
-        )
-        yield from _account(self.ledger())
+        yield from AccountCollector(self.component, self.transport, self.ledger).collect()
         rows, size_bytes = self.store()
         yield _gauge("store_rows", "Rows in the payload log.", (), [((), rows)])
         yield _gauge("store_bytes", "Bytes of the payload log.", (), [((), size_bytes)])
@@ -100,17 +114,17 @@ def label(text: str) -> str:
     return "".join(character if character.isprintable() else " " for character in text[:256])
 
 
-def _account(ledger: Ledger) -> Iterator[Metric]:
+def _account(ledger: Ledger, transport: str) -> Iterator[Metric]:
     payloads = {(outcome, role): 0 for outcome in ("stored", "duplicate") for role in ("request", "response")}
     payloads |= ledger.payloads
     for outcome, count in (("stored", ledger.stored), ("duplicate", ledger.duplicate)):
         if uncounted := count - sum(part for (kind, _), part in payloads.items() if kind == outcome):
             payloads[outcome, "payload"] = uncounted
     received = [
-        *((("http", role, outcome), count) for (outcome, role), count in payloads.items()),
-        *((("http", kind, "ignored"), count) for kind, count in ledger.ignored.items()),
-        (("http", "unknown", "malformed"), sum(ledger.malformed.values())),
-        (("http", "unknown", "refused"), sum(ledger.refused.values())),
+        *(((transport, role, outcome), count) for (outcome, role), count in payloads.items()),
+        *(((transport, kind, "ignored"), count) for kind, count in ledger.ignored.items()),
+        ((transport, "unknown", "malformed"), sum(ledger.malformed.values())),
+        ((transport, "unknown", "refused"), sum(ledger.refused.values())),
     ]
     yield _counter(
         "events_received", "Events that came in, by what became of them.", ("transport", "type", "outcome"), received
