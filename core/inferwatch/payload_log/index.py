@@ -73,13 +73,16 @@ class StreamCounts:
     lonely_responses: int
 
 
+MOST_NUMBERS = 10_000
+"""Numbers of streams kept in memory: senders invent names, and those of all are in the table."""
+
+
 class PayloadWriter:
     """Writes payloads within a transaction of the state. Streams are numbered as they appear."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        found = connection.execute("SELECT namespace, name, component, endpoint, number FROM streams")
-        self._numbers = {Stream(*row[:4]): int(row[4]) for row in found}
+        self._numbers: dict[Stream, int] = {}
 
     def save(self, payloads: Iterable[Payload]) -> None:
         """Insert the payloads, or replace what is known of those whose other half came."""
@@ -126,11 +129,21 @@ class PayloadWriter:
     def _number(self, stream: Stream) -> int:
         number = self._numbers.get(stream)
         if number is None:
-            cursor = self._connection.execute(
-                "INSERT INTO streams (namespace, name, component, endpoint) VALUES (?, ?, ?, ?)", stream
-            )
-            number = self._numbers[stream] = int(cursor.lastrowid or 0)
+            if len(self._numbers) >= MOST_NUMBERS:
+                self._numbers.clear()
+            number = self._numbers[stream] = self._found(stream) or self._added(stream)
         return number
+
+    def _found(self, stream: Stream) -> int | None:
+        query = "SELECT number FROM streams WHERE namespace = ? AND name = ? AND component = ? AND endpoint = ?"
+        row = self._connection.execute(query, stream).fetchone()
+        return None if row is None else int(row[0])
+
+    def _added(self, stream: Stream) -> int:
+        cursor = self._connection.execute(
+            "INSERT INTO streams (namespace, name, component, endpoint) VALUES (?, ?, ?, ?)", stream
+        )
+        return int(cursor.lastrowid or 0)
 
 
 def list_payloads(
