@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -360,6 +361,12 @@ def test_a_model_without_namespace_is_refused(tmp_path: Path, model: str) -> Non
 def test_a_time_without_zone_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="zone"):
         inferwatch.findings(data=tmp_path, since=datetime(2026, 11, 21))
+
+
+def test_a_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
+    for read in (partial(inferwatch.payloads, "default/income"), inferwatch.findings):
+        with pytest.raises(PayloadLogError, match=f"{tmp_path / 'none'}: there is no such directory"):
+            read(data=tmp_path / "none")
 
 
 def test_a_directory_without_a_log_is_named(tmp_path: Path) -> None:

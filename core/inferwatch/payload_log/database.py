@@ -56,7 +56,17 @@ def translated(path: Path) -> Iterator[None]:
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     """Return a connection for one thread at a time, without implicit transactions."""
     address = f"file:{quote(str(path.absolute()))}?mode={'ro' if read_only else 'rw'}"
+    if read_only and _is_at_rest(path):
+        address += "&immutable=1"
     return sqlite3.connect(address, uri=True, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+
+
+def _is_at_rest(path: Path) -> bool:
+    """Say whether a file is a finished log in a place where nobody can write, such as a mounted backup.
+
+    SQLite would make files beside it in order to read it.
+    """
+    return not (os.access(path.parent, os.W_OK) or Path(f"{path}-wal").exists())
 
 
 def lock_directory(directory: Path, name: str) -> IO[str]:
@@ -90,6 +100,8 @@ def open_database(path: Path, schema: Schema, *, read_only: bool = False) -> sql
     Raises `PayloadLogError` for a damaged file, another kind of file, or one of a later version.
     """
     if not path.exists():
+        if read_only and not path.parent.is_dir():
+            raise PayloadLogError(f"{path.parent}: there is no such directory")
         if read_only or Path(f"{path}-wal").exists():
             raise PayloadLogError(f"{path}: there is no such file")
         _create(path, schema)
