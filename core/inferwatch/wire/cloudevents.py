@@ -232,6 +232,8 @@ def _decode(attribute: str, text: str) -> str:
 
 
 def _encode(value: str) -> str:
+    if value.isascii() and value.isprintable():  # as almost all are; of these, three are encoded
+        return value.replace("%", "%25").replace(" ", "%20").replace('"', "%22")
     return _ENCODED.sub(lambda match: "".join(f"%{byte:02X}" for byte in match[0].encode("utf-8", "replace")), value)
 
 
