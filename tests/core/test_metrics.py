@@ -223,6 +223,8 @@ def test_what_passes_is_counted(registry: CollectorRegistry) -> None:
     assert scrape("inferwatch_pairs_total", outcome="request_only") == 2
     assert scrape("inferwatch_pairs_total", outcome="response_only") == 1
     assert scrape("inferwatch_pairs_pending") == 17
+    assert scrape("inferwatch_events_decoded_total", protocol="v1") == sum(i.decoded.protocol == "v1" for i in items)
+    assert scrape("inferwatch_events_decoded_total", protocol="unknown") == 0
     assert scrape("inferwatch_events_excluded_total", reason="health") == 1
     assert scrape("inferwatch_events_excluded_total", reason="explain") == 0
     assert (

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from inferwatch.clock import NS_PER_S, Clock, parse_time
 from inferwatch.events import CloudEvent
 from inferwatch.pipeline import Item
+from inferwatch.wire.decode import PROTOCOLS
 
 AGE_BUCKETS_S = (0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600)
 
@@ -27,6 +28,12 @@ class FlowMetrics:
             registry=registry,
         )
         self._sent, self._came, self._judged = (age.labels(stage) for stage in ("agent", "ingest", "detect"))
+        self._decoded = Counter(
+            "inferwatch_events_decoded_total",
+            "Events that were stored, by the protocol of their body; `unknown` are those that nobody can decode.",
+            ["protocol"],
+            registry=registry,
+        )
         self._excluded = Counter(
             "inferwatch_events_excluded_total",
             "Events that are stored and not judged, by reason.",
@@ -48,6 +55,8 @@ class FlowMetrics:
             ["detector_type"],
             registry=registry,
         )
+        for protocol in PROTOCOLS:
+            self._decoded.labels(protocol)
         for reason in ("explain", "health", "rule"):
             self._excluded.labels(reason)
         for outcome in ("paired", "request_only", "response_only", "late"):
@@ -61,6 +70,8 @@ class FlowMetrics:
             self._judged.observe(max(0.0, (now_ns - item.time_ns) / NS_PER_S))
             if (queued_ns := _queued_ns(item.event)) is not None:
                 self._sent.observe(queued_ns / NS_PER_S)
+        for protocol, count in Tally(item.decoded.protocol for item in items).items():
+            self._decoded.labels(protocol).inc(count)
         for reason, count in Tally(item.excluded for item in items if item.excluded is not None).items():
             self._excluded.labels(reason).inc(count)
         for outcome, count in joins.items():

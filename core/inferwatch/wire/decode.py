@@ -21,7 +21,13 @@ from inferwatch.wire import ensemble, grpc, openai, sse, v1, v2, v2_binary
 from inferwatch.wire.compression import GZIP_MAGIC, MAX_INFLATED_BYTES, inflate
 from inferwatch.wire.numeric import numeric
 
-__all__ = ["MAX_INFLATED_BYTES", "Decoded", "decode", "inflate"]
+__all__ = ["MAX_INFLATED_BYTES", "PROTOCOLS", "Decoded", "decode", "inflate"]
+
+PROTOCOLS: Final = (
+    *("v1", "v2", "v2_binary", "grpc", openai.CHAT, openai.COMPLETIONS, openai.EMBEDDINGS),
+    *("health", "unknown"),
+)
+"""What a body can be; core/README.md lists them."""
 
 _METRICS: Final = (b"# HELP ", b"# TYPE ")
 _HEALTH_FIELDS: Final = frozenset(

@@ -10,13 +10,14 @@ from inferwatch.errors import UndecodablePayload
 from inferwatch.events import REQUEST_TYPE, RESPONSE_TYPE, CloudEvent, Role
 from inferwatch.payload_log.entry import Entry
 from inferwatch.rows import Feature, Rows, Schema
+from inferwatch.wire import decode as decode_module
 from inferwatch.wire import v1, v2
 from inferwatch.wire.columns import MAX_ALL_COLUMNS
 from inferwatch.wire.decode import decode
 from inferwatch.wire.numeric import numeric
 from inferwatch_logger.payload_view import decoded_table
 
-PROTOCOLS = {"v1", "v2", "v2_binary", "grpc", "openai_chat", "openai_completions", "openai_embeddings"}
+PROTOCOLS = set(decode_module.PROTOCOLS) - {"health", "unknown"}
 MOST_INFLATED_BYTES = 1 << 20
 
 
