@@ -37,8 +37,8 @@ _BESIDE: Final = {Role.REQUEST: frozenset({"instances", "signature_name"}), Role
 _V2: Final = {Role.REQUEST: "inputs", Role.RESPONSE: "outputs"}
 _V2_FIELDS: Final = frozenset({"model_name", "model_version", "id", "parameters", "inputs", "outputs"})
 _TENSOR_FIELDS: Final = frozenset({"name", "shape", "datatype", "data", "parameters"})
-_FLOATING: Final = frozenset({"FP16", "FP32", "FP64"})
 _INTEGER: Final = frozenset({"INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"})
+_NUMBERS: Final = _INTEGER | {"FP16", "FP32", "FP64"}
 
 
 def numeric(data: bytes, role: Role) -> tuple[str, Rows] | None:
@@ -68,7 +68,7 @@ def _brackets(data: bytes) -> int:
 
 def _are(fields: Iterable[str], allowed: frozenset[str]) -> bool:
     names = tuple(fields)
-    return len(set(names)) == len(names) and allowed.issuperset(names)
+    return allowed.issuperset(names) and len(set(names)) == len(names)
 
 
 def _instances(data: bytes, cells: Any, role: Role) -> Rows | None:  # noqa: ANN401 - any JSON
@@ -77,6 +77,8 @@ def _instances(data: bytes, cells: Any, role: Role) -> Rows | None:  # noqa: ANN
     width = len(first) if nested else 1
     if nested and (width > MAX_COLUMNS or isinstance(first[0], Array)):
         return _array(data, cells, role)
+    if not nested and type(first) not in (int, float):
+        return None
     if _brackets(data) != 1 + nested * count or (nested and set(map(len, cells)) != {width}):
         return None
     matrix = _matrix(cells, count, width)
@@ -135,6 +137,8 @@ def _tensor(tensor: Any) -> tuple[Rows, int, str] | None:  # noqa: ANN401 - any 
     if not _are(tensor.keys(), _TENSOR_FIELDS):
         return None
     name, shape, datatype, cells = tensor["name"], tensor["shape"].as_list(), tensor["datatype"], tensor["data"]
+    if not isinstance(name, str) or datatype not in _NUMBERS:
+        return None
     if not 0 < len(shape) <= _MAX_RANK or any(type(size) is not int or size <= 0 for size in shape):
         return None
     count, width = shape[0], prod(shape[1:])
@@ -142,7 +146,7 @@ def _tensor(tensor: Any) -> tuple[Rows, int, str] | None:  # noqa: ANN401 - any 
     if nested and (len(shape) != 2 or len(cells) != count or set(map(len, cells)) != {width}):
         return None
     matrix = _matrix(cells, count, width)
-    if matrix is None or not isinstance(name, str) or datatype not in _FLOATING | _INTEGER:
+    if matrix is None:
         return None
     is_whole = datatype in _INTEGER and _integral(cells)
     rows = _spread(Head(name, datatype, tuple(shape)), matrix, is_whole, f"{name}[{{}}]", name)
