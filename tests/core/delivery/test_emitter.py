@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from time import time
 from typing import Any
 
 import pytest
@@ -165,6 +166,20 @@ def test_a_refusal_is_dropped_at_once() -> None:
     run(test())
 
 
+def test_the_deadline_counts_from_the_capture() -> None:
+    async def test() -> None:
+        queue = MemoryQueue(10**6)
+        queue.put(event(1), time() - 61.0)
+        queue.put(event(2), time() - 10.0)
+        emit = Emitter(MemorySink(lambda _: BUSY), queue, linger_s=0.0, deadline_s=60.0)
+        emit.wake()
+        await until(lambda: emit.account().dropped == {"expired": 1})
+        assert emit.account().queued == 1
+        await emit.aclose(timeout_s=0.01)
+
+    run(test())
+
+
 def test_after_the_deadline_an_event_expires() -> None:
     async def test() -> None:
         sink = MemorySink(lambda _: BUSY)
@@ -173,6 +188,33 @@ def test_after_the_deadline_an_event_expires() -> None:
         await until(lambda: emit.account().dropped == {"expired": 1})
         await emit.aclose()
         assert balanced(emit.account())
+
+    run(test())
+
+
+def test_retries_wait_longer_each_time_and_never_all_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def delays() -> list[float]:
+        found: list[float] = []
+        sink = MemorySink(lambda _: BUSY)
+        emit = emitter(sink)
+        start = emit._start_after
+
+        def noted(delay_s: float) -> None:
+            found.append(delay_s)
+            start(0.0)
+
+        emit.emit(event(1))
+        monkeypatch.setattr(emit, "_start_after", noted)
+        await until(lambda: len(found) >= 12)
+        await emit.aclose(timeout_s=0.01)
+        return found[:12]
+
+    async def test() -> None:
+        bounds = [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, *[10.0] * 5]
+        rounds = [await delays() for _ in range(3)]
+        for found in rounds:
+            assert all(bound / 2 <= delay <= bound for delay, bound in zip(found, bounds, strict=True))
+        assert len({delay for found in rounds for delay in found}) == 36
 
     run(test())
 
@@ -274,6 +316,25 @@ def test_a_new_event_loop_carries_on() -> None:
     asyncio.run(first())
     asyncio.run(second())
     assert sorted(item.id for item in sink.events) == ["1", "2"]
+
+
+def test_a_thousand_events_travel_over_few_connections() -> None:
+    async def test() -> None:
+        async with scripted_sink() as server:
+            emit = emitter(HttpSink(server.url))
+            for number in range(500):
+                emit.emit(event(number))
+            await until(lambda: emit.account().delivered == 500)
+            assert server.connections == 1, "what has piled up goes in order, over one"
+            assert server.ids == [str(number) for number in range(500)]
+            for number in range(500, 1000):
+                emit.emit(event(number))
+                await asyncio.sleep(0)
+            await until(lambda: emit.account().delivered == 1000)
+            assert server.connections <= 4, "one for each lane"
+            await emit.aclose()
+
+    run(test())
 
 
 def test_nothing_is_lost_or_doubled_while_a_real_sink_misbehaves() -> None:

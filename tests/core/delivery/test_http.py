@@ -218,9 +218,17 @@ def test_a_connection_that_breaks_midway_leaves_the_rest_retryable() -> None:
 
 
 @pytest.mark.parametrize(
-    "reply", [b"SSH-2.0-OpenSSH\r\n\r\n", b"HTTP/2 200\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n", b"\xff\r\n\r\n"]
+    "reply",
+    [
+        b"SSH-2.0-OpenSSH\r\n\r\n",
+        b"HTTP/2 200\r\n\r\n",
+        b"HTTP/1.1 abc\r\n\r\n",
+        b"\xff\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\nconnection: close\r\n\r\ncut",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n5\r\ncut",
+    ],
 )
-def test_a_reply_that_is_no_http_is_retryable(reply: bytes) -> None:
+def test_a_reply_that_is_no_http_or_breaks_off_is_retryable(reply: bytes) -> None:
     async def test() -> None:
         async with scripted_sink(lambda _: reply) as server:
             sink = HttpSink(server.url)
