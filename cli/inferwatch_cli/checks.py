@@ -10,7 +10,15 @@ from inferwatch.delivery.kafka import producer_of
 from inferwatch.errors import ConfigError, Fault, InvalidOption, InvalidReference, MissingExtra, UnkeepablePromise
 from inferwatch.payload_log.segment import can_seal
 from inferwatch.reference import Reference, read_reference
-from inferwatch.settings import AnyTransport, KafkaTransport, ModelSettings, Settings, load_settings, read_document
+from inferwatch.settings import (
+    AnyTransport,
+    CaptureSettings,
+    KafkaTransport,
+    ModelSettings,
+    Settings,
+    load_settings,
+    read_document,
+)
 from inferwatch_detectors.dependence import Dependence
 from inferwatch_detectors.registry import DETECTORS
 from inferwatch_detectors.stream_judge import built_detector
@@ -18,6 +26,7 @@ from inferwatch_detectors.worker import MonitoredModel
 from inferwatch_explainers.artifact import Artifact
 from inferwatch_explainers.counterfactual import check_immutable
 from inferwatch_explainers.registry import METHODS, MODEL_EXPLAINERS
+from inferwatch_logger.capture import Capture
 
 _Sketch = tuple[str | None, str | None]
 """The kind and the method that a detector or explainer names."""
@@ -70,6 +79,11 @@ def checked(path: Path, *, needs_predictor: bool = True) -> Checked:
         settings.auth.origin()
     except ValueError as fault:
         faults.append(Fault("auth.origin_key_file", str(fault)))
+    try:
+        settings.payload_log.redaction()
+    except ValueError as fault:
+        faults.append(Fault("payload_log.redact", str(fault)))
+    faults.extend(_unusable_capture(settings.capture))
     if faults:
         raise ConfigError(faults)
     return Checked(settings, models, token)
@@ -86,6 +100,15 @@ def _unusable_transport(transport: AnyTransport) -> Iterator[Fault]:
             yield Fault(".".join(filter(None, ("transport.options", fault.path))), fault.message)
     except MissingExtra as error:
         yield Fault("transport.client", str(error))
+
+
+def _unusable_capture(capture: CaptureSettings) -> Sequence[Fault]:
+    """Return what only shows where the files are read: keys that are missing."""
+    try:
+        Capture.of(**capture.options())
+    except ConfigError as error:
+        return [Fault(f"capture.{fault.path}", fault.message) for fault in error.faults]
+    return ()
 
 
 def _further_faults(path: Path, known: ConfigError) -> list[Fault]:

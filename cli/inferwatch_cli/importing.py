@@ -38,7 +38,7 @@ def import_files(files: Sequence[Path], data: Path, model: str, config: Path | N
     if not (namespace and name):
         raise ConfigError([Fault("--model", f"{model!r}: a model is named NS/NAME")])
     settings = Settings() if config is None else checked(config).settings
-    redaction = Redaction(settings.payload_log.redact)
+    redaction = settings.payload_log.redaction()
     clock = SystemClock()
     with Journal.open(data, settings.payload_log.durability, clock=clock) as journal, State.open(data) as state:
         if state.position() < journal.end():

@@ -25,7 +25,7 @@ from inferwatch_cli.listening import listening, loop_factory
 from inferwatch_logger.capture import Capture, Mode
 from inferwatch_logger.proxy.readiness import VARIABLE, readiness
 from inferwatch_logger.proxy.service import Sidecar
-from inferwatch_logger.proxy.traffic import TimedSink
+from inferwatch_logger.timed_sink import TimedSink
 
 logger = logging.getLogger(__name__)
 
@@ -107,14 +107,12 @@ def sidecar_of(options: ProxyOptions) -> Sidecar:
     if options.spool is None and options.spool_bytes is not None:
         faults.append(Fault("--spool-bytes", "is the size of a queue file; --spool says where it lies"))
     captured = delivery = None
-    sinks: list[TimedSink] = []
     try:
         captured = _capture(options, capture, name)
     except ConfigError as fault:
         faults.extend(fault.faults)
     try:
-        sinks = [TimedSink(_sink(url, options)) for url in options.sinks]
-        delivery = _delivery(options, capture, sinks)
+        delivery = _delivery(options, capture)
     except ConfigError as fault:
         faults.extend(fault.faults)
     try:
@@ -123,7 +121,7 @@ def sidecar_of(options: ProxyOptions) -> Sidecar:
         faults.extend(fault.faults)
     if faults or captured is None or delivery is None:
         raise ConfigError(faults)
-    return Sidecar(host, port, captured, name is None, delivery, sinks, ready)
+    return Sidecar(host, port, captured, delivery, ready)
 
 
 def ignored_options(given: Sequence[str]) -> list[str]:
@@ -160,16 +158,17 @@ def _upstream(options: ProxyOptions, faults: list[Fault]) -> tuple[str, int]:
 
 def _capture(options: ProxyOptions, settings: CaptureSettings, name: str | None) -> Capture:
     return Capture.of(
-        name="unknown" if name is None else name,
+        name=name,
         namespace=options.namespace or "default",
         component=options.component or "predictor",
         endpoint=options.endpoint or "default",
-        mode=_mode(options.mode) or settings.mode,
-        metadata_headers=[*settings.metadata_headers, *_separated(options.metadata_headers)],
         annotations=dict(_annotations(options.metadata_annotations)),
-        paths=settings.paths,
-        max_body_bytes=settings.max_body_bytes,
         source=options.source_uri or None,
+        **{
+            **settings.options(),
+            "mode": _mode(options.mode) or settings.mode,
+            "metadata_headers": [*settings.metadata_headers, *_separated(options.metadata_headers)],
+        },
     )
 
 
@@ -182,11 +181,11 @@ def _mode(given: str | None) -> Mode | None:
     raise ConfigError([Fault("--log-mode", f"{given!r} is none of all, request, response")])
 
 
-def _delivery(options: ProxyOptions, settings: CaptureSettings, sinks: Sequence[TimedSink]) -> Delivery:
-    if not sinks:
+def _delivery(options: ProxyOptions, settings: CaptureSettings) -> Delivery:
+    if not options.sinks:
         raise ConfigError([Fault("--sink", "is missing; it says where events go: http://host[:port][/path]")])
     return Delivery(
-        sinks,
+        [TimedSink(_sink(url, options)) for url in options.sinks],
         spool=options.spool,
         queue_bytes=options.spool_bytes if options.spool_bytes is not None else settings.queue_bytes,
     )

@@ -52,7 +52,7 @@ def test_the_agents_options_reach_the_events() -> None:
         )
     )
     capture = sidecar.capture
-    assert not sidecar.by_path
+    assert not capture.by_path
     assert (capture.requests, capture.responses, capture.source) == (False, True, "http://localhost:9081/")
     assert {b"x-request-id", b"x-tenant", b"x-user"} < set(capture.metadata)
     annotations = json.loads(capture.attributes.pop("annotations"))
@@ -73,11 +73,10 @@ def test_the_configuration_says_what_the_options_do_not(tmp_path: Path) -> None:
     )
     sidecar = sidecar_of(options(config=config))
     capture = sidecar.capture
-    assert (capture.attributes["inferenceservicename"], sidecar.by_path) == ("income", False)
+    assert (capture.attributes["inferenceservicename"], capture.by_path) == ("income", False)
     assert (capture.requests, capture.responses, capture.max_body_bytes) == (True, False, 7)
     assert b"x-a" in capture.metadata
-    assert capture.begin("POST", "/q", (), lambda _: None) is None
-    assert capture.begin("POST", "/p/1", (), lambda _: None) is not None
+    assert [capture.takes("POST", path, {}) for path in ("/q", "/p/1")] == [False, True]
     sidecar = sidecar_of(options(config=config, mode="all", inference_service="other"))
     assert (sidecar.capture.responses, sidecar.capture.attributes["inferenceservicename"]) == (True, "other")
 

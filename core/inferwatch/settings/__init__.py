@@ -4,6 +4,9 @@ Unknown keys are refused. `load_settings` raises one `ConfigError` that lists ev
 what is allowed. Relative paths are relative to the file.
 """
 
+from inferwatch.settings.capture import (
+    CaptureSettings,
+)
 from inferwatch.settings.documents import (
     read_document,
 )
@@ -27,7 +30,6 @@ from inferwatch.settings.models import (
 from inferwatch.settings.services import (
     AliasSettings,
     AuthSettings,
-    CaptureSettings,
     ExcludeSettings,
     ExplainSettings,
     IngestSettings,

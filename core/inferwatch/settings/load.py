@@ -10,12 +10,12 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from inferwatch.errors import ConfigError, Fault
+from inferwatch.settings.capture import CaptureSettings
 from inferwatch.settings.documents import read_document
 from inferwatch.settings.faults import ENVIRONMENT_PREFIX, fault_of, unknown_key, unparsed_variable
 from inferwatch.settings.models import ModelSettings, repeated
 from inferwatch.settings.services import (
     AuthSettings,
-    CaptureSettings,
     ExcludeSettings,
     ExplainSettings,
     IngestSettings,
@@ -87,7 +87,8 @@ def _unknown(keys: Sequence[str]) -> list[Fault]:
 
 def _rooted(settings: Settings, root: Path) -> Settings:
     """Return the settings with relative paths taken from the directory of the file."""
-    log = settings.payload_log.model_copy(update={"path": root / settings.payload_log.path})
+    redact = tuple(rule.rooted(root) for rule in settings.payload_log.redact)
+    log = settings.payload_log.model_copy(update={"path": root / settings.payload_log.path, "redact": redact})
     transport = settings.transport
     if isinstance(transport, KafkaTransport):
         transport = transport.rooted(root)
@@ -103,4 +104,5 @@ def _rooted(settings: Settings, root: Path) -> Settings:
         )
         for model in settings.models
     )
-    return settings.model_copy(update={"transport": transport, "payload_log": log, "auth": auth, "models": models})
+    update = {"transport": transport, "payload_log": log, "auth": auth, "models": models}
+    return settings.model_copy(update={**update, "capture": settings.capture.rooted(root)})

@@ -15,6 +15,7 @@ from inferwatch.events import ROLES
 from inferwatch.exclusion import ComponentRule, HeaderRule, Rule
 from inferwatch.origin import Origin
 from inferwatch.redaction import Redaction
+from inferwatch.settings.redaction import RedactSettings, redaction_of
 from inferwatch.settings.section import Section
 from inferwatch.wire.privacy import SECRET_HEADERS, is_secret
 
@@ -36,18 +37,13 @@ class PayloadLogSettings(Section):
     """Events are sealed after so many minutes, few as they may be."""
     retention_days: float | None = Field(None, gt=0, le=36_500)
     """Payloads older than that are removed, counted back from the newest event of their model; kept where unset."""
-    redact: tuple[str, ...] = ()
-    """What is taken out before anything is written: `headers.NAME`, or a JSON path into bodies, as in
-    `$.instances[*].ssn`. A body that a path cannot be applied to is withheld whole."""
+    redact: tuple[RedactSettings, ...] = ()
+    """What is taken out before anything is written: `headers.NAME`, a JSON path into bodies, as in
+    `$.instances[*].ssn`, or a section. A body that a path cannot be applied to is withheld whole."""
 
-    @field_validator("redact")
-    @classmethod
-    def _readable_rules(cls, rules: tuple[str, ...]) -> tuple[str, ...]:
-        try:
-            Redaction(rules)
-        except ValueError as error:
-            raise PydanticCustomError("rule", "{reason}", {"reason": str(error)}) from error
-        return rules
+    def redaction(self) -> Redaction:
+        """Return the rules of `redact`. Raises `ValueError` for a file that holds no key."""
+        return redaction_of(self.redact)
 
 
 class AliasSettings(Section):
@@ -102,21 +98,6 @@ class IngestSettings(Section):
             if not namespace:
                 raise PydanticCustomError("namespace", "{path} has no namespace", {"path": path})
         return paths
-
-
-class CaptureSettings(Section):
-    """What the sidecar captures. `inferwatch proxy` reads it; the middleware takes the same names as arguments."""
-
-    mode: Literal["all", "request", "response"] = "all"
-    """Which events are made."""
-    metadata_headers: tuple[str, ...] = ()
-    """Request headers to carry in `metadata`, in any case; credentials never are."""
-    paths: tuple[str, ...] | None = None
-    """Globs of what is captured, such as `/v1/models/*:predict`; `*` also matches `/`. Everything where unset."""
-    max_body_bytes: int = Field(1_048_576, ge=0)
-    """Longer bodies are cut and marked, bytes; default 1 MiB."""
-    queue_bytes: int | None = Field(None, ge=65_536)
-    """The space that undelivered events may take, oldest dropped first; 256 MiB in a queue file, 64 MiB in memory."""
 
 
 class AuthSettings(Section):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,26 +14,25 @@ from prometheus_client.registry import Collector
 
 from inferwatch._version import __version__
 from inferwatch.delivery.delivery import Delivery
+from inferwatch_logger.capture_metrics import register
 from inferwatch_logger.proxy.relay import Relay
 
 Scope = MutableMapping[str, Any]
-MoreMetrics = Callable[[], Iterable[Metric]]
 _Answer = tuple[int, bytes, str]
 
 _JSON = "application/json"
 
 
 class Admin:
-    """An ASGI application. `ready` asks the model server; `more` gives metrics beside the relay's and delivery's."""
+    """An ASGI application. `ready` asks the model server."""
 
-    def __init__(
-        self, relay: Relay, delivery: Delivery, ready: Callable[[], Awaitable[bool]], model: Model, *more: MoreMetrics
-    ) -> None:
+    def __init__(self, relay: Relay, delivery: Delivery, ready: Callable[[], Awaitable[bool]]) -> None:
         self._relay = relay
         self._delivery = delivery
         self._ready = ready
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(_Snapshot(relay, delivery, model, more))
+        self._registry.register(_Snapshot(relay))
+        register(self._registry, relay.recorder, delivery)
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:  # noqa: ANN401, ARG002 - ASGI
         """Serve one request."""
@@ -75,52 +74,16 @@ class Admin:
         return _json(200, {"status": "ready"})
 
 
-@dataclass(frozen=True, slots=True)
-class Model:
-    """Whose metrics these are; `name` is empty where every request names its model."""
-
-    namespace: str
-    name: str
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class _Snapshot(Collector):
     relay: Relay
-    delivery: Delivery
-    model: Model
-    more: Sequence[MoreMetrics]
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric family."""
         build = GaugeMetricFamily("inferwatch_build_info", "The running version.", labels=("version", "component"))
         build.add_metric((__version__, "proxy"), 1)
         yield build
-        yield from self._accounts()
         yield from self._relayed()
-        for metrics in self.more:
-            yield from metrics()
-
-    def _accounts(self) -> Iterator[Metric]:
-        whose = ("model_namespace", "model_name", "sink")
-        prefix = "inferwatch_logger"
-        captured = CounterMetricFamily(f"{prefix}_captured", "Events to be delivered to a sink.", labels=whose)
-        delivered = CounterMetricFamily(f"{prefix}_delivered", "Events that a sink took.", labels=whose)
-        dropped = CounterMetricFamily(
-            f"{prefix}_dropped", "Events that a sink will never have, by reason.", labels=(*whose, "reason")
-        )
-        spooled = GaugeMetricFamily(f"{prefix}_spooled_events", "Events that wait for a sink.", labels=("sink",))
-        in_flight = GaugeMetricFamily(
-            f"{prefix}_in_flight_events", "Events sent to a sink and not acknowledged.", labels=("sink",)
-        )
-        for sink, account in self.delivery.accounts().items():
-            labels = (self.model.namespace, self.model.name, sink)
-            captured.add_metric(labels, account.captured)
-            delivered.add_metric(labels, account.delivered)
-            for reason, count in account.dropped.items():
-                dropped.add_metric((*labels, reason), count)
-            spooled.add_metric((sink,), account.queued)
-            in_flight.add_metric((sink,), account.in_flight)
-        yield from (captured, delivered, dropped, spooled, in_flight)
 
     def _relayed(self) -> Iterator[Metric]:
         prefix = "inferwatch_logger"
@@ -131,9 +94,6 @@ class _Snapshot(Collector):
         for reason in ("upgrade", "h2c", "unparsed"):
             unlogged.add_metric((reason,), self.relay.unlogged[reason])
         yield unlogged
-        yield CounterMetricFamily(
-            f"{prefix}_errors", "Steps of capture that failed; the request was served.", value=self.relay.guarded.errors
-        )
         yield CounterMetricFamily(
             f"{prefix}_upstream_failures",
             "Connections to the model server that could not be made.",

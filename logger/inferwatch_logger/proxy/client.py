@@ -6,7 +6,6 @@ import asyncio
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import httptools
@@ -64,10 +63,6 @@ class Client(asyncio.Protocol):
     def ends_with(self, exchange: Exchange) -> bool:
         """Return whether no request can follow this one."""
         return self._relay.draining or (self._last and self._exchanges[-1] is exchange)
-
-    def soon(self, step: Callable[..., None], *arguments: Any) -> None:  # noqa: ANN401 - passed on
-        """Run a step of capture once what was written is on its way."""
-        self._loop.call_soon(self.guarded, step, *arguments)
 
     # the connection
 
@@ -260,7 +255,7 @@ class Client(asyncio.Protocol):
                 self.advance()
 
     def _captured(self, method: bytes, fields: Fields) -> Any:  # noqa: ANN401 - an Inference, or None
-        return self._relay.capture(method.decode("ascii"), path_of(self._target), fields.lowered)
+        return self._relay.recorder.begin(method.decode("ascii"), path_of(self._target), fields.lowered)
 
     def _start(self, exchange: Exchange) -> None:
         self._relay.pool.serve(exchange)

@@ -30,7 +30,7 @@ from inferwatch_logger.proxy.frames import (
 from inferwatch_logger.proxy.head import path_of
 
 if TYPE_CHECKING:
-    from inferwatch_logger.capture import Inference
+    from inferwatch_logger.inference import Inference
     from inferwatch_logger.proxy.client import Client
     from inferwatch_logger.proxy.relay import Relay
 
@@ -125,7 +125,7 @@ class Conversation:
             if frame.kind == DATA:
                 self._client.guarded(call.inference.request_part, frame.payload)
             if frame.ends_stream:
-                self._client.soon(call.inference.request_end)
+                self._client.guarded(call.inference.request_end)
         call.received |= frame.ends_stream
 
     def _begun(self, fields: _Fields) -> Inference | None:
@@ -135,7 +135,7 @@ class Conversation:
             return None
         given = [field for field in fields if not field[0].startswith(b":")]
         method = pseudo.get(b":method", b"").decode("latin-1")
-        return self._client.guarded(self._relay.capture, method, path_of(pseudo[b":path"]), given)
+        return self._client.guarded(self._relay.recorder.begin, method, path_of(pseudo[b":path"]), given)
 
     # what the upstream sends
 
@@ -175,12 +175,12 @@ class Conversation:
     def _finish(self, call: _Call) -> None:
         if call.inference is not None:
             self._cut_request(call, call.inference)
-            self._client.soon(call.inference.response_end)
+            self._client.guarded(call.inference.response_end)
 
     def _abandon(self, call: _Call) -> None:
         if call.inference is not None:
             self._cut_request(call, call.inference)
-            self._client.soon(call.inference.ended)
+            self._client.guarded(call.inference.ended)
 
     def _cut_request(self, call: _Call, inference: Inference) -> None:
         if not call.received:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from inferwatch_logger.proxy.head import JSON, error_body, own_reply
 
 if TYPE_CHECKING:
-    from inferwatch_logger.capture import Inference
+    from inferwatch_logger.inference import Inference
     from inferwatch_logger.proxy.client import Client
     from inferwatch_logger.proxy.head import Fields
     from inferwatch_logger.proxy.upstream import Upstream
@@ -86,7 +86,7 @@ class Exchange:
         """Take the end of the request."""
         self.received = True
         if self.inference is not None:
-            self.client.soon(self.inference.request_end)
+            self.client.guarded(self.inference.request_end)
         if self._chunked and not self.answered:
             self._waiting += (LAST_CHUNK, *trailers, CRLF)
 
@@ -119,7 +119,7 @@ class Exchange:
         self._answered()
         self.upstream = None
         if self.inference is not None:
-            self.client.soon(self.inference.response_end)
+            self.client.guarded(self.inference.response_end)
         self.client.advance()
 
     def reply(self, status: int, body: bytes, content_type: bytes) -> None:
@@ -154,7 +154,7 @@ class Exchange:
         self._answered()
         self._let_go()
         if self.inference is not None:
-            self.client.soon(self.inference.ended)
+            self.client.guarded(self.inference.ended)
 
     def _answered(self) -> None:
         self.answered = True

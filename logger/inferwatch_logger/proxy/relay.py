@@ -9,18 +9,15 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
-from inferwatch_logger.capture import FailOpen, Headers, Inference
 from inferwatch_logger.proxy.client import Client
 from inferwatch_logger.proxy.exchange import Exchange
 from inferwatch_logger.proxy.pool import Pool
+from inferwatch_logger.recorder import Recorder
 
 if TYPE_CHECKING:
     from inferwatch_logger.proxy.conversation import Conversation
 
 logger = logging.getLogger(__name__)
-
-Begin = Callable[[str, str, Headers], Inference | None]
-"""Method, path and header fields of a request -> what is to be told of it, None where it is not captured."""
 
 _TEXT: Final = b"text/plain; charset=utf-8"
 _READY: Final = b"queue"
@@ -30,16 +27,16 @@ _NOT_READY: Final = b"queue not ready"
 class Relay:
     """Relays HTTP/1.1 to one upstream. To be made and used on one event loop.
 
-    `begin` decides what is captured. `ready` answers KServe's readiness probe (`K-Network-Probe: queue`), which the
+    `recorder` is told what passes. `ready` answers KServe's readiness probe (`K-Network-Probe: queue`), which the
     upstream never sees. `unlogged` counts connections that are relayed as bytes, by reason: `upgrade` (websockets),
     `h2c` (HTTP/2 that cannot be followed), `unparsed`.
     """
 
-    def __init__(self, pool: Pool, begin: Begin, ready: Callable[[], Awaitable[bool]]) -> None:
+    def __init__(self, pool: Pool, recorder: Recorder, ready: Callable[[], Awaitable[bool]]) -> None:
         self.loop = asyncio.get_running_loop()
         self.pool = pool
-        self.capture = begin
-        self.guarded = FailOpen()
+        self.recorder = recorder
+        self.guarded = recorder.guarded
         self.clients: set[Client] = set()
         self.unlogged: Counter[str] = Counter()
         self.requests = 0
@@ -69,7 +66,7 @@ class Relay:
                 client.transport.abort()
             await self.all_left()
         self.pool.close()
-        await asyncio.sleep(0)  # what the last responses left to capture
+        self.recorder.flush()
 
     async def all_left(self) -> None:
         """Return once no client is connected."""
@@ -89,9 +86,7 @@ class Relay:
             from inferwatch_logger.proxy.conversation import Conversation
         except ImportError:
             if not self.unlogged["h2c"]:
-                logger.warning(
-                    "HTTP/2, and so gRPC, is relayed uncaptured; get what is missing: inferwatch[grpc]"
-                )
+                logger.warning("HTTP/2, and so gRPC, is relayed uncaptured; get what is missing: inferwatch[grpc]")
             return None
         return Conversation(client, self)
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -15,11 +15,10 @@ import uvicorn
 
 from inferwatch.delivery.delivery import Delivery
 from inferwatch_logger.capture import Capture
-from inferwatch_logger.proxy.admin import Admin, Model
-from inferwatch_logger.proxy.naming import CaptureByPath
+from inferwatch_logger.proxy.admin import Admin
 from inferwatch_logger.proxy.pool import Pool
 from inferwatch_logger.proxy.relay import Relay
-from inferwatch_logger.proxy.traffic import TimedSink, Traffic, durations
+from inferwatch_logger.recorder import Recorder
 
 DRAIN_S: Final = 6.0
 """Seconds that requests under way have after SIGTERM."""
@@ -27,48 +26,42 @@ DRAIN_S: Final = 6.0
 FLUSH_S: Final = 2.5
 """Seconds that undelivered events then have; what is left stays in the queue file, if there is one."""
 
+_REDACTION_S: Final = 0.5
+"""Seconds that bodies have that are being redacted."""
+
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Sidecar:
-    """What is relayed to whom, and what is captured. `by_path`: the model is the one that the request's path names."""
+    """What is relayed to whom, and what is captured."""
 
     host: str
     port: int
     capture: Capture
-    by_path: bool
     delivery: Delivery
-    sinks: Sequence[TimedSink]
     ready: Callable[[], Awaitable[bool]]
 
     async def serve(self, listener: socket.socket, admin_listener: socket.socket | None) -> None:
         """Serve until SIGTERM or SIGINT; finish the requests under way and deliver what is there, within 10 s."""
         ended = _end_signal()
         self.delivery.start()
-        emit = Traffic(self.delivery.emit)
-        capture = CaptureByPath(self.capture, emit) if self.by_path else None
-        relay = Relay(
-            Pool(self.host, self.port),
-            capture or (lambda method, path, headers: self.capture.begin(method, path, headers, emit)),
-            self.ready,
-        )
+        relay = Relay(Pool(self.host, self.port), Recorder(self.capture, self.delivery.emit), self.ready)
         await relay.listen(listener)
-        async with self._administered(relay, emit, admin_listener):
+        async with self._administered(relay, admin_listener):
             await ended.wait()
             await relay.drain(DRAIN_S)
+            await relay.recorder.aclose(_REDACTION_S)
             await self.delivery.aclose(FLUSH_S)
             account = self.delivery.account()
             logger.log(logging.WARNING if account.dropped else logging.INFO, "the sidecar ends: %s", account)
 
     @asynccontextmanager
-    async def _administered(
-        self, relay: Relay, traffic: Traffic, listener: socket.socket | None
-    ) -> AsyncIterator[None]:
+    async def _administered(self, relay: Relay, listener: socket.socket | None) -> AsyncIterator[None]:
         if listener is None:
             yield
             return
-        server = self._admin(relay, traffic)
+        server = self._admin(relay)
         task = asyncio.create_task(server.serve(sockets=[listener]))
         try:
             yield
@@ -76,11 +69,9 @@ class Sidecar:
             server.should_exit = True
             await task
 
-    def _admin(self, relay: Relay, traffic: Traffic) -> uvicorn.Server:
-        attributes = self.capture.attributes
-        model = Model(attributes["namespace"], "" if self.by_path else attributes["inferenceservicename"])
+    def _admin(self, relay: Relay) -> uvicorn.Server:
         config = uvicorn.Config(
-            Admin(relay, self.delivery, self.ready, model, traffic.metrics, lambda: (durations(self.sinks),)),
+            Admin(relay, self.delivery, self.ready),
             http="httptools",
             lifespan="off",
             log_config=None,

@@ -13,6 +13,7 @@ from inferwatch.events import CloudEvent
 from inferwatch_logger.capture import Capture
 from inferwatch_logger.proxy import Relay
 from inferwatch_logger.proxy.pool import Pool
+from inferwatch_logger.recorder import Recorder
 
 Reader = asyncio.StreamReader
 Writer = asyncio.StreamWriter
@@ -136,7 +137,7 @@ class Relayed:
         for writer in self.writers:
             writer.close()
         await self.relay.all_left()
-        await asyncio.sleep(0)
+        await self.relay.recorder.aclose(5)
         return self.events
 
 
@@ -154,10 +155,9 @@ async def relayed(
     upstream.port = server.sockets[0].getsockname()[1]
     events: list[CloudEvent] = []
     capture = Capture.of(**({"name": "income", "namespace": "prod"} | options))
-    take = emit or events.append
     relay = Relay(
         Pool("127.0.0.1", port or upstream.port),
-        lambda method, path, headers: capture.begin(method, path, headers, take),
+        Recorder(capture, emit or events.append),
         always_ready,
     )
     listener = socket.create_server(("127.0.0.1", 0))

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from inferwatch.delivery.delivery import Delivery
 from inferwatch.delivery.memory import MemorySink
 from inferwatch.errors import DeliveryError
-from inferwatch_logger.proxy.admin import Admin, Model
+from inferwatch_logger.proxy.admin import Admin
 from tests.logger.proxy.relayed import answering, relayed, run
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -39,7 +39,7 @@ def test_the_ledger_and_the_metrics_agree() -> None:
             await it.ask(b"PRI * HTTP/2.0\r\n\r\n" + POST)
             await it.settled()
             await delivery.aclose()
-            admin = Admin(it.relay, delivery, ready, Model("prod", "income"))
+            admin = Admin(it.relay, delivery, ready)
             ledger = json.loads((await get(admin, "/api/ledger"))[1])
             assert ledger["capture"] == {
                 "captured": 4,
@@ -75,7 +75,7 @@ def test_health_readiness_and_what_is_not_there() -> None:
     async def test() -> None:
         delivery = Delivery([MemorySink()])
         async with relayed(answering(OK)) as it:
-            admin = Admin(it.relay, delivery, asked, Model("prod", ""))
+            admin = Admin(it.relay, delivery, asked)
             assert (await get(admin, "/readyz"))[0] == 200
             ready[0] = False
             status, text = await get(admin, "/readyz")
