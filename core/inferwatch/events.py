@@ -114,12 +114,11 @@ class CloudEvent:
     def key(self) -> bytes:
         """Return 16 bytes that are equal exactly for redeliveries of one event.
 
-        The key covers namespace, name, component, id, type and time; the body's bytes stand in where there is no time,
-        so that a client that reuses ids loses nothing.
+        The key covers the stream, id, type and time; the body's bytes stand in where there is no time, so that a client
+        that reuses ids loses nothing.
         """
-        stream = self.stream
         moment = str(self.time_ns).encode() if self.time_ns is not None else blake2b(self.data, digest_size=16).digest()
-        parts = (stream.namespace, stream.name, stream.component, self.id, self.type)
+        parts = (*self.stream, self.id, self.type)
         texts = [*(text.encode() for text in parts), moment]
         sized = [part for text in texts for part in (len(text).to_bytes(4, "big"), text)]
         return blake2b(b"".join(sized), digest_size=16).digest()

@@ -26,8 +26,9 @@ def app(name: str) -> Application:
 
 
 def ask(
-    application: Application, path: str, method: str = "GET", body: bytes = b"", **headers: str
+    application: Application, address: str, method: str = "GET", body: bytes = b"", **headers: str
 ) -> tuple[int, str, dict[bytes, bytes]]:
+    path, _, query = address.partition("?")
     sent: list[Any] = []
     fields = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
 
@@ -37,7 +38,7 @@ def ask(
     async def send(message: Any) -> None:
         sent.append(message)
 
-    scope = {"type": "http", "method": method, "path": path, "query_string": b"", "headers": fields}
+    scope = {"type": "http", "method": method, "path": path, "query_string": query.encode(), "headers": fields}
 
     async def run() -> None:
         await application(scope, receive, send)
