@@ -63,7 +63,7 @@ def predict(port: int, *ids: str) -> None:
 
 async def received(ports: list[int], expected: int) -> list[list[str]]:
     """Serve at the ports until each was sent so many events; return their ids and types in order."""
-    sinks = [ScriptedSink(lambda _: b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n", port) for port in ports]
+    sinks = [ScriptedSink(lambda _: b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n", port=port) for port in ports]
     servers = [await asyncio.start_server(sink.serve, "127.0.0.1", sink.port) for sink in sinks]
     async with asyncio.timeout(30):
         while any(len(sink.events) < expected for sink in sinks):  # noqa: ASYNC110 - watches from outside
