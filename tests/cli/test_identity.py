@@ -14,7 +14,7 @@ from inferwatch.clock import NS_PER_S, format_time, parse_time
 from inferwatch.events import REQUEST_TYPE, RESPONSE_TYPE
 from inferwatch.origin import Origin
 from inferwatch.settings import AuthSettings, ExcludeSettings, Settings
-from inferwatch_cli.checks import Checked
+from inferwatch_cli.checks import Checked, checked
 from inferwatch_cli.parts import Service as Running
 from inferwatch_cli.up import open_up
 from tests.logger.test_access import ask
@@ -149,19 +149,40 @@ def test_with_a_key_only_signed_marks_exclude(tmp_path: Path) -> None:
         assert reasons(service) == ["explain", None, None, None]
 
 
-def test_a_thousand_questions_of_an_explainer_bring_no_rows_to_judge(service: Service) -> None:
-    members = [
-        {"specversion": "1.0", "id": Origin().mark(), "source": "s", "type": REQUEST_TYPE, "data": {"instances": [[1]]}}
-        for _ in range(500)
-    ]
-    status, _, _ = ask(
-        service.up.application,
-        "/events",
-        "POST",
-        orjson.dumps(members),
-        content_type="application/cloudevents-batch+json",
-    )
-    assert status == 200
-    service.send("1")
-    assert service.payloads()[-1]["excluded"] is None
-    assert service.metric('inferwatch_events_excluded_total{reason="explain"}') == 500
+WATCHED = """
+models:
+  - name: m
+    reference: reference.csv
+    burn_in_rows: 0
+    false_alarms: {expected_run_length_windows: 100}
+    detectors:
+      - {kind: drift, method: histogram, window: {rows: 100}}
+      - {kind: outlier, method: mahalanobis, false_alarm_rate: 0.05}
+"""
+
+
+def test_five_hundred_questions_of_an_explainer_bring_no_row_into_a_window(tmp_path: Path) -> None:
+    (tmp_path / "reference.csv").write_text("a\n" + "".join(f"{row % 17}\n" for row in range(500)))
+    (tmp_path / "inferwatch.yaml").write_text(WATCHED)
+    ours = [envelope(Origin().mark(), [[99]]) for _ in range(500)]
+    theirs = [envelope(str(number), [[number % 17]]) for number in range(30)]
+    with open_up(checked(tmp_path / "inferwatch.yaml"), tmp_path / "log") as up:
+        service = Service(up)
+        seen = []
+        for batch in (theirs, ours):
+            said = ask(up.application, "/events", "POST", orjson.dumps(batch), content_type=BATCH)
+            assert said[0] == 200
+            detail = service.get("/api/models/default/m")
+            seen.append([(it["needs_rows"], it["scored"], it["flagged"]) for it in detail["detectors"]])
+        assert seen[0] == seen[1] == [(70, 0, 0), (None, 30, 0)]
+        assert (detail["events"], detail["rows"]) == (530, 530)
+        assert service.metric('inferwatch_events_excluded_total{reason="explain"}') == 500
+
+
+BATCH = "application/cloudevents-batch+json"
+
+
+def envelope(identity: str, rows: list[list[int]]) -> dict[str, Any]:
+    """Return a request as a member of a batch."""
+    named = {"specversion": "1.0", "id": identity, "source": "s", "type": REQUEST_TYPE, "inferenceservicename": "m"}
+    return {**named, "time": format_time(NOW_NS), "data": {"instances": rows}}

@@ -21,6 +21,7 @@ from inferwatch.payload_log.journal import Journal
 from inferwatch.redaction import Redaction
 from inferwatch_logger.bounded_http import MAX_HEAD_BYTES
 from inferwatch_logger.ingest import Ingest
+from tests.core.wire.test_cloudevents import CAPTURED
 
 TIME = "2026-11-21T12:00:00Z"
 REQUIRED = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "http://localhost:9081/", "ce-type": REQUEST_TYPE}
@@ -359,6 +360,24 @@ def test_sixty_events_travel_over_one_connection(bench: Bench, served: int) -> N
         assert client.sock is first
     client.close()
     assert bench.journal.ledger().stored == 60
+
+
+def test_the_block_that_kserves_agent_was_seen_to_send(bench: Bench, served: int) -> None:
+    """Header for header, in its order and case, twice over one connection; a new id the second time."""
+    body = b'{"predictions": [1]}'
+    with socket.create_connection(("127.0.0.1", served), timeout=30) as agent:
+        for identity in ("b9181bae", "c0281bae"):
+            block = "\r\n".join(line.replace("b9181bae", identity) for line in CAPTURED.splitlines())
+            agent.sendall(f"POST /events/logs?x=1 HTTP/1.1\r\n{block}\r\n\r\n".encode() + body)
+            reply = b""
+            while b"\r\n\r\n" not in reply:
+                reply += agent.recv(4096)
+            head, _, rest = reply.lower().partition(b"\r\n\r\n")
+            assert head.startswith(b"http/1.1 200 ")
+            assert b"content-length: 0" in head
+            assert (rest, b"connection: close" in head) == (b"", False)
+    assert [entry.event.id[:8] for entry in bench.journal.read(0, 10)] == ["b9181bae", "c0281bae"]
+    assert {entry.event.stream for entry in bench.journal.read(0, 10)} == {("ns1", "iris", "predictor", "default")}
 
 
 def test_large_headers_pass_and_a_refusal_keeps_the_connection(bench: Bench, served: int) -> None:
