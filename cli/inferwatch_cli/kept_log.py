@@ -21,7 +21,6 @@ from inferwatch.payload_log.sealing import Sealer
 from inferwatch.payload_log.segment import can_seal
 from inferwatch.payload_log.state import State
 from inferwatch.pipeline import Judge, Pipeline
-from inferwatch.redaction import Redaction
 from inferwatch.settings import PayloadLogSettings
 from inferwatch_cli.checks import Checked
 from inferwatch_cli.parts import own_registry, serve_metrics
@@ -112,7 +111,7 @@ def open_log(configuration: Checked, data: Path | None) -> Iterator[KeptLog]:
         State.open(directory) as state,
     ):
         keep_feature_names(state, {model.service: model.reference.schema.names for model in configuration.models})
-        dead_letter = DeadLetter(directory, clock=clock, redaction=Redaction(settings.payload_log.redact))
+        dead_letter = DeadLetter(directory, clock=clock, redaction=settings.payload_log.redaction())
         flow = FlowMetrics(registry, clock)
         yield KeptLog(configuration, directory, clock, registry, flow, journal, state, dead_letter)
 
