@@ -117,7 +117,10 @@ def store(
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def proxy(
     context: typer.Context,
-    upstream: Annotated[str | None, typer.Option(help="The model server, http://host[:port].")] = None,
+    upstream: Annotated[str | None, typer.Option(help="The model server, http(s)://host[:port].")] = None,
+    upstream_ca_file: Annotated[
+        Path | None, typer.Option(help="Certificates that an https upstream is verified by, instead of the system's.")
+    ] = None,
     sink: Annotated[
         list[str] | None, typer.Option(help="Where events go, http(s)://host[:port][/path]; several may be given.")
     ] = None,
@@ -161,6 +164,7 @@ def proxy(
     run_proxy(
         ProxyOptions(
             upstream=upstream,
+            upstream_ca_file=upstream_ca_file,
             component_port=component_port,
             sinks=[*(sink or ()), *((log_url,) if log_url else ())],
             host=host,

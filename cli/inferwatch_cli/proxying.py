@@ -23,11 +23,14 @@ from inferwatch.protocols import Sink
 from inferwatch.settings import CaptureSettings, load_settings
 from inferwatch_cli.listening import listening, loop_factory
 from inferwatch_logger.capture import Capture, Mode
+from inferwatch_logger.proxy.pool import Pool
 from inferwatch_logger.proxy.readiness import VARIABLE, readiness
 from inferwatch_logger.proxy.service import Sidecar
 from inferwatch_logger.timed_sink import TimedSink
 
 logger = logging.getLogger(__name__)
+
+_PORTS: Final = {"http": 80, "https": 443}
 
 _CA_DIRECTORY: Final = Path("/etc/tls/logger")
 """Where KServe mounts the certificates of its loggers."""
@@ -43,6 +46,7 @@ _IGNORED_WITH_VALUE: Final = frozenset(
         "log-batch-interval",
         "max-batchsize",
         "max-latency",
+        "probe-period",
         "config-dir",
         "model-dir",
     }
@@ -56,6 +60,7 @@ class ProxyOptions:
     """What the command line says; None where it says nothing."""
 
     upstream: str | None
+    upstream_ca_file: Path | None = None
     component_port: int
     sinks: Sequence[str]
     host: str
@@ -90,7 +95,7 @@ def run_proxy(options: ProxyOptions) -> None:
         if options.admin_port is not None:
             admin = listeners.enter_context(listening(options.host, options.admin_port))
             typer.echo(f"inferwatch proxy tells of itself on port {admin.getsockname()[1]}")
-        typer.echo(f"inferwatch proxy relays port {listener.getsockname()[1]} to {sidecar.host}:{sidecar.port}")
+        typer.echo(f"inferwatch proxy relays port {listener.getsockname()[1]} to {sidecar.pool.address}")
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(sidecar.serve(listener, admin))
 
@@ -98,7 +103,7 @@ def run_proxy(options: ProxyOptions) -> None:
 def sidecar_of(options: ProxyOptions) -> Sidecar:
     """Return what the options ask for. Raises `ConfigError` with every fault."""
     faults: list[Fault] = []
-    host, port = _upstream(options, faults)
+    pool = _upstream(options, faults)
     settings = load_settings(options.config) if options.config is not None else None
     capture = settings.capture if settings is not None else CaptureSettings()
     name = options.inference_service
@@ -116,12 +121,12 @@ def sidecar_of(options: ProxyOptions) -> Sidecar:
     except ConfigError as fault:
         faults.extend(fault.faults)
     try:
-        ready = readiness(host, port, os.environ.get(VARIABLE, ""))
+        ready = readiness(pool.host if pool else "", pool.port if pool else 0, os.environ.get(VARIABLE, ""))
     except ConfigError as fault:
         faults.extend(fault.faults)
-    if faults or captured is None or delivery is None:
+    if faults or pool is None or captured is None or delivery is None:
         raise ConfigError(faults)
-    return Sidecar(host, port, captured, delivery, ready)
+    return Sidecar(pool, captured, delivery, ready)
 
 
 def ignored_options(given: Sequence[str]) -> list[str]:
@@ -144,16 +149,24 @@ def ignored_options(given: Sequence[str]) -> list[str]:
     return ignored
 
 
-def _upstream(options: ProxyOptions, faults: list[Fault]) -> tuple[str, int]:
+def _upstream(options: ProxyOptions, faults: list[Fault]) -> Pool | None:
     url = options.upstream or f"http://127.0.0.1:{options.component_port}"
     try:
         parts = urlsplit(url)
-        if parts.scheme == "http" and parts.hostname and parts.path in ("", "/") and not parts.query:
-            return parts.hostname, parts.port or 80
+        port = parts.port
     except ValueError:
-        pass
-    faults.append(Fault("--upstream", f"{url!r} is no URL of a model server; allowed is http://host[:port]"))
-    return "", 0
+        parts, port = urlsplit(""), None
+    if parts.scheme not in _PORTS or not parts.hostname or parts.path not in ("", "/") or parts.query:
+        faults.append(Fault("--upstream", f"{url!r} is no URL of a model server; allowed is http(s)://host[:port]"))
+        return None
+    if options.upstream_ca_file is not None and parts.scheme != "https":
+        faults.append(Fault("--upstream-ca-file", f"verifies an upstream over https, and {url!r} is none"))
+    tls = Tls(ca_file=options.upstream_ca_file) if parts.scheme == "https" else None
+    try:
+        return Pool(parts.hostname, port or _PORTS[parts.scheme], tls=tls)
+    except ConfigError as fault:
+        faults.extend(Fault("--upstream-ca-file", each.message) for each in fault.faults)
+        return None
 
 
 def _capture(options: ProxyOptions, settings: CaptureSettings, name: str | None) -> Capture:
@@ -188,6 +201,7 @@ def _delivery(options: ProxyOptions, settings: CaptureSettings) -> Delivery:
         [TimedSink(_sink(url, options)) for url in options.sinks],
         spool=options.spool,
         queue_bytes=options.spool_bytes if options.spool_bytes is not None else settings.queue_bytes,
+        when_full=settings.when_full,
     )
 
 

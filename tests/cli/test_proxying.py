@@ -24,17 +24,20 @@ def faults(**given: Any) -> list[str]:
 
 
 def test_the_upstream_is_the_url_or_else_a_port_of_this_machine() -> None:
-    assert (sidecar_of(options()).host, sidecar_of(options()).port) == ("127.0.0.1", 8080)
-    sidecar = sidecar_of(options(upstream="http://model.example/"))
-    assert (sidecar.host, sidecar.port) == ("model.example", 80)
-    sidecar = sidecar_of(options(upstream="http://[::1]:9000"))
-    assert (sidecar.host, sidecar.port) == ("::1", 9000)
+    for url, host, port in (
+        (None, "127.0.0.1", 8080),
+        ("http://model.example/", "model.example", 80),
+        ("https://model.example", "model.example", 443),
+        ("http://[::1]:9000", "::1", 9000),
+    ):
+        pool = sidecar_of(options(upstream=url)).pool
+        assert (pool.host, pool.port) == (host, port)
 
 
-@pytest.mark.parametrize("url", ["model:80", "https://model", "http://", "http://model/path", "http://model:x"])
+@pytest.mark.parametrize("url", ["model:80", "ftp://model", "http://", "http://model/path", "http://model:x"])
 def test_an_upstream_that_cannot_be_one(url: str) -> None:
     assert faults(upstream=url) == [
-        f"--upstream: {url!r} is no URL of a model server; allowed is http://host[:port]",
+        f"--upstream: {url!r} is no URL of a model server; allowed is http(s)://host[:port]",
     ]
 
 
@@ -99,6 +102,14 @@ def test_every_fault_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_ca_file_that_is_not_there(tmp_path: Path) -> None:
     assert "cannot be used" in faults(sinks=["https://sink/"], ca_file=str(tmp_path / "ca.crt"))[0]
     sidecar_of(options(sinks=["https://sink/"], skip_verify=True))
+
+
+def test_a_ca_file_of_the_upstream(tmp_path: Path) -> None:
+    absent = tmp_path / "ca.crt"
+    [fault] = faults(upstream="https://model", upstream_ca_file=absent)
+    assert fault.startswith(f"--upstream-ca-file: {absent} cannot be used: ")
+    [fault] = faults(upstream="http://model", upstream_ca_file=absent)
+    assert fault == "--upstream-ca-file: verifies an upstream over https, and 'http://model' is none"
 
 
 def test_options_of_the_agent_that_mean_nothing_here_are_known() -> None:

@@ -36,8 +36,7 @@ logger = logging.getLogger(__name__)
 class Sidecar:
     """What is relayed to whom, and what is captured."""
 
-    host: str
-    port: int
+    pool: Pool
     capture: Capture
     delivery: Delivery
     ready: Callable[[], Awaitable[bool]]
@@ -46,7 +45,7 @@ class Sidecar:
         """Serve until SIGTERM or SIGINT; finish the requests under way and deliver what is there, within 10 s."""
         ended = _end_signal()
         self.delivery.start()
-        relay = Relay(Pool(self.host, self.port), Recorder(self.capture, self.delivery.emit), self.ready)
+        relay = Relay(self.pool, Recorder(self.capture, self.delivery.emit), self.ready)
         await relay.listen(listener)
         async with self._administered(relay, admin_listener):
             await ended.wait()

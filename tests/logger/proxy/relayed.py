@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from inferwatch.delivery.tls import Tls
 from inferwatch.events import CloudEvent
 from inferwatch_logger.capture import Capture
 from inferwatch_logger.proxy import Relay
@@ -147,16 +149,25 @@ async def always_ready() -> bool:
 
 @asynccontextmanager
 async def relayed(
-    handler: Handler, *, emit: Callable[[CloudEvent], None] | None = None, port: int | None = None, **options: Any
+    handler: Handler,
+    *,
+    emit: Callable[[CloudEvent], None] | None = None,
+    port: int | None = None,
+    certificate: ssl.SSLContext | None = None,
+    tls: Tls | None = None,
+    **options: Any,
 ) -> AsyncIterator[Relayed]:
-    """Run an upstream and a relay in front of it. `port` names another upstream, such as one that is not there."""
+    """Run an upstream and a relay in front of it. `port` names another upstream, such as one that is not there.
+
+    With a `certificate` the upstream speaks TLS, which the relay verifies by `tls`.
+    """
     upstream = Upstream(handler)
-    server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0, limit=2**24)
+    server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0, limit=2**24, ssl=certificate)
     upstream.port = server.sockets[0].getsockname()[1]
     events: list[CloudEvent] = []
     capture = Capture.of(**({"name": "income", "namespace": "prod"} | options))
     relay = Relay(
-        Pool("127.0.0.1", port or upstream.port),
+        Pool("127.0.0.1", port or upstream.port, tls=tls),
         Recorder(capture, emit or events.append),
         always_ready,
     )
