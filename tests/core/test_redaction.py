@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
+import hmac
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -93,6 +96,82 @@ def test_a_body_without_it_stays_byte_for_byte(body: bytes) -> None:
 def test_a_body_that_cannot_be_searched_is_withheld(body: bytes) -> None:
     kept = Redaction([SSN]).body(body)
     assert kept == WITHHELD
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> str:
+    path = tmp_path / "key"
+    path.write_text("s3cret\n")
+    return str(path)
+
+
+def hashed(text: str, key: bytes = b"s3cret") -> str:
+    return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+
+
+def test_hashes_keep_equal_values_equal_in_headers_and_bodies(key_file: str) -> None:
+    by = {"action": "hash", "key_file": key_file}
+    redaction = Redaction([{"path": "$.rows[*].ssn", **by}, {"header": "X-User", **by}])
+    rows = b'{"rows":[{"ssn":"jane","a":1.10},{"ssn":123},{"ssn":"123"},{"ssn":1.50},{"ssn":null},{"ssn":[1,"a"]}]}'
+    kept = redaction.event(event(rows, metadata='{"X-User":["jane","123"],"A":["1"]}', xuser="jane"))
+    jane, number = hashed("jane"), hashed("123")
+    values = [row["ssn"] for row in json.loads(kept.data)["rows"]]
+    assert values == [jane, number, number, hashed("1.50"), None, hashed('[1,"a"]')]
+    assert kept.data.startswith(b'{"rows":[{"ssn":"' + jane.encode() + b'","a":1.10}')
+    assert json.loads(kept.extensions["metadata"]) == {"X-User": [jane, number], "A": ["1"]}
+    assert kept.extensions["xuser"] == jane
+
+
+def test_masks_show_the_end_of_what_is_long() -> None:
+    redaction = Redaction([{"path": "$.*", "action": "mask"}, {"header": "x-card", "action": "mask"}])
+    body = b'{"a":"4111111111111111","b":"12345678","c":123456789,"d":true,"e":null,"f":["secret-secret"],"g":""}'
+    kept = redaction.event(event(body, metadata='{"X-Card":["4111111111111111"]}'))
+    masked = {"a": "****1111", "b": "****", "c": "****6789", "d": "****", "e": None, "f": "****", "g": "****"}
+    assert json.loads(kept.data) == masked
+    assert kept.extensions["metadata"] == '{"X-Card":["****1111"]}'
+
+
+def test_rules_as_mappings_drop_as_texts_do() -> None:
+    body = b'{"instances": [{"ssn": 1}]}'
+    metadata = '{"X-User":["jane"],"A":["1"]}'
+    kept = [
+        Redaction(rules).event(event(body, metadata=metadata))
+        for rules in ([SSN, "headers.x-user"], [{"path": SSN}, {"header": "x-user", "action": "drop"}])
+    ]
+    assert kept[0] == kept[1]
+    assert kept[0].extensions["metadata"] == '{"A":["1"]}'
+
+
+@pytest.mark.parametrize("action", ["drop", "hash", "mask"])
+@pytest.mark.parametrize(
+    "body", [b'{"instances": [{"ssn": 1}', b"\0\0\0\0\x09ssn", b'{"instances":1,"instances":[{"ssn":1}]}']
+)
+def test_every_action_withholds_what_cannot_be_searched(action: str, body: bytes, key_file: str) -> None:
+    rule = {"path": SSN, "action": action} | ({"key_file": key_file} if action == "hash" else {})
+    assert Redaction([rule]).body(body) == WITHHELD
+
+
+@pytest.mark.parametrize(
+    ("rule", "fault"),
+    [
+        ({}, "a rule has either `path` or `header`"),
+        ({"path": "$.a", "header": "b"}, "a rule has either `path` or `header`"),
+        ({"path": "a"}, "'a': a rule is `headers.NAME`, or a JSON path"),
+        ({"path": 1}, "path: 1 is no text"),
+        ({"header": "a b"}, "'a b' is no name of a header"),
+        ({"header": "a", "action": "shred"}, "'shred' is none of drop, hash, mask"),
+        ({"header": "a", "action": "hash"}, "`key_file` names the file with the key of a `hash`"),
+        ({"header": "a", "key_file": "k"}, "`key_file` names the file with the key of a `hash`"),
+        ({"header": "a", "action": "hash", "key_file": "/no/such"}, "/no/such: No such file"),
+        ({"header": "a", "action": "hash", "key_file": "/dev/null"}, "/dev/null: the file is to hold a key"),
+        ({"headers": "a"}, "headers: unknown key; allowed here: path, header, action, key_file"),
+        (7, "7: a rule is `headers.NAME`"),
+    ],
+)
+def test_a_mapping_that_is_no_rule_is_refused(rule: Any, fault: str) -> None:
+    with pytest.raises(ValueError) as raised:  # noqa: PT011 - compared below
+        Redaction([rule])
+    assert str(raised.value).startswith(fault)
 
 
 cells = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=5))

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Coroutine, MutableMapping
+from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
@@ -18,10 +23,11 @@ from inferwatch.clock import parse_time
 from inferwatch.delivery.memory import MemorySink
 from inferwatch.errors import ConfigError
 from inferwatch.events import REQUEST_TYPE, RESPONSE_TYPE, CloudEvent, Stream
+from inferwatch.sampling import Sampling
 from inferwatch.wire.cloudevents import from_http, to_http
 from inferwatch_logger import CaptureMiddleware
 from tests.core.delivery.scripted_sink import scripted_sink
-from tests.logger.asgi import BODY, PLAIN, App, Message, call, echo, lifespan
+from tests.logger.asgi import BODY, JSON, PLAIN, App, Message, call, echo, lifespan
 
 
 def captured(test: Callable[[Callable[..., CaptureMiddleware]], Coroutine[Any, Any, Any]]) -> list[CloudEvent]:
@@ -331,15 +337,17 @@ def test_whatever_the_sink_does_the_answers_are_the_same(fate: str) -> None:
             if fate == "dead":
                 url = url.replace(str(server.port), "9")
             middleware = CaptureMiddleware(PLAIN, sink=url, name="m", queue_bytes=50_000)
+            delivery = middleware.delivery
+            assert delivery is not None
             plain = await call(PLAIN)
             for _ in range(200):
                 assert await call(middleware) == plain
                 await asyncio.sleep(0)
-            while middleware.delivery.account().captured < 400:  # noqa: ASYNC110 - it is nobody's to announce
+            while delivery.account().captured < 400:  # noqa: ASYNC110 - it is nobody's to announce
                 await asyncio.sleep(0.001)
-            assert middleware.delivery.account().queued <= 25
+            assert delivery.account().queued <= 25
             await middleware.aclose(timeout_s=0.05)
-            account = middleware.delivery.account()
+            account = delivery.account()
             assert account.captured == sum(account.dropped.values()) == 400
             assert middleware.errors == 0
 
@@ -352,7 +360,141 @@ def test_every_fault_of_the_settings_is_named() -> None:
     assert [fault.path for fault in raised.value.faults] == ["name", "mode", "max_body_bytes", "queue_bytes"]
 
 
+WHOSE = {"model_namespace": "prod", "model_name": "income", "sink": "MemorySink"}
+USERS = [f"user-{number}" for number in range(60)]
+
+
+def sampled(headers: Callable[[str], list[tuple[str, str]]], **sample: Any) -> tuple[list[CloudEvent], float]:
+    """Ask once for every user; return the events, and how many requests were left out."""
+    left_out = 0.0
+    accounted: list[float | None] = []
+
+    async def test(wrap: Callable[..., CaptureMiddleware]) -> None:
+        nonlocal left_out
+        registry = CollectorRegistry()
+        middleware = wrap(sample=sample, metadata_headers=["x-user"], metrics=registry)
+        for user in USERS:
+            body = orjson.dumps({"instances": [[1]], "user": user})
+            await call(middleware, headers=[JSON, *headers(user)], parts=[body[:9], body[9:]])
+        await middleware.aclose()
+        left_out = registry.get_sample_value("inferwatch_logger_sampled_out_total") or 0.0
+        accounted.append(registry.get_sample_value("inferwatch_logger_captured_total", WHOSE))
+
+    events = captured(test)
+    assert accounted == [len(events)]  # what is left out was never captured
+    return events, left_out
+
+
+def test_sampling_by_a_header_or_a_field_takes_the_same_users_with_both_halves() -> None:
+    by_header, out_by_header = sampled(lambda user: [("x-user", user)], rate=0.4, by={"header": "X-User"})
+    by_field, out_by_field = sampled(lambda user: [("x-user", user)], rate=0.4, by={"field": "$.user"})
+    users = [[event.extensions["metadata"] for event in events] for events in (by_header, by_field)]
+    assert sorted(users[0]) == sorted(users[1])
+    halves = Counter((event.extensions["metadata"], event.type) for event in by_header)
+    assert set(halves.values()) == {1}
+    assert len(by_header) == 2 * len(set(users[0]))
+    assert 0 < len(by_header) < 2 * len(USERS)
+    assert out_by_header == out_by_field == len(USERS) - len(by_header) / 2
+    assert {event.extensions["sampledrate"] for event in by_header} <= {"2", "3"}
+
+
+def test_sampling_by_chance_keeps_halves_together() -> None:
+    events, left_out = sampled(lambda _: [], rate=0.5)
+    assert set(Counter(event.id for event in events).values()) <= {2}
+    assert left_out == len(USERS) - len(events) / 2
+    events, left_out = sampled(lambda _: [], rate=1.0)
+    assert (len(events), left_out) == (2 * len(USERS), 0)
+    assert "sampledrate" not in events[0].extensions
+    assert sampled(lambda _: [], rate=0) == ([], len(USERS))
+
+
+def test_a_request_without_the_value_is_sampled_by_chance_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    for by in ({"header": "x-user"}, {"field": "$.nobody"}):
+        caplog.clear()
+        events, left_out = sampled(lambda _: [], rate=0.5, by=by)
+        assert left_out == len(USERS) - len(events) / 2
+        assert [record.message for record in caplog.records].count(
+            "a request has no value that `sample.by` names; it is sampled by chance"
+        ) == 1
+
+
+def test_responses_alone_are_sampled_by_their_requests() -> None:
+    async def test(wrap: Callable[..., CaptureMiddleware]) -> None:
+        middleware = wrap(mode="response", sample={"rate": 0.5, "by": {"field": "$.user"}})
+        for user in USERS:
+            await call(middleware, parts=[orjson.dumps({"instances": [[1]], "user": user})])
+
+    kept = len(captured(test))
+    assert kept == sum(Sampling(0.5).takes(user) for user in USERS)
+
+
+def test_what_is_redacted_never_reaches_the_queue_file(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("k")
+    rules: list[Any] = [
+        {"path": "$.instances[*].ssn", "action": "hash", "key_file": str(key)},
+        {"header": "x-user", "action": "mask"},
+        "$.instances[*].name",
+        "headers.traceparent",
+    ]
+    body = b'{"instances":[{"ssn":"123-45-6789","name":"Jane Roe","age":1.50}]}'
+    spool = tmp_path / "spool"
+
+    async def app(_scope: Any, receive: Any, send: Any) -> None:
+        assert (await receive())["body"] == body
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": body})
+
+    async def test() -> None:
+        middleware = CaptureMiddleware(
+            app,
+            sink="http://127.0.0.1:9",
+            name="m",
+            spool=spool,
+            queue_bytes=65_536,
+            redact=rules,
+            metadata_headers=["x-user"],
+        )
+        headers = [("x-user", "jane@example.org"), ("traceparent", "00-abc")]
+        assert (await call(middleware, headers=headers, parts=[body]))[1]["body"] == body
+        await middleware.aclose(0.01)
+        assert middleware.errors == 0
+
+    asyncio.run(test())
+    written = b"".join(path.read_bytes() for path in spool.glob("*.queue"))
+    digest = hmac.new(b"k", b"123-45-6789", "sha256").hexdigest().encode()
+    assert written.count(b'{"instances":[{"ssn":"' + digest + b'","name":null,"age":1.50}]}') == 2
+    assert b"****.org" in written
+    for secret in (b"123-45-6789", b"Jane Roe", b"jane@example", b"00-abc"):
+        assert secret not in written
+
+
+def test_a_cut_body_is_withheld_where_it_cannot_be_searched() -> None:
+    options = {"redact": ["$.instances[*]"], "max_body_bytes": 12}
+    request, response = one_call(options=options)
+    assert (request.data, request.truncated, request.content_type) == (b"null", True, "application/json")
+    assert (response.data, response.truncated) == (b"null", True)
+
+
+def test_capture_is_off_by_one_switch() -> None:
+    assert one_call(options={"enabled": False}) == []
+    assert one_call(options={"models": {"income": {"enabled": False}}}) == []
+    assert one_call(options={"models": {"other": {"enabled": False}}})
+
+
+def test_without_a_name_the_path_names_the_model() -> None:
+    assert {event.stream.name for event in one_call(options={"name": None})} == {"income"}
+
+
 def test_importing_capture_loads_nothing_heavy() -> None:
-    heavy = ["numpy", "pydantic", "fastapi", "starlette", "cloudevents", "aiohttp", "uvicorn", "yaml"]
-    program = f"import sys, inferwatch_logger; print([name for name in {heavy} if name in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
+    program = (
+        "import sys; before = set(sys.modules)\n"
+        "from inferwatch_logger import CaptureMiddleware as C\n"
+        "C(None, sink='http://s', name='m', redact=['$.a'], sample={'rate': 0.5, 'by': {'field': '$.a'}})\n"
+        "loaded = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
+        "print(*sorted(loaded - sys.stdlib_module_names)); print(len(set(sys.modules) - before))"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    packages, count = told.splitlines()
+    assert packages.split() == ["inferwatch", "inferwatch_logger", "orjson"]
+    assert int(count) < 240
