@@ -93,6 +93,9 @@ class Connection(asyncio.Protocol):
         self.latencies: list[float] = []
         self.closed = asyncio.get_running_loop().create_future()
         self.received = b""
+        """Of an answer, what came until its head was complete."""
+        self.missing: int | None = None
+        """How many bytes of its body are still to come."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -105,16 +108,22 @@ class Connection(asyncio.Protocol):
         self.transport.write(data)
 
     def data_received(self, data: bytes) -> None:
-        self.received += data
-        head, end, body = self.received.partition(b"\r\n\r\n")
-        length = _LENGTH.search(head)
-        if not end or len(body) < (int(length[1]) if length else 0):
+        if self.missing is None:
+            self.received += data
+            head, end, body = self.received.partition(b"\r\n\r\n")
+            if not end:
+                return
+            length = _LENGTH.search(head)
+            self.missing = (int(length[1]) if length else 0) - len(body)
+        else:
+            self.missing -= len(data)
+        if self.missing > 0:
             return
-        if not head.startswith(b"HTTP/1.1 2"):
+        if not self.received.startswith(b"HTTP/1.1 2"):
             self.closed.set_exception(RuntimeError(f"refused: {self.received[:200]!r}"))
             self.transport.close()
             return
-        self.received = b""
+        self.received, self.missing = b"", None
         now = time.perf_counter()
         self.latencies.append(now - self.began)
         if now < self.until:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 import socket
 import subprocess
 import time
@@ -17,18 +18,20 @@ _START_S = 20
 
 
 @contextmanager
-def running(command: Sequence[str], port: int) -> Iterator[int]:
-    """Yield the id of the process that runs the command, once it listens on the port; end it afterwards.
+def running(
+    command: Sequence[str], port: int, *, ending: signal.Signals = signal.SIGTERM, **environment: str
+) -> Iterator[int]:
+    """Yield the id of the process that runs the command, once it listens on the port; end it by a signal afterwards.
 
     Its linear algebra has one thread, since more of them spin while they wait, which counts as processor time.
     """
-    alone = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    alone = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **environment}
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=alone) as server:
         try:
             _wait_for(port, server)
             yield server.pid
         finally:
-            server.terminate()
+            server.send_signal(ending)
 
 
 def free_port() -> int:

@@ -120,7 +120,7 @@ def starlette_proxy(upstream: str, sink: str) -> Starlette:
 
 def fastapi_proxy(upstream: str, sink: str) -> Any:  # noqa: ANN401 - an ASGI application
     """Return the proxy of FastAPI, httpx and the CloudEvents SDK."""
-    import httpx  # type: ignore[import-not-found]  # measured where it is installed
+    import httpx  # type: ignore[import-not-found]  # of the peers' environment alone
     from cloudevents.core.bindings.http import to_binary_event
     from cloudevents.core.v1.event import CloudEvent
     from fastapi import FastAPI

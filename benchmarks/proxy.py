@@ -1,29 +1,37 @@
-"""The sidecar: what relaying and capturing a request costs, beside proxies of Starlette and of FastAPI, in one run.
+"""The sidecar: what relaying and capturing a request costs, beside other proxies that do so, in one run.
 
 A predictor that answers at once stands behind each proxy, a sink that answers at once beside it, each a process of its
 own; rounds alternate between the proxies, and medians are shown. The processor time is the proxy process's own, until
 the events of everything that was answered have arrived. `direct` is the predictor without a proxy: its latency is what
 the others add to.
+
+The peers: the proxies that one writes with Starlette and aiohttp, and with FastAPI, httpx and the CloudEvents SDK, in
+an environment of their own (`make setup-peers`); and KServe's agent, where `KSERVE_AGENT` names its program, as `go
+build github.com/kserve/kserve/cmd/agent` makes it. It logs its errors alone, as a line an event would double its work.
 """
 
 from __future__ import annotations
 
-import importlib.util
+import os
+import signal
 import statistics
+import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.load import run_load
 from benchmarks.processes import cpu_s, free_port, machine, running
 
-ROWS = {"100 B": 4, "10 KiB": 480}
-"""Flowers a request."""
-CONNECTIONS = 16
+SIZES = {"100 B": (4, 16), "10 KiB": (480, 16), "1 MiB": (47_600, 4)}
+"""Flowers a request, and connections; few of large ones, so that no queue is full."""
+PEERS = Path(__file__).parents[1] / ".venvs" / "peers" / "bin" / "python"
+AGENT = "KSERVE_AGENT"
+"""The variable that names the program of KServe's agent."""
 SECONDS = 1.5
 ROUNDS = 3
 _DELIVERY_S = 15.0
@@ -40,40 +48,69 @@ class Sample:
     events: float
 
 
-def command(kind: str, port: int, upstream: int, sink: int) -> Sequence[str]:
-    """Return the command of a proxy."""
+@contextmanager
+def proxying(kind: str, port: int, upstream: int, sink: int) -> Iterator[int]:
+    """Run a proxy; yield the id of its process."""
     addresses = f"http://127.0.0.1:{upstream}", f"http://127.0.0.1:{sink}/"
     if kind == "ours":
         options = ["--upstream", addresses[0], "--sink", addresses[1], "--port", str(port), "--host", "127.0.0.1"]
-        return [str(Path(sys.executable).with_name("inferwatch")), "proxy", *options]
-    return [sys.executable, "-m", "benchmarks.proxied", kind, str(port), *addresses]
+        started = running([str(Path(sys.executable).with_name("inferwatch")), "proxy", *options], port)
+    elif kind == "KServe's agent":
+        options = ["--component-port", str(upstream), "--log-url", addresses[1], "--port", str(port)]
+        options += ["--inference-service", "income", "--namespace", "default", "--component", "predictor"]
+        probe = f'{{"tcpSocket": {{"port": {upstream}}}}}'
+        # SIGTERM would have it wait for half a minute.
+        started = running(
+            [os.environ[AGENT], *options],
+            port,
+            ending=signal.SIGKILL,
+            SERVING_READINESS_PROBE=probe,
+            SERVING_LOGGING_LEVEL="error",
+        )
+    else:
+        started = running([str(PEERS), "-m", "benchmarks.proxied", kind, str(port), *addresses], port)
+    with started as process:
+        yield process
 
 
-def measure(kind: str, rows: int, upstream: int, sink: int) -> Sample:
+def measure(kind: str, size: tuple[int, int], upstream: int, sink: int) -> Sample:
     """Start a proxy, load it, and wait for the events of what it answered."""
+    rows, connections = size
     if kind == "direct":
-        result = run_load("predictions", upstream, rows, CONNECTIONS, SECONDS)
+        result = run_load("predictions", upstream, rows, connections, SECONDS)
         return Sample(result.requests / result.seconds, 0.0, result.p50_ms, result.p99_ms, 0.0)
     port = free_port()
-    with running(command(kind, port, upstream, sink), port) as process:
-        warm = run_load("predictions", port, rows, CONNECTIONS, 0.5)
-        arrived = _arrived(sink, _received(sink), 2 * warm.requests)
+    with proxying(kind, port, upstream, sink) as process:
+        unloaded = _received(sink)
+        warm = run_load("predictions", port, rows, connections, 0.5)
+        arrived = _arrived(sink, unloaded, 2 * warm.requests)
         before = cpu_s(process)
-        result = run_load("predictions", port, rows, CONNECTIONS, SECONDS)
+        result = run_load("predictions", port, rows, connections, SECONDS)
         events = _arrived(sink, arrived, 2 * result.requests) - arrived
         cpu_us = 1e6 * (cpu_s(process) - before) / result.requests
     return Sample(result.requests / result.seconds, cpu_us, result.p50_ms, result.p99_ms, events / result.requests)
 
 
-def main(rows: dict[str, int] = ROWS, rounds: int = ROUNDS) -> None:
-    """Print the table."""
-    kinds = ["direct", "ours", "starlette"]
-    if importlib.util.find_spec("httpx") is None:
-        print("Without httpx, and so without the proxy of FastAPI and httpx: pip install httpx\n")
+def present() -> list[str]:
+    """Return the kinds that can be measured here; print what the others lack."""
+    kinds = ["direct", "ours"]
+    if PEERS.exists():
+        kinds += ["starlette", "fastapi"]
     else:
-        kinds.append("fastapi")
-    print(f"Proxy: {CONNECTIONS} keep-alive connections, {rounds} rounds of {SECONDS:g} s in turns, medians.")
-    print(f"{machine('uvloop', 'httptools', 'starlette', 'aiohttp', 'fastapi')}\n")
+        print("Without the proxies of Starlette and of FastAPI: make setup-peers\n")
+    if AGENT in os.environ:
+        kinds.append("KServe's agent")
+    else:
+        print(f"Without KServe's agent: {AGENT} names no program of `go build github.com/kserve/kserve/cmd/agent`\n")
+    return kinds
+
+
+def main(sizes: dict[str, tuple[int, int]] = SIZES, rounds: int = ROUNDS) -> None:
+    """Print the table."""
+    kinds = present()
+    few = ", ".join(f"{connections} at {size}" for size, (_, connections) in sizes.items())
+    print(f"Proxy: keep-alive connections, {few}; {rounds} rounds of {SECONDS:g} s in turns, medians.")
+    print(f"{machine('uvloop', 'httptools')}{_versions()}\n")
     print(
         "| body | proxy | requests/s | CPU µs/request (lowest to highest) | / ours | events a request | p50 / p99 ms |"
     )
@@ -83,14 +120,25 @@ def main(rows: dict[str, int] = ROWS, rounds: int = ROUNDS) -> None:
     with ExitStack() as servers:
         servers.enter_context(running([*own, "predictor", str(upstream)], upstream))
         servers.enter_context(running([*own, "sink", str(sink)], sink))
-        for size, count in rows.items():
+        for name, size in sizes.items():
             samples: dict[str, list[Sample]] = {kind: [] for kind in kinds}
             for _ in range(rounds):
                 for kind, taken in samples.items():
-                    taken.append(measure(kind, count, upstream, sink))
+                    taken.append(measure(kind, size, upstream, sink))
             ours = statistics.median(sample.cpu_us for sample in samples["ours"])
             for kind, taken in samples.items():
-                print(_row(size, kind, taken, ours), flush=True)
+                print(_row(name, kind, taken, ours), flush=True)
+
+
+def _versions() -> str:
+    """Return the versions of the peers' packages."""
+    if not PEERS.exists():
+        return ""
+    names = ("starlette", "aiohttp", "fastapi", "httpx")
+    code = (
+        f"from importlib.metadata import version\nprint(*(f', {{name}} {{version(name)}}' for name in {names}), sep='')"
+    )
+    return subprocess.run([PEERS, "-c", code], check=True, stdout=subprocess.PIPE, text=True).stdout.rstrip()
 
 
 def _row(size: str, kind: str, taken: Sequence[Sample], ours_us: float) -> str:
