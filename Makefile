@@ -4,10 +4,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := .venvs/demo
+PEERS := .venvs/peers
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-demo setup-cloudevents demo test fast integration check bench docs notebooks clean
+.PHONY: help setup setup-test setup-demo setup-cloudevents setup-peers demo test fast integration check bench docs notebooks clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -42,7 +43,10 @@ integration: setup-test setup-demo setup-cloudevents
 	@scripts/components
 	@$(BIN)/pytest -m 'integration or slow'
 
-bench: setup-test ## the benchmark table, peers beside ours
+setup-peers: setup
+	@scripts/environment $(PEERS) locks/peers.txt --requirement scripts/peers-requirements.txt
+
+bench: setup-test setup-peers ## the benchmark table, peers beside ours
 	@$(BIN)/python -m benchmarks
 
 docs: setup ## the pages of docs/ that are made from the code
