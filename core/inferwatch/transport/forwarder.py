@@ -168,11 +168,11 @@ class Forwarder:
             outcomes = await self._producer.send(self._topic, messages)
         except Exception as error:  # noqa: BLE001 - a thread that ended would leave every sender waiting
             outcomes = [DeliveryError(f"{type(error).__name__}: {error}", retryable=True)] * len(messages)
+        self._note(next((str(outcome) for outcome in outcomes if outcome is not None and outcome.retryable), None))
         end = 0
         for taken in group:
             start, end = end, end + len(taken.messages)
             self._settle(taken, outcomes[start:end])
-        self._note(next((str(outcome) for outcome in outcomes if outcome is not None and outcome.retryable), None))
 
     def _settle(self, taken: _Taken, outcomes: Sequence[DeliveryError | None]) -> None:
         refused = [outcome for outcome in outcomes if outcome is not None]
