@@ -1,5 +1,6 @@
-"""Delivery: what it costs to queue an event, and to bring it to a real Kafka broker by either client.
+"""Delivery: what it costs to queue an event, to bring it to our ingest, and to a real Kafka broker by either client.
 
+Ingest: the same events, through memory, in batches and as single pipelined requests; processor time on both sides.
 Kafka: events go through the queue file to a broker on the same machine, beside the bare clients, which are given the
 finished messages; all with acknowledgements of all replicas, idempotent, lz4.
 """
@@ -10,25 +11,29 @@ import asyncio
 import os
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import confluent_kafka
 import kafka
 import numpy as np
 
-from benchmarks.processes import free_port, machine, running
+from benchmarks.processes import cpu_s, free_port, machine, running
 from inferwatch.delivery.delivery import Delivery
 from inferwatch.delivery.file_queue import FileQueue
-from inferwatch.delivery.kafka import Client, KafkaSink
+from inferwatch.delivery.kafka import KafkaSink
+from inferwatch.delivery.kafka_options import Client
 from inferwatch.delivery.queue import MemoryQueue, Queue
 from inferwatch.events import REQUEST_TYPE, CloudEvent
 from inferwatch.wire.kafka import to_kafka
 
 SIZES = {"100 B": 100, "1 KiB": 1024, "10 KiB": 10_240, "1 MiB": 1 << 20}
 ROUNDS = 3
+HTTP_EVENTS = 8_000
 EVENTS = {"confluent": 20_000, "kafka-python": 4_000}
 _SOURCE = "/namespaces/default/services/income/predictor"
 _EXTENSIONS = {
@@ -127,9 +132,48 @@ def to_a_broker(port: int, client: Client, size_bytes: int) -> dict[str, list[tu
     return found
 
 
+async def to_the_ingest(port: int, events: Sequence[CloudEvent]) -> None:
+    """Emit the events over HTTP and wait until all are acknowledged."""
+    delivery = Delivery([f"http://127.0.0.1:{port}/events"])
+    for number, one in enumerate(events):
+        delivery.emit(one)
+        if number % 64 == 0:
+            await asyncio.sleep(0)
+    while delivery.account().delivered < len(events):  # noqa: ASYNC110 - the account has no event of its own
+        await asyncio.sleep(0.005)
+    await delivery.aclose()
+
+
+def over_http(size_bytes: int) -> dict[str, list[tuple[float, float, float]]]:
+    """Return events a second, and processor microseconds an event of sender and ingest, of rounds in turns."""
+    found: dict[str, list[tuple[float, float, float]]] = {"batches": [], "single requests": []}
+    count = HTTP_EVENTS if size_bytes < 5000 else HTTP_EVENTS // 4
+    with tempfile.TemporaryDirectory() as directory, ExitStack() as servers:
+        ports = {}
+        for kind, sink in zip(found, ("ours", "unbatched"), strict=True):
+            port = free_port()
+            command = [sys.executable, "-m", "benchmarks.sinks", sink, str(port), f"{directory}/{sink}"]
+            ports[kind] = (port, servers.enter_context(running(command, port)))
+        for number in range(ROUNDS):
+            events = [event(number * count + one, size_bytes) for one in range(count)]
+            for kind, (port, process) in ports.items():
+                before = cpu_s(process)
+                rate, own = timed(lambda port=port, events=events: to_the_ingest(port, events), count)  # type: ignore[misc]
+                found[kind].append((rate, own, (cpu_s(process) - before) / count * 1e6))
+    return found
+
+
+def _print_http() -> None:
+    print("\n| to our ingest | body | events/s | CPU µs/event, sender | ingest |\n| --- | --- | --- | --- | --- |")
+    for size in ("100 B", "1 KiB", "10 KiB"):
+        for kind, samples in over_http(SIZES[size]).items():
+            rate, own, theirs = (statistics.median(column) for column in zip(*samples, strict=True))
+            print(f"| {kind} | {size} | {rate:,.0f} | {own:.1f} | {theirs:.1f} |", flush=True)
+
+
 def main() -> None:
     """Print the tables."""
-    print("Delivery: the queue, and Kafka.")
+    print("Delivery: the queue, our ingest, and Kafka.")
     print(f"{machine('confluent-kafka', 'kafka-python')}\n")
     print("| put one event, µs p50 / p99 | " + " | ".join(SIZES) + " |\n| --- |" + " --- |" * len(SIZES))
     with tempfile.TemporaryDirectory() as directory:
@@ -139,6 +183,7 @@ def main() -> None:
             cells = ["{:.1f} / {:.1f}".format(*queued_us(queue, size)) for size in SIZES.values()]
             print(f"| {kind} | {' | '.join(cells)} |", flush=True)
         file.close()
+    _print_http()
     _print_kafka()
 
 

@@ -1,4 +1,4 @@
-"""The event sinks that are compared: `python -m benchmarks.sinks ours|sdk PORT DIRECTORY`."""
+"""The event sinks that are compared: `python -m benchmarks.sinks ours|unbatched|sdk PORT DIRECTORY`."""
 
 from __future__ import annotations
 
@@ -27,6 +27,21 @@ def ours(journal: Journal) -> Application:
     return Ingest(journal, DeadLetter(journal.directory))
 
 
+def unbatched(journal: Journal) -> Application:
+    """Return our ingest, silent on that it takes batches."""
+    ingest = ours(journal)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401
+        async def silent(message: dict[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [field for field in message["headers"] if field[0] != b"accept-post"]
+            await send(message)
+
+        await ingest(scope, receive, silent)
+
+    return app
+
+
 def sdk(journal: Journal) -> Application:
     """Return the sink that FastAPI's and the SDK's documentation lead to, in front of the same journal."""
     app = FastAPI()
@@ -52,7 +67,7 @@ def sdk(journal: Journal) -> Application:
     return app
 
 
-SINKS = {"ours": ours, "sdk": sdk}
+SINKS = {"ours": ours, "unbatched": unbatched, "sdk": sdk}
 
 if __name__ == "__main__":
     kind, port, directory = sys.argv[1:]
