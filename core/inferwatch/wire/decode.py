@@ -82,11 +82,12 @@ def decode(data: bytes, role: Role, *, max_inflated_bytes: int = MAX_INFLATED_BY
 def _classify(data: bytes, role: Role) -> Decoded:
     if data.startswith(_METRICS):
         return _HEALTH
-    numbers = numeric(data, role)
+    has_tail = data.find(v2_binary.MARK, 0, _SNIFFED_BYTES) >= 0
+    numbers = None if has_tail else numeric(data, role)
     if numbers is not None:
         return Decoded(*numbers)
     try:
-        body, tail = _document(data)
+        body, tail = _document(data, has_tail)
     except UndecodablePayload:
         rows = grpc.bare_rows(data, role)
         if rows is None:
@@ -119,9 +120,9 @@ def _classify(data: bytes, role: Role) -> Decoded:
     raise UndecodablePayload(f"the body is a JSON object of no known protocol; its fields: {shown}")
 
 
-def _document(data: bytes) -> tuple[Any, memoryview]:
-    """Return the JSON value of a body, and the binary tail behind it."""
-    if data.find(v2_binary.MARK, 0, _SNIFFED_BYTES) < 0:
+def _document(data: bytes, has_tail: bool) -> tuple[Any, memoryview]:
+    """Return the JSON value of a body, and the binary tail behind it, which may be there without being told."""
+    if not has_tail:
         try:
             return _parse(data), _NO_TAIL
         except UndecodablePayload:
