@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inferwatch.delivery.kafka import producer_of
-from inferwatch.errors import ConfigError, Fault, InvalidOption, InvalidReference, MissingExtra, UnkeepablePromise
+from inferwatch.errors import ConfigError, Fault, InvalidOption, InvalidReference, MissingExtra
 from inferwatch.payload_log.segment import can_seal
 from inferwatch.reference import Reference, read_reference
 from inferwatch.settings import (
@@ -19,9 +19,8 @@ from inferwatch.settings import (
     load_settings,
     read_document,
 )
-from inferwatch_detectors.dependence import Dependence
+from inferwatch_cli.detector_checks import detector_faults
 from inferwatch_detectors.registry import DETECTORS
-from inferwatch_detectors.stream_judge import built_detector
 from inferwatch_detectors.worker import MonitoredModel
 from inferwatch_explainers.artifact import Artifact
 from inferwatch_explainers.counterfactual import check_immutable
@@ -62,7 +61,11 @@ def checked(path: Path, *, needs_predictor: bool = True) -> Checked:
             faults.append(Fault(f"{where}.reference", str(fault)))
             continue
         models.append(MonitoredModel(model, reference))
-        faults.extend(_unkeepable(model, reference, where))
+        found = list(detector_faults(model, reference, where))
+        faults.extend(found)
+        if any(fault.path.endswith(".outputs") for fault in found):
+            continue
+        reference = models[-1].reference
         faults.extend(_unusable_artifacts(model, reference, where))
         faults.extend(_wrong_immutables(model, reference, where))
         if needs_predictor:
@@ -150,7 +153,13 @@ def _text(value: object) -> str | None:
 def _read(model: ModelSettings) -> Reference:
     created_ns = model.reference.stat().st_mtime_ns if model.reference.exists() else 0
     features = [feature.feature() for feature in model.features]
-    return read_reference(model.reference, features=features, sample_rows=model.reference_rows, created_ns=created_ns)
+    return read_reference(
+        model.reference,
+        features=features,
+        also=model.outputs,
+        sample_rows=model.reference_rows,
+        created_ns=created_ns,
+    )
 
 
 def _unknown_methods(detectors: Sequence[_Sketch], explainers: Sequence[_Sketch], where: str) -> Iterator[Fault]:
@@ -196,16 +205,3 @@ def _unusable_artifacts(model: ModelSettings, reference: Reference, where: str) 
             Artifact(explainer.artifact, reference.schema, trust_pickle=explainer.trust_pickle)
         except (InvalidOption, MissingExtra) as fault:
             yield Fault(path, str(fault))
-
-
-def _unkeepable(model: ModelSettings, reference: Reference, where: str) -> Iterator[Fault]:
-    independent = Dependence.independent(len(reference.schema.features))
-    for number, detector in enumerate(model.detectors):
-        if (detector.kind, detector.method) not in DETECTORS:
-            continue
-        try:
-            built_detector(detector, model.false_alarms, reference, independent)
-        except InvalidOption as fault:
-            yield Fault(f"{where}.detectors[{number}].expect", str(fault))
-        except UnkeepablePromise as fault:
-            yield Fault(f"{where}.detectors[{number}]", str(fault))

@@ -116,6 +116,16 @@ class Rows:
             columns[block.start : block.start + prod(block.shape)] = [Column(block.name, self.arrays(block))]
         return Rows(tuple(columns), self.count, self.named)
 
+    def slice(self, start: int, stop: int) -> Rows:
+        """Return rows `start` to `stop`."""
+        stop = min(stop, self.count)
+        if isinstance(self.columns, Grid):
+            return replace(
+                self, columns=replace(self.columns, values=self.columns.values[start:stop]), count=stop - start
+            )
+        columns = tuple(Column(column.name, column.values[start:stop]) for column in self.columns)
+        return replace(self, columns=columns, count=stop - start)
+
     @classmethod
     def concat(cls, parts: Sequence[Rows]) -> Rows:
         """Return the rows of all parts, in order; the parts have the same column names. Blocks stay that all have."""

@@ -42,11 +42,15 @@ class BurnIn:
                 self._conclude()
         return batch.slice(start, len(batch))
 
+    def conclude(self, dependence: Dependence) -> None:
+        """End the burn-in with what is known from elsewhere."""
+        self.dependence = dependence
+        self._held = self._held[:0]
+
     def _conclude(self) -> None:
         estimate = estimate_dependence(self._held, self._reference)
         if estimate.settled or len(self._held) == self._milestones[-1]:
-            self.dependence = estimate
-            self._held = self._held[:0]
+            self.conclude(estimate)
 
     def dump(self) -> bytes:
         """Return the rows held so far."""

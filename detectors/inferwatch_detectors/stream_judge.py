@@ -1,347 +1,229 @@
-"""Judges one stream: matches its rows to the reference, holds burn-in and windows, runs the detectors."""
+"""Judges one stream: its inputs, predictions and embeddings, each in a feed of its own."""
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from hashlib import blake2b
-from itertools import groupby
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
 import orjson
 
-from inferwatch.clock import NS_PER_S
-from inferwatch.errors import InferwatchError, InvalidRows, UnkeepablePromise
-from inferwatch.events import Role, Stream
+from inferwatch.events import Stream
 from inferwatch.finding import Finding
-from inferwatch.payload_log.findings import status_document, status_from
 from inferwatch.pipeline import Item
-from inferwatch.protocols import Detector, Stateful
 from inferwatch.reference import Reference
-from inferwatch.rows import Batch
-from inferwatch.settings import (
-    AnyDetectorSettings,
-    FalseAlarmSettings,
-    ModelSettings,
-    OutlierSettings,
-    QualitySettings,
-    WindowSettings,
-)
+from inferwatch.rows import Batch, Rows, Schema
+from inferwatch.settings import AnyDetectorSettings, DriftSettings, ModelSettings
 from inferwatch.status import DetectorStatus
-from inferwatch_detectors.burn_in import BurnIn
-from inferwatch_detectors.dependence import Dependence
-from inferwatch_detectors.quality import Expectation
-from inferwatch_detectors.registry import DETECTORS, Asked
-from inferwatch_detectors.window import Extent, LiveWindow, Marks
+from inferwatch_detectors.feed import Feed
+from inferwatch_detectors.gathering import LEARNT_ROWS, Learning
+from inferwatch_detectors.lane import Lane
+from inferwatch_detectors.parts import Outputs, Part, inputs
+from inferwatch_detectors.post import Against, Beat, Post, RunObserver
+from inferwatch_detectors.recent import Recent
+from inferwatch_detectors.segments import Segments
+from inferwatch_detectors.vectors import projected, vectors
 
-logger = logging.getLogger(__name__)
+Key = tuple[str, str | None, str]
+"""What a part of a dump is of: the feed, the segment (None: all rows), and what it holds."""
 
-_NS_PER_MINUTE = 60 * NS_PER_S
-_LONG_AGO = -(2**63)
+Other = Callable[[str], "StreamJudge | None"]
+"""Finds the judge of another endpoint of the same component."""
 
-
-class RunObserver(Protocol):
-    """Takes note of the runs of detectors; the metrics implement it."""
-
-    def ran(self, method: str, seconds: float) -> None:
-        """Count one run of a detector's method."""
-        ...
-
-
-@dataclass(slots=True)
-class _Post:
-    """One detector at its post: the rule, the detector once it can be built, its window, what it said last."""
-
-    settings: AnyDetectorSettings
-    rule: str
-    status: DetectorStatus
-    window: LiveWindow | None
-    detector: Detector | None = None
-    kept: bytes | None = None
-    """What a detector with a memory is to continue from, once it is built."""
-
-    def remember(self) -> None:
-        """Let the detector continue from what is kept."""
-        if self.kept is not None and isinstance(self.detector, Stateful):
-            self.detector.load(self.kept)
-
-    def memory(self) -> bytes | None:
-        """Return what the detector is to continue from; None where it has no memory."""
-        if isinstance(self.detector, Stateful):
-            return self.detector.dump()
-        return self.kept
+_ABSENT = {
+    "predictions": "no response of a pair has come yet",
+    "embeddings": "no vectors have come yet, in requests or in responses of pairs",
+}
 
 
 class StreamJudge:
-    """Everything that is judged about one stream.
-
-    Windows of time follow its watermark: the latest event time among the rows so far, where an event that is ahead of
-    its own arrival counts as of its arrival. So it is a function of the log, and a client whose clock is fast does not
-    close the windows of the others.
-    """
+    """Everything that is judged about one stream, of one model version where references go by that."""
 
     def __init__(
-        self, stream: Stream, model: ModelSettings, reference: Reference, observer: RunObserver | None = None
+        self,
+        stream: Stream,
+        model: ModelSettings,
+        given: Reference | None,
+        observer: RunObserver | None = None,
+        *,
+        version: str | None = None,
+        other: Other = lambda endpoint: None,  # noqa: ARG005 - there is no other
     ) -> None:
         self._stream = stream
         self._model = model
-        self._reference = reference
         self._observer = observer
-        self._notes: tuple[str, ...] = ()
-        self._mark_ns = _LONG_AGO
-        self._burn_in = BurnIn(reference, model.burn_in_rows)
-        self._posts = [
-            self._post(name, settings)
-            for name, settings in model.named_detectors()
-            if settings.component == stream.component
-        ]
-        self._man()
+        self._version = version
+        self._other = other
+        rules = [(name, rule) for name, rule in model.named_detectors() if rule.component == stream.component]
+        self._order = [name for name, _ in rules]
+        asked = part_of(given, model, "inputs")
+        names = asked.schema.names if asked is not None else tuple(feature.name for feature in model.features)
+        self._segments = Segments(model.segments, names)
+        self._outputs = Outputs(self._segments.labels, len(model.segments))
+        self._vectors: tuple[str, str, int] | None = None
+        self.recent = Recent() if stream.endpoint in _rivals(rules) else None
+        self._feeds: dict[str, Feed] = {}
+        for kind in ("inputs", "predictions", "embeddings"):
+            of_kind = [(name, rule) for name, rule in rules if rule.on == kind and _rival(rule) is None]
+            if of_kind or (kind == "inputs" and self.recent is not None):
+                self._feeds[kind] = self._feed(kind, of_kind, part_of(given, model, kind))
+        for endpoint in sorted(_rivals(rules) - {stream.endpoint}):
+            of_rival = [(name, rule) for name, rule in rules if _rival(rule) == endpoint]
+            self._feeds[f"against {endpoint}"] = self._feed_against(endpoint, of_rival, part_of(given, model, "inputs"))
 
     def judge(self, items: Sequence[Item]) -> list[Finding]:
         """Return what the detectors say about the items' rows, in the order of the items."""
         findings: list[Finding] = []
-        for alike in _alike(items):
-            batch = self._matched(alike)
-            if batch is not None:
-                findings.extend(self._judge(batch, self._marks(alike)))
-        return findings
-
-    def _judge(self, batch: Batch, marks: Marks) -> list[Finding]:
-        after_burn_in = self._settle(batch)
-        marks = marks[len(batch) - len(after_burn_in) :]
-        findings: list[Finding] = []
-        for post in self._posts:
-            if post.window is None:
-                findings.extend(self._run(post, batch))
+        asked = inputs(items, self._segments.labels)
+        answered = self._outputs.take(items) if self._feeds.keys() & {"predictions", "embeddings"} else []
+        for kind, feed in self._feeds.items():
+            if kind == "predictions":
+                findings += feed.judge(answered)
+            elif kind == "embeddings":
+                findings += feed.judge(self._embedded(items, asked, answered))
             else:
-                for window in post.window.add(after_burn_in, marks):
-                    findings.extend(self._run(post, window))
+                findings += feed.judge(asked)
         return findings
 
-    def _marks(self, items: Sequence[Item]) -> Marks:
-        """Return the watermark at each row."""
-        reached = np.array([min(item.time_ns, item.arrival_ns) for item in items], np.int64)
-        marks = np.maximum.accumulate(np.maximum(reached, self._mark_ns))
-        self._mark_ns = int(marks[-1])
-        return np.repeat(marks, [item.decoded.rows.count for item in items if item.decoded.rows is not None])
+    def reference(self, kind: str = "inputs") -> Reference | None:
+        """Return what rows of a kind are compared with at present."""
+        feed = self._feeds.get(kind)
+        return feed.reference if feed is not None else None
+
+    def accept(self, reference: Reference) -> None:
+        """Compare inputs with another reference from now on."""
+        if "inputs" in self._feeds:
+            self._feeds["inputs"].accept(reference)
+        if self.recent is not None:
+            self.recent.clear()
 
     def statuses(self) -> list[DetectorStatus]:
-        """Return where each detector stands."""
-        return [self._status(post) for post in self._posts]
+        """Return where each detector stands, in the order of the settings."""
+        found = [status for feed in self._feeds.values() for status in feed.standings()]
+        return sorted(found, key=lambda status: self._order.index(status.detector))
 
-    def dump(self) -> dict[str, bytes]:
+    def dump(self) -> dict[Key, bytes | None]:
         """Return everything that later findings depend on, in named parts."""
-        dependence = self._burn_in.dependence
-        parts = {"burn-in": self._burn_in.dump()}
-        for post in self._posts:
-            if post.window is not None:
-                parts[f"window {post.status.detector}"] = post.window.dump()
-            if (memory := post.memory()) is not None:
-                parts[f"memory {post.status.detector}"] = memory
-        about = {
-            "reference": self._reference.id,
-            "burn_in_rows": self._model.burn_in_rows,
-            "dependence": dependence and dependence.as_dict(),
-            "mark_ns": self._mark_ns,
-            "rules": {post.status.detector: post.rule for post in self._posts},
-            "statuses": {post.status.detector: orjson.Fragment(status_document(post.status)) for post in self._posts},
-        }
-        parts["about"] = orjson.dumps(about)
+        about = {"segments": self._segments.dump(), "vectors": self._vectors}
+        parts: dict[Key, bytes | None] = {("", None, "about"): orjson.dumps(about)}
+        if self._feeds.keys() & {"predictions", "embeddings"}:
+            parts["", None, "outputs"] = self._outputs.dump()
+        if self.recent is not None:
+            parts |= {("", None, name): data for name, data in self.recent.dump().items()}
+        for kind, feed in self._feeds.items():
+            parts |= {(kind, *place): data for place, data in feed.dump().items()}
         return parts
 
-    def load(self, parts: dict[str, bytes]) -> None:
+    def load(self, parts: Mapping[Key, bytes]) -> None:
         """Continue from a dump. What was kept under another reference or rule starts anew."""
-        about = orjson.loads(parts["about"])
-        if about["reference"] != self._reference.id or about["burn_in_rows"] != self._model.burn_in_rows:
-            logger.info("%s: reference or burn-in changed, judging starts anew", self._stream.service)
+        about = orjson.loads(parts.get(("", None, "about"), b"null"))
+        if about is None:
             return
-        kept = about["dependence"]
-        self._burn_in.load(parts["burn-in"], kept and Dependence.from_dict(kept))
-        self._mark_ns = about.get("mark_ns", _LONG_AGO)
-        for post in self._posts:
-            if about["rules"].get(post.status.detector) == post.rule:
-                self._resume(post, parts, about["statuses"][post.status.detector])
-        self._man()
+        self._segments.load(about["segments"])
+        self._vectors = about["vectors"] and tuple(about["vectors"])
+        if (data := parts.get(("", None, "outputs"))) is not None:
+            self._outputs.load(data)
+        if self.recent is not None:
+            self.recent.load({name: data for (_, _, name), data in parts.items() if name.startswith("recent ")})
+        for kind, feed in self._feeds.items():
+            feed.load({(segment, name): data for (of, segment, name), data in parts.items() if of == kind})
 
-    def _resume(self, post: _Post, parts: dict[str, bytes], status: object) -> None:
-        name = post.status.detector
-        post.status = replace(status_from(orjson.dumps(status)), windowed=post.window is not None)
-        if post.window is not None:
-            post.window.load(parts[f"window {name}"], len(self._reference.schema.features))
-        post.kept = parts.get(f"memory {name}")
-        post.remember()
+    def _embedded(self, items: Sequence[Item], asked: Sequence[Part], answered: Sequence[Part]) -> list[Part]:
+        """Return the vectors of the half, and of the array there, in which the first vector came."""
+        order = {item.payload_key: number for number, item in enumerate(items)}
+        sides = [("inputs", part) for part in asked] + [("outputs", part) for part in answered]
+        sides.sort(key=lambda pair: order[pair[1].key])
+        found: list[Part] = []
+        for side, part in sides:
+            wanted = self._vectors
+            if wanted is not None and wanted[0] != side:
+                continue
+            held = vectors(part.rows, wanted and wanted[1])
+            if held is None:
+                continue
+            name, values = held
+            self._vectors = self._vectors or (side, name, values.shape[1])
+            if values.shape[1] == self._vectors[2]:
+                found.append(part._replace(rows=projected(values)))
+                self._feeds["embeddings"].note = None
+            else:
+                self._feeds["embeddings"].note = f"vectors have {values.shape[1]} numbers, not {self._vectors[2]}"
+        return found
 
-    def _post(self, name: str, settings: AnyDetectorSettings) -> _Post:
-        window = None if isinstance(settings, OutlierSettings) else LiveWindow(_extent(settings.window))
-        promise = self._model.false_alarms
-        text = f"{settings.model_dump_json()} {promise.model_dump_json()} {self._reference.id}"
-        status = DetectorStatus(
-            namespace=self._stream.namespace,
-            name=self._stream.name,
-            component=self._stream.component,
-            endpoint=self._stream.endpoint,
-            detector=name,
-            kind=settings.kind,
-            method=settings.method,
-            windowed=window is not None,
-            window_rows=None if isinstance(settings, OutlierSettings) else settings.window.full,
-        )
-        return _Post(settings, blake2b(text.encode(), digest_size=8).hexdigest(), status, window)
+    def _feed(self, kind: str, rules: Sequence[tuple[str, AnyDetectorSettings]], given: Reference | None) -> Feed:
+        learning, learnt = None, ""
+        if given is None:
+            learning = self._learning(kind)
+            learnt = f"compared with the first {learning.rows:,} live rows"
+        seen = self.recent if kind == "inputs" else None
+        source = f"{given.id if given is not None else learning} {self._model.burn_in_rows}"
+        return Feed(self._lanes(rules, learnt), source, given, learning, _ABSENT.get(kind, ""), seen)
 
-    def _settle(self, batch: Batch) -> Batch:
-        """Return the rows that are past the burn-in; with its last row, the window detectors are built."""
-        if self._burn_in.dependence is not None:
-            return batch
-        rest = self._burn_in.add(batch)
-        if self._burn_in.dependence is not None:
-            logger.info("%s: %s", self._stream.service, self._burn_in.dependence)
-            self._man()
-        return rest
+    def _learning(self, kind: str) -> Learning:
+        features = tuple(feature.feature() for feature in self._model.features) if kind == "inputs" else ()
+        return Learning(LEARNT_ROWS, features, self._model.reference_rows)
 
-    def _man(self) -> None:
-        """Build the detectors that can be built by now."""
-        for post in self._posts:
-            if post.detector is None and (post.window is None or self._burn_in.dependence is not None):
-                try:
-                    post.detector = built_detector(
-                        post.settings, self._model.false_alarms, self._reference, self._burn_in.dependence
-                    )
-                except UnkeepablePromise as fault:
-                    post.status = replace(post.status, state="waiting", notes=(str(fault),))
-                post.remember()
+    def _feed_against(
+        self, endpoint: str, rules: Sequence[tuple[str, AnyDetectorSettings]], given: Reference | None
+    ) -> Feed:
+        def borrowed() -> Reference | None:
+            judge = self._other(endpoint)
+            return judge.reference() if judge is not None else None
 
-    def _matched(self, items: Sequence[Item]) -> Batch | None:
-        parts = [item.decoded.rows for item in items if item.decoded.rows is not None]
-        try:
-            encoded = self._reference.schema.encode_all(parts)
-        except InvalidRows as fault:
-            self._notes = (str(fault),)
-            return None
-        self._notes = (*_named("missing", encoded.missing), *_named("unknown to the reference", encoded.extra))
-        counts = np.array([part.count for part in parts])
-        ends = np.cumsum(counts)
-        return Batch(
-            encoded.values,
-            np.repeat(np.array([item.time_ns for item in items], np.int64), counts),
-            np.repeat(np.array([item.event.inference_id for item in items], object), counts),
-            np.repeat(np.array([item.payload_key for item in items], object), counts),
-            (np.arange(ends[-1]) - np.repeat(ends - counts, counts)).astype(np.int32),
-            since_ns=items[0].time_ns,
-        )
+        def against(window: Batch) -> Reference | str:
+            judge = self._other(endpoint)
+            schema = feed.reference.schema if feed.reference is not None else None
+            if judge is None or judge.recent is None or schema is None:
+                return f"endpoint {endpoint} has no traffic yet"
+            found = judge.recent.between(window.since_ns, int(window.times_ns.max()), schema)
+            return f"endpoint {endpoint} cannot be compared with: {found}" if isinstance(found, str) else found
 
-    def _run(self, post: _Post, rows: Batch) -> list[Finding]:
-        if post.detector is None:
-            return []
-        started_s = time.perf_counter()
-        try:
-            found = post.detector.observe(rows)
-        except Exception as fault:  # noqa: BLE001 - the service loop: a detector may be a user's own
-            self._failed(post, fault)
-            return []
-        if self._observer is not None:
-            self._observer.ran(post.status.method, time.perf_counter() - started_s)
-        last_row = (rows.keys[-1], int(rows.index[-1]))
-        findings = [finding.at(self._stream, post.status.detector, post.rule, last_row) for finding in found]
-        self._note(post, rows, findings)
-        return findings
+        lanes = self._lanes(rules, f"compared with endpoint {endpoint} at the same time", against)
+        absent = f"endpoint {endpoint} has no reference yet"
+        source = f"{given.id if given is not None else endpoint} {self._model.burn_in_rows}"
+        feed = Feed(lanes, source, given, None, absent, borrowed=borrowed)
+        return feed
 
-    def _failed(self, post: _Post, fault: Exception) -> None:
-        if post.status.failures == 0:
-            logger.error(
-                "%s: detector %s failed: %s",
-                self._stream.service,
-                post.status.detector,
-                fault,
-                exc_info=not isinstance(fault, InferwatchError),
-            )
-        post.status = replace(
-            post.status, failures=post.status.failures + 1, notes=(f"{type(fault).__name__}: {fault}",)
-        )
+    def _lanes(
+        self, rules: Sequence[tuple[str, AnyDetectorSettings]], learnt: str, against: Against | None = None
+    ) -> Callable[[str | None, Reference | None, Schema | None], Lane]:
+        def lane(segment: str | None, given: Reference | None, schema: Schema | None) -> Lane:
+            said = learnt if schema is None else f"compared with the segment's first {LEARNT_ROWS:,} rows"
+            beat = Beat(self._stream, segment, self._version, said)
+            posts = [
+                Post(name, rule, self._model.false_alarms, beat, self._observer, against)
+                for name, rule in rules
+                if segment is None or rule.kind != "outlier"
+            ]
+            return Lane(beat, posts, given, self._model.burn_in_rows, schema)
 
-    def _note(self, post: _Post, rows: Batch, findings: Sequence[Finding]) -> None:
-        fired = [finding for finding in findings if finding.fired]
-        newest = findings[-1] if findings and post.window is not None else post.status.newest
-        alarm = post.window is not None and newest is not None and newest.fired
-        post.status = replace(
-            post.status,
-            state="alarm" if alarm else "ok",
-            last_run_ns=int(rows.times_ns[-1]),
-            windows=post.status.windows + 1,
-            scored=post.status.scored + len(rows),
-            flagged=post.status.flagged + (len(fired) if post.window is None else 0),
-            newest=newest,
-            notes=(),
-        )
-
-    def _status(self, post: _Post) -> DetectorStatus:
-        if post.window is None:
-            return replace(post.status, notes=(*post.status.notes, *self._notes))
-        missing = post.window.needs_rows
-        return replace(
-            post.status,
-            needs_rows=None if missing is None else self._burn_in.needs_rows + missing,
-            late=post.window.late,
-            notes=(*post.status.notes, *self._notes),
-        )
+        return lane
 
 
-def _extent(window: WindowSettings) -> Extent:
-    by_rows = window.full is not None
-    return Extent(
-        window.full,
-        None if window.minutes is None else round(window.minutes * _NS_PER_MINUTE),
-        slide_rows=int(window.slide) if by_rows and window.slide is not None else None,
-        slide_ns=None if by_rows or window.slide is None else round(window.slide * _NS_PER_MINUTE),
-    )
+def _rival(rule: AnyDetectorSettings) -> str | None:
+    return rule.against.endpoint if isinstance(rule, DriftSettings) and rule.against is not None else None
 
 
-def built_detector(
-    settings: AnyDetectorSettings,
-    false_alarms: FalseAlarmSettings,
-    reference: Reference,
-    dependence: Dependence | None,
-) -> Detector:
-    """Return the detector that the settings ask for. Raises `UnkeepablePromise` and `InvalidOption`."""
-    asked = Asked(
-        window_rows=0 if isinstance(settings, OutlierSettings) else settings.window.size,
-        promise=false_alarms.promise(),
-        smallest_effect=false_alarms.smallest_effect,
-        dependence=dependence,
-        false_alarm_rate=settings.false_alarm_rate if isinstance(settings, OutlierSettings) else 0.0,
-        report_all=isinstance(settings, OutlierSettings) and settings.report == "all",
-        expect=_expectations(settings) if isinstance(settings, QualitySettings) else {},
-    )
-    return DETECTORS[settings.kind, settings.method].build(reference, asked)
+def _rivals(rules: Sequence[tuple[str, AnyDetectorSettings]]) -> set[str]:
+    return {endpoint for _, rule in rules if (endpoint := _rival(rule)) is not None}
 
 
-def _expectations(settings: QualitySettings) -> dict[str, Expectation]:
-    return {
-        name: Expectation(declared.min, declared.max, declared.missing_at_most, declared.unseen_at_most)
-        for name, declared in settings.expect.items()
-    }
+def part_of(given: Reference | None, model: ModelSettings, kind: str) -> Reference | None:
+    """Return the part of the given reference that rows of a kind are compared with; None where it has none."""
+    if given is None:
+        return None
+    if kind == "embeddings":
+        return _embedded_reference(given)
+    features = given.schema.features
+    chosen = [feature for feature in features if (feature.name in model.outputs) == (kind == "predictions")]
+    if len(chosen) == len(features):
+        return given
+    return given.select(chosen) if chosen else None
 
 
-def _alike(items: Sequence[Item]) -> Iterator[list[Item]]:
-    """Yield the requests that are to be judged, runs of the same columns together."""
-    judged = [
-        item
-        for item in items
-        if item.role is Role.REQUEST
-        and item.excluded is None
-        and item.decoded.rows is not None
-        and item.decoded.rows.count > 0
-    ]
-    for _, group in groupby(
-        judged, key=lambda item: item.decoded.rows and (item.decoded.rows.named, item.decoded.rows.sources)
-    ):
-        yield list(group)
-
-
-def _named(what: str, columns: Sequence[str]) -> tuple[str, ...]:
-    if not columns:
-        return ()
-    shown = ", ".join(columns[:8]) + (", ..." if len(columns) > 8 else "")
-    return (f"columns {what}: {shown}",)
+def _embedded_reference(given: Reference) -> Reference | None:
+    """Return the reference of the vectors, where its columns are the elements of one: `name[0]`, `name[1]`, ..."""
+    names = given.schema.names
+    stem = names[0].rpartition("[")[0]
+    if len(names) < 2 or not stem or names != tuple(f"{stem}[{place}]" for place in range(len(names))):
+        return None
+    rows: Rows = projected(given.rows)
+    return Reference.build(rows, sample_rows=len(given.rows), created_ns=given.created_ns, ordered=given.ordered)

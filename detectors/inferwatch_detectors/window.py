@@ -47,7 +47,7 @@ class LiveWindow:
     """
 
     def __init__(self, extent: Extent) -> None:
-        self._extent = extent
+        self.extent = extent
         self._parts: list[Batch] = []
         self._held = 0
         self._again = 0
@@ -59,7 +59,7 @@ class LiveWindow:
     @property
     def needs_rows(self) -> int | None:
         """Rows that are missing until the window is full; None where only time closes it."""
-        return None if self._extent.rows is None else self._extent.rows - self._held
+        return None if self.extent.rows is None else self.extent.rows - self._held
 
     def add(self, batch: Batch, marks: Marks) -> list[Batch]:
         """Return every window that rows and watermark complete. An event's rows may be split between two windows."""
@@ -68,7 +68,7 @@ class LiveWindow:
         while place < len(batch):
             windows += self.until(int(marks[place]))
             place = self._take(batch, marks, place)
-            if self._held == self._extent.rows:
+            if self._held == self.extent.rows:
                 windows += self._full()
         return windows
 
@@ -82,7 +82,7 @@ class LiveWindow:
     def _take(self, batch: Batch, marks: Marks, place: int) -> int:
         """Take rows from `place` on, until the window is full or over, and return where the next one stands."""
         needs = len(batch) if self.needs_rows is None else self.needs_rows
-        span_ns = self._extent.span_ns
+        span_ns = self.extent.span_ns
         if span_ns is None:
             stop = min(len(batch), place + needs)
             self._hold(batch.slice(place, stop))
@@ -114,16 +114,16 @@ class LiveWindow:
     def _full(self) -> list[Batch]:
         rows = Batch.concat(self._parts)
         closed = self._closed(rows, self._again)
-        kept = len(rows) - (self._extent.slide_rows or len(rows))
+        kept = len(rows) - (self.extent.slide_rows or len(rows))
         self._keep(rows.slice(len(rows) - kept, len(rows)), kept)
-        if self._extent.span_ns is not None:
-            self._end_ns = int(self._parts[0].times_ns.min()) + self._extent.span_ns if kept else None
+        if self.extent.span_ns is not None:
+            self._end_ns = int(self._parts[0].times_ns.min()) + self.extent.span_ns if kept else None
         return closed
 
     def _over(self, end_ns: int) -> list[Batch]:
         """Close the window that ends there, and open the next one where rows of it are held."""
-        span_ns = self._extent.span_ns or 0
-        next_ns = end_ns - span_ns + (self._extent.slide_ns or span_ns)
+        span_ns = self.extent.span_ns or 0
+        next_ns = end_ns - span_ns + (self.extent.slide_ns or span_ns)
         rows = Batch.concat(self._parts)
         inside = rows.times_ns < end_ns
         closed = self._closed(rows.pick(np.flatnonzero(inside)), self._again) if inside.any() else []
@@ -132,7 +132,7 @@ class LiveWindow:
         self._closed_ns = next_ns
         self._end_ns = None
         if self._held:
-            overlaps = self._extent.slide_ns is not None and self._again
+            overlaps = self.extent.slide_ns is not None and self._again
             self._end_ns = (next_ns if overlaps else int(self._parts[0].times_ns.min())) + span_ns
         return closed
 
@@ -168,8 +168,8 @@ class LiveWindow:
         start = 8 + int.from_bytes(data[:8], "little")
         about = orjson.loads(data[8:start])
         count, columns = about["shape"]
-        if count and (columns != width or count >= (self._extent.rows or count + 1)):
-            wanted = f"below {self._extent.rows}" if self._extent.rows else "any number"
+        if count and (columns != width or count >= (self.extent.rows or count + 1)):
+            wanted = f"below {self.extent.rows}" if self.extent.rows else "any number"
             raise InvalidRows(f"the kept window holds {count} rows of {columns} columns, wanted: {wanted} of {width}")
         self._again, self._end_ns, self._closed_ns = about["again"], about["end_ns"], about["closed_ns"]
         self._since_ns, self.late = about["since_ns"], about["late"]

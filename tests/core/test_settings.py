@@ -95,7 +95,7 @@ models:
         "models[0].name: is required and absent",
         "models[0].reference: 5: input should be a path",
         "models[0].detectors[0].window.rows: 1: input should be greater than or equal to 2",
-        "models[0].detectors[0].speed: unknown key; allowed here: name, method, component, kind, on, window",
+        "models[0].detectors[0].speed: unknown key; allowed here: name, method, component, on, kind, against, window",
         "models[0].detectors[1].false_alarm_rate: 2: input should be less than 1",
         "models[0].detectors[2].kind: 'magic': input should be one of 'drift', 'outlier', 'quality'",
         "models[0].detectors[3].kind: is required and absent",
@@ -207,7 +207,7 @@ def test_unknown_keys_are_refused_at_every_level(file: Path, text: str, path: st
             "models[0].explainers[0].protocol: 'grpc': input should be 'auto', 'v1'",
         ),
         (
-            MODEL % ("detectors: [{kind: drift, method: " + "x" * 200 + ", on: predictions}]"),
+            MODEL % ("detectors: [{kind: drift, method: " + "x" * 200 + ", on: answers}]"),
             "models[0].detectors[0].on",
         ),
         (

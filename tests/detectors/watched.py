@@ -25,12 +25,12 @@ HISTOGRAM = {"kind": "drift", "method": "histogram", "window": {"rows": 50}}
 MAHALANOBIS = {"kind": "outlier", "method": "mahalanobis", "false_alarm_rate": 0.05}
 
 
-def learnt(seed: int = 0) -> Reference:
-    """Return a reference of 1,000 rows."""
+def learnt(seed: int = 0, count: int = 1000) -> Reference:
+    """Return a reference of so many rows."""
     random = np.random.default_rng(seed)
-    ages = Column("age", random.normal(40, 10, 1000))
-    jobs = Column("job", np.array(["clerk", "smith"], dtype=object)[random.integers(0, 2, 1000)])
-    return Reference.build(Rows((ages, jobs), 1000), features=FEATURES, created_ns=0)
+    ages = Column("age", random.normal(40, 10, count))
+    jobs = Column("job", np.array(["clerk", "smith"], dtype=object)[random.integers(0, 2, count)])
+    return Reference.build(Rows((ages, jobs), count), features=FEATURES, created_ns=0)
 
 
 REFERENCE = learnt()

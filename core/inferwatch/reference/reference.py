@@ -51,6 +51,7 @@ class Reference:
         rows: Rows,
         *,
         features: Sequence[Feature] = (),
+        also: Sequence[str] = (),
         sample_rows: int = 5000,
         ordered: bool = False,
         created_ns: int,
@@ -60,23 +61,39 @@ class Reference:
 
         `features` names, orders and restricts the columns and fixes their kinds and categories, and may name what is
         derived from a column (`inferwatch.derived`); without it columns of
-        numbers are numeric, and text, flags and pandas categories categorical. Raises `InvalidReference` for no rows,
-        no columns, or a feature that is not among the columns.
+        numbers are numeric, and text, flags and pandas categories categorical. `also` names columns that follow the
+        features, their kinds learnt. Raises `InvalidReference` for no rows, no columns, or a feature or a column of
+        `also` that is not among the columns.
         """
         if not rows.count or not rows.columns:
             raise InvalidReference(
                 f"a reference needs rows and columns, and this has {rows.count} x {len(rows.columns)}"
             )
-        chosen = _chosen(with_derived(rows, tuple(feature.name for feature in features)), features)
+        chosen = _chosen(with_derived(rows, tuple(feature.name for feature in features)), features, also)
         schema = Schema(tuple(learn_feature(feature, column) for feature, column in chosen))
         columns = tuple(Column(name, column.values) for name, (_, column) in zip(schema.names, chosen, strict=True))
         values = schema.encode(Rows(columns, rows.count)).values
         values[np.abs(values) >= LARGEST] = np.nan
+        built = cls.encoded(schema, values, sample_rows=sample_rows, ordered=ordered, created_ns=created_ns, seed=seed)
+        _refuse_unparsed(chosen, built.profile)
+        return built
+
+    @classmethod
+    def encoded(
+        cls,
+        schema: Schema,
+        values: Matrix,
+        *,
+        sample_rows: int = 5000,
+        ordered: bool = False,
+        created_ns: int,
+        seed: int = 0,
+    ) -> Reference:
+        """Return the reference of rows (n, d) that the schema has encoded."""
         profile = Profile.of(values, schema.features)
-        _refuse_unparsed(chosen, profile)
-        order = np.sort(np.random.default_rng(seed).permutation(rows.count)[:sample_rows])
+        order = np.sort(np.random.default_rng(seed).permutation(len(values))[:sample_rows])
         dependence = _autocorrelation(values, profile) if ordered else None
-        return cls(schema, values[order], rows.count, created_ns, ordered, profile, dependence)
+        return cls(schema, values[order], len(values), created_ns, ordered, profile, dependence)
 
     @cached_property
     def id(self) -> str:
@@ -155,18 +172,26 @@ class Reference:
 
 
 def read_reference(
-    path: str | Path, *, features: Sequence[Feature] = (), sample_rows: int = 5000, created_ns: int
+    path: str | Path,
+    *,
+    features: Sequence[Feature] = (),
+    also: Sequence[str] = (),
+    sample_rows: int = 5000,
+    created_ns: int,
 ) -> Reference:
     """Return the reference of a file: a saved one, known by its content, or a table (CSV, Parquet, npy, npz).
 
-    `sample_rows` and `created_ns` are for tables; a saved reference has its own. Raises `InvalidReference` in one
-    sentence that names the file.
+    `features` and `also` are as in `Reference.build`; `sample_rows` and `created_ns` are for tables, a saved reference
+    has its own. Raises `InvalidReference` in one sentence that names the file.
     """
     source = Reference.load(path) if is_saved(path) else read_table(path)
     try:
         if isinstance(source, Rows):
-            return Reference.build(source, features=features, sample_rows=sample_rows, created_ns=created_ns)
-        return source.select(features) if features else source
+            return Reference.build(source, features=features, also=also, sample_rows=sample_rows, created_ns=created_ns)
+        own = {feature.name: feature for feature in source.schema.features}
+        if missing := [name for name in also if name not in own]:
+            raise InvalidReference(f"output {missing[0]!r} is not among the columns: {_shown(tuple(own))}")
+        return source.select([*features, *(own[name] for name in also)]) if features else source
     except InvalidReference as error:
         raise InvalidReference(f"{path}: {error}") from error
 
@@ -176,15 +201,18 @@ def is_saved(path: str | Path) -> bool:
     return holds(path, HEADER)
 
 
-def _chosen(rows: Rows, features: Sequence[Feature]) -> list[tuple[Feature | None, Column]]:
+def _chosen(rows: Rows, features: Sequence[Feature], also: Sequence[str]) -> list[tuple[Feature | None, Column]]:
+    by_name = {column.name: column for column in rows.columns}
+    for name in also:
+        if name not in by_name:
+            raise InvalidReference(f"output {name!r} is not among the columns: {_shown(tuple(by_name))}")
     if not features:
         return [(None, column) for column in rows.columns]
-    by_name = {column.name: column for column in rows.columns}
     if not rows.named and len(rows.columns) == len(features):
         by_name = {feature.name: column for feature, column in zip(features, rows.columns, strict=True)}
     if any(feature.name not in by_name for feature in features):
         raise InvalidReference(_absent(features, tuple(by_name)))
-    return [(feature, by_name[feature.name]) for feature in features]
+    return [*((feature, by_name[feature.name]) for feature in features), *((None, by_name[name]) for name in also)]
 
 
 def _refuse_unparsed(chosen: Sequence[tuple[Feature | None, Column]], profile: Profile) -> None:
@@ -200,8 +228,11 @@ def _refuse_unparsed(chosen: Sequence[tuple[Feature | None, Column]], profile: P
 
 def _absent(features: Sequence[Feature], names: Sequence[str]) -> str:
     missing = next(feature.name for feature in features if feature.name not in names)
-    shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
-    return f"feature {missing!r} is not among the columns: {shown}"
+    return f"feature {missing!r} is not among the columns: {_shown(names)}"
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
 
 
 def _described(feature: Feature) -> str:

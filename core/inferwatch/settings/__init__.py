@@ -25,6 +25,7 @@ from inferwatch.settings.models import (
     ModelSettings,
     OutlierSettings,
     QualitySettings,
+    SegmentSettings,
     WindowSettings,
 )
 from inferwatch.settings.services import (
@@ -63,6 +64,7 @@ __all__ = [
     "OutlierSettings",
     "PayloadLogSettings",
     "QualitySettings",
+    "SegmentSettings",
     "Settings",
     "TransportSettings",
     "WindowSettings",

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Tag
 from pydantic_core import ErrorDetails
 from pydantic_settings import SettingsError
 
@@ -86,7 +86,8 @@ def _walk(location: Sequence[int | str], root: type[BaseModel]) -> tuple[str, ty
             continue
         tagged = _tagged(here, part)
         if tagged is not None:
-            here = section = tagged
+            here = tagged
+            section = tagged if isinstance(tagged, type) and issubclass(tagged, BaseModel) else section
             continue
         path = f"{path}.{part}" if path else part
         if isinstance(here, type) and issubclass(here, BaseModel):
@@ -103,16 +104,19 @@ def _element(annotation: Any) -> Any:  # noqa: ANN401 - a type annotation
     return found[0] if found else None
 
 
-def _tagged(annotation: Any, tag: str) -> type[BaseModel] | None:  # noqa: ANN401 - a type annotation
-    """Return the member of a union of sections whose `kind` is the tag."""
+def _tagged(annotation: Any, tag: str) -> Any:  # noqa: ANN401 - a type annotation
+    """Return the member of a union that the tag chooses: by its `kind`, or by a `Tag` beside it; None where none is."""
     if get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]
     if get_origin(annotation) not in (Union, UnionType):
         return None
     for member in get_args(annotation):
-        section: type[BaseModel] = member
-        if tag in get_args(section.model_fields["kind"].annotation):
-            return section
+        plain, *beside = get_args(member) if get_origin(member) is Annotated else (member,)
+        if any(isinstance(each, Tag) and each.tag == tag for each in beside):
+            return plain
+        fields = plain.model_fields if isinstance(plain, type) and issubclass(plain, BaseModel) else {}
+        if "kind" in fields and tag in get_args(fields["kind"].annotation):
+            return plain
     return None
 
 

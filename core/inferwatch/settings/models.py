@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from inferwatch.promise import Promise
@@ -115,14 +115,25 @@ class _DetectorSettings(Section):
     method: str
     component: str = "predictor"
     """The component of the InferenceService whose traffic is judged."""
+    on: Literal["inputs", "predictions", "embeddings"] = "inputs"
+    """`inputs`: the rows of requests, whether or not a response comes. `predictions`: what paired responses hold.
+    `embeddings`: the length and projections of their vectors, or of the requests' where those come first. Where the
+    reference has none of them (`outputs`), the first 1,000 live rows are the reference."""
+
+
+class AgainstSettings(Section):
+    """Traffic that is judged against, in place of the reference."""
+
+    endpoint: str = Field(min_length=1)
+    """Another endpoint of the same component, such as `stable`."""
 
 
 class DriftSettings(_DetectorSettings):
     """A detector of change between the reference and windows of live rows."""
 
     kind: Literal["drift"]
-    on: Literal["inputs"] = "inputs"
-    """`inputs`: the rows of requests, whether or not a response comes."""
+    against: AgainstSettings | None = None
+    """Judges every other endpoint against what this one received at the same time; the reference where unset."""
     method: str = "histogram"
     window: WindowSettings = WindowSettings()
 
@@ -193,8 +204,27 @@ class ExplainerSettings(Section):
     `exact_shapley`); above, as many as standard errors of about 1 % of the values need, at most 2 d + 2048."""
 
     def rooted(self, root: Path) -> ExplainerSettings:
-        """Return the settings with a relative artefact taken from a directory."""
-        return self.model_copy(update={"artifact": root / self.artifact if self.artifact else None})
+        """Return the settings with relative paths taken from a directory."""
+        files = {"artifact": self.artifact, "examples": self.examples}
+        return self.model_copy(update={name: root / path for name, path in files.items() if path is not None})
+
+
+class HeaderSettings(Section):
+    """A request header among the logged metadata."""
+
+    header: str = Field(min_length=1)
+    """Its name, in any case."""
+
+
+class SegmentSettings(Section):
+    """A split of the traffic into segments, each judged for itself too."""
+
+    by: Annotated[
+        Annotated[str, Tag("feature")] | Annotated[HeaderSettings, Tag("header")],
+        Discriminator(lambda value: "feature" if isinstance(value, str) else "header"),
+    ]
+    """A feature, or `{header: NAME}`. The first 20 values of all splits are segments of their own, further ones make
+    the segment `other`."""
 
 
 class ModelSettings(Section):
@@ -209,6 +239,10 @@ class ModelSettings(Section):
     """CSV, Parquet, npy or npz; or a file that `reference build` saved, known by its content."""
     reference_rows: int = Field(5_000, ge=2)
     """Rows of the reference kept for exact tests, conformal scores and Shapley backgrounds."""
+    outputs: tuple[str, ...] = ()
+    """Columns of the reference that are the model's outputs: what `on: predictions` is compared with, and no input."""
+    segments: tuple[SegmentSettings, ...] = ()
+    """Parts of the traffic that are judged apart too: they and the whole share the false alarms evenly."""
     burn_in_rows: int | None = Field(None, ge=0)
     """First rows of live traffic, which tell how much rows depend on each other; unset: as many as that needs, at most
     3,000."""
@@ -222,6 +256,13 @@ class ModelSettings(Section):
         if twice := repeated([feature.name for feature in features]):
             raise PydanticCustomError("repeated", "feature {name} is declared twice", {"name": twice})
         return features
+
+    @model_validator(mode="after")
+    def _against_inputs_alone(self) -> Self:
+        for detector in self.detectors:
+            if isinstance(detector, DriftSettings) and detector.against is not None and detector.on != "inputs":
+                raise PydanticCustomError("against", "against is for inputs, not for {on}", {"on": detector.on})
+        return self
 
     @field_validator("detectors")
     @classmethod

@@ -1,0 +1,44 @@
+"""Checks of what is configured about detectors, as far as a reference that is at hand can tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from inferwatch.errors import Fault, InvalidOption, UnkeepablePromise
+from inferwatch.reference import Reference
+from inferwatch.settings import AnyDetectorSettings, DriftSettings, ModelSettings
+from inferwatch_detectors.dependence import Dependence
+from inferwatch_detectors.post import built_detector
+from inferwatch_detectors.registry import DETECTORS
+from inferwatch_detectors.stream_judge import part_of
+
+
+def detector_faults(model: ModelSettings, given: Reference, where: str) -> Iterator[Fault]:
+    """Yield the faults of a model's detectors and segments; those of unknown methods are told elsewhere."""
+    names = [name for name in given.schema.names if name not in model.outputs]
+    if not names:
+        yield Fault(f"{where}.outputs", "name all columns of the reference, so that no input is left")
+        return
+    for number, segment in enumerate(model.segments):
+        if isinstance(segment.by, str) and segment.by not in names:
+            yield Fault(f"{where}.segments[{number}].by", f"{segment.by!r}: is no feature; there are {_some(names)}")
+    for number, rule in enumerate(model.detectors):
+        if (rule.kind, rule.method) in DETECTORS:
+            yield from _unbuildable(model, rule, given, f"{where}.detectors[{number}]")
+
+
+def _unbuildable(model: ModelSettings, rule: AnyDetectorSettings, given: Reference, where: str) -> Iterator[Fault]:
+    """Try to build a detector. What is compared with live rows shows only when they come."""
+    reference = part_of(given, model, rule.on)
+    if reference is None or (isinstance(rule, DriftSettings) and rule.against is not None):
+        return
+    try:
+        built_detector(rule, model.false_alarms, reference, Dependence.independent(len(reference.schema.features)))
+    except InvalidOption as fault:
+        yield Fault(f"{where}.expect", str(fault))
+    except UnkeepablePromise as fault:
+        yield Fault(where, str(fault))
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")

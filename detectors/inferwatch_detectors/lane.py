@@ -1,0 +1,148 @@
+"""Encoded rows of one stream, or of one segment of it, on their way through the burn-in to the detectors."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import orjson
+
+from inferwatch.finding import Finding
+from inferwatch.reference import Reference
+from inferwatch.rows import Batch, Matrix, Schema
+from inferwatch.status import DetectorStatus
+from inferwatch_detectors.burn_in import BurnIn
+from inferwatch_detectors.dependence import Dependence, estimate_dependence
+from inferwatch_detectors.gathering import LEARNT_ROWS
+from inferwatch_detectors.post import Beat, Post, pack_parts, unpack_parts
+from inferwatch_detectors.window import Marks
+
+logger = logging.getLogger(__name__)
+
+Parts = dict[str, bytes | None]
+
+
+class Lane:
+    """Holds a reference once there is one, the burn-in, and the posts.
+
+    Without a reference rows pass unjudged, but where a `schema` says how they are encoded: then the first `LEARNT_ROWS`
+    become the reference.
+    """
+
+    def __init__(
+        self,
+        beat: Beat,
+        posts: Sequence[Post],
+        given: Reference | None,
+        burn_in_rows: int | None,
+        schema: Schema | None = None,
+    ) -> None:
+        self.beat = beat
+        self.posts = posts
+        self.reference: Reference | None = None
+        self._given = given
+        self._burn_in_rows = burn_in_rows
+        self._schema = schema
+        self._held: list[Matrix] = []
+        self._burn_in: BurnIn | None = None
+        self._unsaved = False
+        if given is not None:
+            self.enter(given)
+
+    @property
+    def needs_rows(self) -> int:
+        """Rows that are missing until windows begin."""
+        learning = LEARNT_ROWS - sum(map(len, self._held)) if self._schema is not None and not self.reference else 0
+        return learning + (self._burn_in.needs_rows if self._burn_in is not None else 0)
+
+    def enter(self, reference: Reference, dependence: Dependence | None = None) -> None:
+        """Judge against the reference from now on: after a burn-in, but where the dependence of rows is known."""
+        known = dependence or (self._burn_in.dependence if self._burn_in is not None else None)
+        for post in self.posts if self.reference is not None else ():
+            post.relieve()
+        self._unsaved = reference is not self._given
+        self.reference = reference
+        self._burn_in = BurnIn(reference, self._burn_in_rows)
+        if known is not None:
+            self._burn_in.conclude(known)
+        self._man()
+
+    def judge(self, batch: Batch, marks: Marks, mark_ns: int, share: float) -> list[Finding]:
+        """Return what the detectors say about the rows, and about windows that are over by the watermark."""
+        if self.reference is None:
+            taken = self._learn(batch)
+            batch, marks = batch.slice(taken, len(batch)), marks[taken:]
+        if self.reference is None or self._burn_in is None:
+            return []
+        findings = [finding for post in self.posts if len(batch) for finding in post.judge_rows(batch)]
+        settled = self._settle(batch, self._burn_in)
+        marks = marks[len(batch) - len(settled) :]
+        findings += [finding for post in self.posts for finding in post.judge(settled, marks, mark_ns, share)]
+        return findings
+
+    def _learn(self, batch: Batch) -> int:
+        """Take rows for the reference, and return how many."""
+        if self._schema is None:
+            return len(batch)
+        taken = batch.slice(0, min(self.needs_rows, len(batch)))
+        self._held.append(taken.values)
+        if self.needs_rows == 0:
+            values = np.concatenate(self._held)
+            self._held = []
+            reference = Reference.encoded(self._schema, values, ordered=True, created_ns=int(taken.times_ns[-1]))
+            self.enter(reference, estimate_dependence(values, reference))
+        return len(taken)
+
+    def _settle(self, batch: Batch, burn_in: BurnIn) -> Batch:
+        """Return the rows that are past the burn-in; with its last row, the window detectors are built."""
+        if burn_in.dependence is not None:
+            return batch
+        rest = burn_in.add(batch)
+        if burn_in.dependence is not None:
+            logger.info("%s: %s", self.beat.stream.service, burn_in.dependence)
+            self._man()
+        return rest
+
+    def _man(self) -> None:
+        if self.reference is not None and self._burn_in is not None:
+            for post in self.posts:
+                post.man(self.reference, self._burn_in.dependence)
+
+    def standings(self, notes: Sequence[str] = (), missing: int = 0) -> list[DetectorStatus]:
+        """Return where each detector stands; `missing` more rows are wanted before any reaches this lane."""
+        return [post.standing(missing + self.needs_rows, notes) for post in self.posts]
+
+    def dump(self) -> Parts:
+        """Return everything that later findings depend on; the reference where it is not the given one and is new."""
+        burn_in = self._burn_in
+        about = {
+            "dependence": burn_in.dependence.as_dict() if burn_in and burn_in.dependence else None,
+            "held": sum(map(len, self._held)),
+        }
+        parts: Parts = {"about": orjson.dumps(about), "burn-in": burn_in.dump() if burn_in else b""}
+        parts["held"] = b"".join(part.tobytes() for part in self._held) if self._held else None
+        parts |= {f"post {post.name}": pack_parts(post.dump()) for post in self.posts}
+        if self.reference is None or self.reference is self._given:
+            parts["reference"] = None
+        elif self._unsaved:
+            parts["reference"] = self.reference.dump()
+            self._unsaved = False
+        return parts
+
+    def load(self, parts: dict[str, bytes]) -> None:
+        """Continue from a dump."""
+        about = orjson.loads(parts["about"])
+        if "reference" in parts:
+            self.enter(Reference.parse(parts["reference"]))
+            self._unsaved = False
+        if about["held"]:
+            self._held = [np.frombuffer(parts["held"], np.float64).reshape(about["held"], -1)]
+        if self._burn_in is not None:
+            kept = about["dependence"]
+            self._burn_in.load(parts["burn-in"], kept and Dependence.from_dict(kept))
+        width = len(self.reference.schema.features) if self.reference is not None else None
+        for post in self.posts:
+            if (data := parts.get(f"post {post.name}")) is not None:
+                post.load(unpack_parts(data), width)
+        self._man()
