@@ -38,8 +38,8 @@ class Recorder:
     """Records what `capture` names; `emit` takes the events. To be used on an event loop; without one, events are
     made at once.
 
-    At most 1,000 models are told apart by their paths, as anybody can ask for models that there are not; all others
-    are captured as requests are whose path names none.
+    At most 1,000 models are told apart by their names, as anybody can ask for models that there are not; all others
+    are captured as requests are that name none.
     """
 
     def __init__(
@@ -58,9 +58,17 @@ class Recorder:
         self._redacting: dict[Future[CloudEvent], CloudEvent] = {}
         self._pending_bytes = 0
 
-    def begin(self, method: str, path: str, headers: Headers) -> Inference | None:
-        """Return what is to be told of this request from now on; None where it is not captured."""
-        capture = self._capture_of(path) if self._told_apart else self.capture
+    @property
+    def tells_models_apart(self) -> bool:
+        """Whether what is captured, or what is said of it, depends on the model that a request is for."""
+        return self._told_apart
+
+    def begin(self, method: str, path: str, headers: Headers, model: str | None = None) -> Inference | None:
+        """Return what is to be told of this request from now on; None where it is not captured.
+
+        `model`: the one that it is for, where something else than its path says so.
+        """
+        capture = self._capture_of(path, model) if self._told_apart else self.capture
         given = RequestHeaders(headers)
         first = given.first
         if not capture.takes(method, path, first):
@@ -134,11 +142,12 @@ class Recorder:
         if self._complete and self._loop is not None:
             self._timer = self._loop.call_later(0, self._work)
 
-    def _capture_of(self, path: str) -> Capture:
-        found = _MODEL.match(path)
-        if found is None:
-            return self.capture
-        name = found[1]
+    def _capture_of(self, path: str, name: str | None) -> Capture:
+        if name is None:
+            found = _MODEL.match(path)
+            if found is None:
+                return self.capture
+            name = found[1]
         capture = self._named.get(name)
         if capture is None:
             if len(self._named) >= _MOST_NAMES:

@@ -27,6 +27,7 @@ from inferwatch_logger.proxy.frames import (
     Frames,
     settings,
 )
+from inferwatch_logger.proxy.grpc_model import ENOUGH_BYTES, model_of, names_its_model
 from inferwatch_logger.proxy.head import path_of
 
 if TYPE_CHECKING:
@@ -39,13 +40,18 @@ _MOST_TABLE_BYTES: Final = 1_048_576
 _MOST_FIELD_BYTES: Final = 524_288
 
 _Fields = Sequence[tuple[bytes, bytes]]
+_Head = tuple[str, str, _Fields]
+"""Method, path and header fields of a request."""
 
 
 @dataclass(slots=True)
 class _Call:
-    """One stream. `inference` is None where it is not captured."""
+    """One stream. `inference` is None where it is not captured, or not yet begun."""
 
-    inference: Inference | None
+    inference: Inference | None = None
+    head: _Head | None = None
+    """Of a request that is begun once its body says which model it is for, and what has come of that."""
+    beginning: bytes = b""
     received: bool = False
     """The request is complete."""
     begun: bool = False
@@ -110,7 +116,7 @@ class Conversation:
             fields = _decoded(self._request_fields, frame)
             if frame.stream > self._last_stream:
                 self._last_stream = frame.stream
-                self._calls[frame.stream] = _Call(self._begun(fields))
+                self._calls[frame.stream] = self._called(fields)
                 self._relay.requests += 1
         elif frame.kind == SETTINGS:
             _widen(self._response_fields, frame)
@@ -121,21 +127,43 @@ class Conversation:
         if frame.kind == RESET:
             del self._calls[frame.stream]
             self._abandon(call)
-        elif call.inference is not None:
-            if frame.kind == DATA:
-                self._client.guarded(call.inference.request_part, frame.payload)
-            if frame.ends_stream:
+            return
+        if frame.kind == DATA:
+            self._take_part(call, frame.payload)
+        if frame.ends_stream:
+            call.received = True
+            self._begin_named(call, last=True)
+            if call.inference is not None:
                 self._client.guarded(call.inference.request_end)
-        call.received |= frame.ends_stream
 
-    def _begun(self, fields: _Fields) -> Inference | None:
+    def _take_part(self, call: _Call, payload: bytes) -> None:
+        if call.head is not None:
+            call.beginning += payload
+            self._begin_named(call)
+        elif call.inference is not None:
+            self._client.guarded(call.inference.request_part, payload)
+
+    def _called(self, fields: _Fields) -> _Call:
         pseudo = {name: value for name, value in fields if name.startswith(b":")}
         if b":path" not in pseudo or b":protocol" in pseudo:  # CONNECT
             self._relay.unlogged["upgrade"] += 1
-            return None
+            return _Call()
         given = [field for field in fields if not field[0].startswith(b":")]
-        method = pseudo.get(b":method", b"").decode("latin-1")
-        return self._client.guarded(self._relay.recorder.begin, method, path_of(pseudo[b":path"]), given)
+        head = pseudo.get(b":method", b"").decode("latin-1"), path_of(pseudo[b":path"]), given
+        if self._relay.recorder.tells_models_apart and names_its_model(head[1]):
+            return _Call(head=head)
+        return _Call(self._client.guarded(self._relay.recorder.begin, *head))
+
+    def _begin_named(self, call: _Call, *, last: bool = False) -> None:
+        """Begin a call once its body says which model it is for, or will not say so any more."""
+        if call.head is None:
+            return
+        model = model_of(call.beginning)
+        if model is not None or last or len(call.beginning) >= ENOUGH_BYTES:
+            call.inference = self._client.guarded(self._relay.recorder.begin, *call.head, model)
+            if call.inference is not None:
+                self._client.guarded(call.inference.request_part, call.beginning)
+            call.head, call.beginning = None, b""
 
     # what the upstream sends
 
@@ -153,6 +181,7 @@ class Conversation:
             del self._calls[frame.stream]
             self._abandon(call)
             return
+        self._begin_named(call, last=True)
         if call.inference is not None:
             if frame.kind == HEADERS:
                 self._note_fields(call, call.inference, fields)
@@ -178,6 +207,7 @@ class Conversation:
             self._client.guarded(call.inference.response_end)
 
     def _abandon(self, call: _Call) -> None:
+        self._begin_named(call, last=True)
         if call.inference is not None:
             self._cut_request(call, call.inference)
             self._client.guarded(call.inference.ended)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import sys
 
 import pytest
 
 from inferwatch.events import CloudEvent
+from inferwatch_logger.capture import UNNAMED
 from tests.logger.proxy.http2 import Client, End, answering
 from tests.logger.proxy.relayed import Reader, Relayed, Upstream, Writer, relayed, run
 
@@ -269,6 +271,49 @@ def test_without_the_library_calls_pass_and_are_counted(monkeypatch: pytest.Monk
             assert (await client.ask(INFER, b"x", GRPC)).body == b"x"
             assert await it.settled() == []
             assert it.relay.unlogged == {"h2c": 1}
+
+    run(test)
+
+
+def asking(model: bytes, *, compressed: bool = False) -> bytes:
+    """Return a request in its frame: the model's name, and an id."""
+    message = bytes([10, len(model)]) + model + bytes([26, 1]) + b"7"
+    packed = gzip.compress(message) if compressed else message
+    return bytes([compressed]) + len(packed).to_bytes(4, "big") + packed
+
+
+def test_the_model_is_the_one_that_the_message_names() -> None:
+    bodies = [asking(b"income"), asking(b"iris", compressed=True), asking(b"not a name"), b""]
+
+    async def test() -> None:
+        async with relayed(answering(echo), name=None) as it, await connected(it) as client:
+            for number, body in enumerate(bodies):
+                stream = client.begin(INFER, [*GRPC, ("ce-id", str(number))])
+                for place in range(len(body)):
+                    await client.send(stream, body[place : place + 1], end=False)
+                client.h2.end_stream(stream)
+                client.flush()
+                await client.until(lambda stream=stream: client.streams[stream].ended)
+                assert client.streams[stream].body == body
+            client.h2.reset_stream(client.begin(INFER, GRPC), 8)
+            client.flush()
+            events = await it.settled()
+            names = [(event.id, event.extensions["inferenceservicename"], event.data) for event in events[:8]]
+            expected = ["income", "iris", UNNAMED, UNNAMED]
+            assert names == [(str(number), expected[number], bodies[number]) for number in range(4) for _ in "12"]
+            assert said(events[8]) == ("request", b"", True, None, None)
+            assert events[0].source == "/namespaces/prod/services/income/predictor"
+
+    run(test)
+
+
+def test_a_switch_of_one_model_holds_for_grpc_too() -> None:
+    async def test() -> None:
+        models = {"iris": {"enabled": False}}
+        async with relayed(answering(echo), name=None, models=models) as it, await connected(it) as client:
+            for model in (b"iris", b"income"):
+                assert (await client.ask(INFER, asking(model), GRPC)).body == asking(model)
+            assert [event.extensions["inferenceservicename"] for event in await it.settled()] == ["income"] * 2
 
     run(test)
 
