@@ -147,5 +147,8 @@ class Client(End):
     async def ask(self, path: str, body: bytes, fields: Fields) -> Stream:
         stream = self.begin(path, fields)
         await self.send(stream, body, end=True)
+        return await self.answered(stream)
+
+    async def answered(self, stream: int) -> Stream:
         await self.until(lambda: self.streams[stream].ended or self.streams[stream].reset is not None)
         return self.streams[stream]

@@ -293,7 +293,7 @@ def test_the_model_is_the_one_that_the_message_names() -> None:
                     await client.send(stream, body[place : place + 1], end=False)
                 client.h2.end_stream(stream)
                 client.flush()
-                await client.until(lambda stream=stream: client.streams[stream].ended)
+                await client.answered(stream)
                 assert client.streams[stream].body == body
             client.h2.reset_stream(client.begin(INFER, GRPC), 8)
             client.flush()
