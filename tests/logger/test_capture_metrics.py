@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -95,6 +96,23 @@ def test_a_registry_has_the_metrics_of_all_that_register_with_it() -> None:
     assert value("inferwatch_logger_delivery_duration_seconds_count", {"sink": "http", "outcome": "failure"}) == 4
     assert value("inferwatch_logger_sampled_out_total") == 0
     assert value("inferwatch_logger_errors_total") == 0
+
+
+def test_a_queue_file_that_cannot_be_made_is_counted(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_bytes(b"")
+
+    async def test() -> list[float | None]:
+        found = []
+        for spool in (tmp_path / "free", tmp_path / "taken"):
+            registry = CollectorRegistry()
+            middleware = CaptureMiddleware(PLAIN, sink=MemorySink(), metrics=registry, spool=spool, queue_bytes=65_536)
+            assert middleware.delivery is not None
+            middleware.delivery.start()
+            found.append(registry.get_sample_value("inferwatch_logger_spool_failures"))
+            await middleware.delivery.aclose()
+        return found
+
+    assert asyncio.run(test()) == [0, 1]
 
 
 def test_the_default_registry_is_touched_only_where_asked() -> None:
