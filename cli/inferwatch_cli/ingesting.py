@@ -11,7 +11,6 @@ from inferwatch.clock import SystemClock
 from inferwatch.delivery.kafka import producer_of
 from inferwatch.metrics import AccountCollector
 from inferwatch.payload_log.dead_letter import DeadLetter
-from inferwatch.redaction import Redaction
 from inferwatch.transport.forwarder import Forwarder
 from inferwatch_cli.checks import Checked
 from inferwatch_cli.parts import Service, behind_ingest, kafka_of, own_registry, serve_metrics
@@ -32,7 +31,7 @@ def open_ingest(configuration: Checked, data: Path | None = None) -> Iterator[Se
     producer = producer_of(transport.client, transport.bootstrap, options, ACKNOWLEDGED_S)
     directory = data or settings.payload_log.path
     directory.mkdir(parents=True, exist_ok=True)
-    dead_letter = DeadLetter(directory, clock=clock, redaction=Redaction(settings.payload_log.redact))
+    dead_letter = DeadLetter(directory, clock=clock, redaction=settings.payload_log.redaction())
     bound = settings.ingest.max_inflight_bytes
     with Forwarder.open(producer, transport.topic, max_inflight_bytes=bound) as forwarder:
         registry.register(AccountCollector("ingest", "http", forwarder.ledger))

@@ -11,7 +11,6 @@ from prometheus_client.exposition import choose_encoder
 from inferwatch.errors import ConfigError, Fault
 from inferwatch.payload_log.dead_letter import DeadLetter
 from inferwatch.protocols import Intake
-from inferwatch.redaction import Redaction
 from inferwatch.settings import KafkaTransport, Settings
 from inferwatch_cli.checks import Checked
 from inferwatch_logger.access import Application, addressed, guarded
@@ -54,7 +53,7 @@ def behind_ingest(
         intake,
         dead_letter,
         max_body_bytes=settings.ingest.max_body_bytes,
-        redaction=Redaction(settings.payload_log.redact),
+        redaction=settings.payload_log.redaction(),
         modelmesh=modelmesh,
         aliases=settings.ingest.type_aliases.aliases(),
     )

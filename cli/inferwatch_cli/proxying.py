@@ -17,10 +17,11 @@ import typer
 
 from inferwatch.delivery.delivery import Delivery, sink_of
 from inferwatch.delivery.http import HttpSink
+from inferwatch.delivery.kafka import KafkaSink
 from inferwatch.delivery.tls import Tls
 from inferwatch.errors import ConfigError, Fault
 from inferwatch.protocols import Sink
-from inferwatch.settings import CaptureSettings, load_settings
+from inferwatch.settings import AnyTransport, CaptureSettings, EmbeddedTransport, KafkaTransport, load_settings
 from inferwatch_cli.listening import listening, loop_factory
 from inferwatch_logger.capture import Capture, Mode
 from inferwatch_logger.proxy.pool import Pool
@@ -117,7 +118,7 @@ def sidecar_of(options: ProxyOptions) -> Sidecar:
     except ConfigError as fault:
         faults.extend(fault.faults)
     try:
-        delivery = _delivery(options, capture)
+        delivery = _delivery(options, capture, settings.transport if settings is not None else EmbeddedTransport())
     except ConfigError as fault:
         faults.extend(fault.faults)
     try:
@@ -194,19 +195,21 @@ def _mode(given: str | None) -> Mode | None:
     raise ConfigError([Fault("--log-mode", f"{given!r} is none of all, request, response")])
 
 
-def _delivery(options: ProxyOptions, settings: CaptureSettings) -> Delivery:
+def _delivery(options: ProxyOptions, settings: CaptureSettings, transport: AnyTransport) -> Delivery:
     if not options.sinks:
         raise ConfigError([Fault("--sink", "is missing; it says where events go: http://host[:port][/path]")])
     return Delivery(
-        [TimedSink(_sink(url, options)) for url in options.sinks],
+        [TimedSink(_sink(url, options, transport)) for url in options.sinks],
         spool=options.spool,
         queue_bytes=options.spool_bytes if options.spool_bytes is not None else settings.queue_bytes,
         when_full=settings.when_full,
     )
 
 
-def _sink(url: str, options: ProxyOptions) -> Sink:
-    """Return the sink of a URL, with the TLS that was asked for."""
+def _sink(url: str, options: ProxyOptions, transport: AnyTransport) -> Sink:
+    """Return the sink of a URL: over TLS as was asked for, to Kafka as the transport of the configuration says."""
+    if url.startswith("kafka:") and isinstance(transport, KafkaTransport):
+        return KafkaSink(url, client=transport.client, options=transport.options)
     if not url.startswith("https://") or not (options.ca_file or options.skip_verify):
         return sink_of(url)
     ca_file = _CA_DIRECTORY / options.ca_file if options.ca_file and not options.skip_verify else None

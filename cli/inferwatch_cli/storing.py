@@ -9,7 +9,6 @@ from pathlib import Path
 from inferwatch.metrics import LagCollector
 from inferwatch.payload_log.findings import list_statuses
 from inferwatch.payload_log.positions import Positions
-from inferwatch.redaction import Redaction
 from inferwatch.settings import KafkaTransport
 from inferwatch.transport.consumer import Subscription
 from inferwatch_cli.bystander import Bystander
@@ -56,6 +55,6 @@ def _reader(log: KeptLog, transport: KafkaTransport) -> TopicReader:
         log.dead_letter,
         max_body_bytes=settings.ingest.max_body_bytes,
         clock=log.clock,
-        redaction=Redaction(settings.payload_log.redact),
+        redaction=settings.payload_log.redaction(),
         aliases=settings.ingest.type_aliases.aliases(),
     )

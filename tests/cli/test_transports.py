@@ -1,0 +1,87 @@
+"""Which transport each command needs, and what it does with the options of the clients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import orjson
+import pytest
+
+from inferwatch.errors import ConfigError
+from inferwatch.events import REQUEST_TYPE
+from inferwatch_cli.checks import Checked, checked
+from inferwatch_cli.demo.processes import free_port
+from inferwatch_cli.ingesting import open_ingest
+from inferwatch_cli.parts import Service
+from inferwatch_cli.proxying import ProxyOptions, sidecar_of
+from inferwatch_cli.storing import open_store
+from inferwatch_cli.up import open_up
+from tests.logger.test_access import TOKEN, ask
+
+Opening = Callable[[Checked, Path | None], AbstractContextManager[Service]]
+NOBODY = f"127.0.0.1:{free_port()}"
+EVENT = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/s", "ce-type": REQUEST_TYPE}
+
+
+def configured(folder: Path, transport: str, further: str = "") -> Path:
+    path = folder / "inferwatch.yaml"
+    path.write_text(f"transport: {transport}\npayload_log: {{path: data}}\n{further}", encoding="utf-8")
+    return path
+
+
+def kafka(options: str = "{}", client: str = "confluent") -> str:
+    return f"{{kind: kafka, bootstrap: '{NOBODY}', client: {client}, options: {options}}}"
+
+
+@pytest.mark.parametrize(("opening", "kind"), [(open_up, "kafka"), (open_ingest, "embedded"), (open_store, "embedded")])
+def test_a_command_names_the_transport_that_it_needs(tmp_path: Path, opening: Opening, kind: str) -> None:
+    path = configured(tmp_path, kafka() if kind == "kafka" else "{kind: embedded}")
+    with pytest.raises(ConfigError, match=f"transport.kind: '{kind}'"), opening(checked(path), None):
+        pass
+
+
+def test_check_names_every_fault_of_a_transport(tmp_path: Path) -> None:
+    path = configured(tmp_path, kafka("{linger.ms: soon, no.such: 1, acks: 0, sasl.password: {file: absent}}"))
+    with pytest.raises(ConfigError) as raised:
+        checked(path)
+    names = {fault.path.removeprefix("transport.options.") for fault in raised.value.faults}
+    assert names == {"linger.ms", "no.such", "acks", "sasl.password"}
+
+
+def test_an_ingest_without_brokers_says_so_and_refuses(tmp_path: Path) -> None:
+    auth = "auth: {bearer_token_file: token, ingest_path_prefix: s3gment}"
+    (tmp_path / "token").write_text(TOKEN)
+    with open_ingest(checked(configured(tmp_path, kafka(client="kafka-python"), auth))) as service:
+        app = service.application
+        assert ask(app, "/healthz")[0] == 200
+        status, body, _ = ask(app, "/readyz")
+        assert (status, "brokers" in orjson.loads(body)["error"]) == (503, True)
+        assert [ask(app, "/api/ledger")[0], ask(app, "/events", "POST")[0]] == [401, 404]
+        status, _, _ = ask(app, "/s3gment/events", "POST", b"{}", **EVENT)
+        assert status == 503
+        assert ask(app, "/s3gment/events", "POST", b"{}")[0] == 400
+        account = orjson.loads(ask(app, "/api/ledger", authorization=f"Bearer {TOKEN}")[1])["ingest"]
+        assert (account["received"], account["refused"]) == (2, {"unavailable": 1})
+        assert 'outcome="refused",transport="http"' in ask(app, "/metrics")[1]
+    assert (tmp_path / "data" / "dead-letter.jsonl").read_text().count("\n") == 1
+
+
+def test_a_store_without_brokers_shows_what_it_has(tmp_path: Path) -> None:
+    with open_store(checked(configured(tmp_path, kafka(client="kafka-python")))) as service:
+        status, body, _ = ask(service.application, "/readyz")
+        assert (status, orjson.loads(body)["error"].startswith("topic: ")) == (503, True)
+        assert orjson.loads(ask(service.application, "/api/payloads")[1]) == {"items": [], "next": None}
+        assert ask(service.application, "/events", "POST", b"{}", **EVENT)[0] in (404, 405)  # it takes none
+
+
+def test_the_sidecar_writes_as_the_transport_says(tmp_path: Path) -> None:
+    def sinks_of(transport: str) -> None:
+        path = configured(tmp_path, transport)
+        usual = {"upstream": None, "component_port": 8080, "host": "127.0.0.1", "port": 0}
+        sidecar_of(ProxyOptions(**usual, sinks=[f"kafka://{NOBODY}/t"], config=path))  # type: ignore[arg-type]
+
+    sinks_of(kafka("{linger.ms: 5}"))
+    with pytest.raises(ConfigError, match=r"linger\.ms"):
+        sinks_of(kafka("{linger.ms: soon}"))
