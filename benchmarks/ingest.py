@@ -1,8 +1,9 @@
 """Ingest, wire to stored: ours beside a FastAPI and cloudevents-SDK sink with the same storage, in one run.
 
 Both keep events in our journal with the same group commit and answer after it; only what parses HTTP and CloudEvents
-differs. The whole service stands beside them, measured until all that was sent is joined and scored. Rounds alternate
-between the targets, and medians are shown. The processor time is the server process's own.
+differs. A raw ASGI application that stores nothing shows what HTTP alone costs. The whole service stands beside them,
+measured until all that was sent is joined and scored. Rounds alternate between the targets, and medians are shown. The
+processor time is the server process's own.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from benchmarks.load import run_load
 from benchmarks.processes import cpu_s, free_port, machine, running
 from inferwatch.payload_log.views import StateReader, count_services
 
-CONNECTIONS = 16
+CONNECTIONS = (1, 16)
 SIZES = (1024, 10240)
 ROUNDS = 3
 SECONDS = 2.0
@@ -85,11 +86,12 @@ def scored(directory: Path, events: int) -> bool:
 TARGETS = (
     Target("inferwatch up, until joined and scored", up, scored),
     Target("inferwatch, stored", sink("ours")),
+    Target("raw ASGI, nothing stored", sink("bare")),
     Target("FastAPI + cloudevents SDK, stored", sink("sdk")),
 )
 
 
-def measure(target: Target, body_bytes: int, *, seconds: float = SECONDS, connections: int = CONNECTIONS) -> Sample:
+def measure(target: Target, body_bytes: int, connections: int, *, seconds: float = SECONDS) -> Sample:
     """Start the server on an empty directory, load it, and end it. The first half second is not counted."""
     with tempfile.TemporaryDirectory() as name:
         port, directory = free_port(), Path(name)
@@ -105,16 +107,18 @@ def measure(target: Target, body_bytes: int, *, seconds: float = SECONDS, connec
     return Sample(result.requests / elapsed, cpu_us, result.p50_ms, result.p99_ms)
 
 
-def compare(targets: Sequence[Target], body_bytes: int, rounds: int = ROUNDS) -> dict[str, list[Sample]]:
+def compare(
+    targets: Sequence[Target], body_bytes: int, connections: int, rounds: int = ROUNDS
+) -> dict[str, list[Sample]]:
     """Return the samples of each target, taken in turns."""
     samples: dict[str, list[Sample]] = {target.name: [] for target in targets}
     for _ in range(rounds):
         for target in targets:
-            samples[target.name].append(measure(target, body_bytes))
+            samples[target.name].append(measure(target, body_bytes, connections))
     return samples
 
 
-def table(samples: dict[str, list[Sample]], body_bytes: int) -> list[str]:
+def table(samples: dict[str, list[Sample]], body_bytes: int, connections: int) -> list[str]:
     """Return Markdown rows of medians; the last target is the peer that ratios are to."""
     peer = _median([sample.rate for sample in list(samples.values())[-1]])
     peer_cpu = _median([sample.cpu_us for sample in list(samples.values())[-1]])
@@ -124,7 +128,8 @@ def table(samples: dict[str, list[Sample]], body_bytes: int) -> list[str]:
         cpu = _median([sample.cpu_us for sample in taken])
         p50, p99 = (_median([getattr(sample, field) for sample in taken]) for field in ("p50_ms", "p99_ms"))
         rows.append(
-            f"| {body_bytes / 1024:g} KiB | {name} | {_median(rates):,.0f} ({min(rates):,.0f} to {max(rates):,.0f}) "
+            f"| {body_bytes / 1024:g} KiB | {connections} | {name} "
+            f"| {_median(rates):,.0f} ({min(rates):,.0f} to {max(rates):,.0f}) "
             f"| {_median(rates) / peer:.1f} | {cpu:.0f} | {peer_cpu / cpu:.1f} | {p50:.1f} / {p99:.1f} |"
         )
     return rows
@@ -132,12 +137,13 @@ def table(samples: dict[str, list[Sample]], body_bytes: int) -> list[str]:
 
 def main(targets: Sequence[Target] = TARGETS, sizes: Sequence[int] = SIZES) -> None:
     """Print the table."""
-    print(f"Ingest: {CONNECTIONS} keep-alive connections, {ROUNDS} rounds of {SECONDS:g} s in turns.")
+    print(f"Ingest: keep-alive connections, one event under way on each, {ROUNDS} rounds of {SECONDS:g} s in turns.")
     print(f"{machine('uvicorn', 'uvloop', 'httptools', 'fastapi', 'cloudevents')}\n")
-    print("| body | sink | events/s (lowest to highest) | ratio | CPU µs/event | ratio | p50 / p99 ms |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    print("| body | connections | sink | events/s (lowest to highest) | ratio | CPU µs/event | ratio | p50 / p99 ms |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for size in sizes:
-        print("\n".join(table(compare(targets, size), size)), flush=True)
+        for connections in CONNECTIONS:
+            print("\n".join(table(compare(targets, size, connections), size, connections)), flush=True)
 
 
 def _median(values: Sequence[float]) -> float:

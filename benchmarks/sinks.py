@@ -79,5 +79,6 @@ if __name__ == "__main__":
             http="httptools",
             lifespan="off",
             access_log=False,
+            proxy_headers=False,
             log_level="warning",
         )

@@ -54,9 +54,12 @@ nanoseconds since 1970. `extensions`: every further attribute, as JSON."""
 
 COMPRESSION = "zstd"
 
-GROUP_ROWS = 4096
+GROUP_ROWS = 16_384
 GROUP_BYTES = 8 * 1024 * 1024
-"""A row group is read as a whole, so it is bounded in both."""
+"""A row group is read as a whole, so it is bounded in both; a scan costs twice as much in groups of a quarter."""
+
+_RISING = ("offset", "time", "arrival_ns")
+"""Columns that are kept as differences, which a scan reads in half the time."""
 
 _CACHED_GROUPS = 4
 
@@ -213,6 +216,7 @@ def _replace(path: Path, tables: Iterable[pa.Table]) -> Contents:
                         _schema(),
                         compression=COMPRESSION,
                         use_dictionary=categories,
+                        column_encoding=dict.fromkeys(_RISING, "DELTA_BINARY_PACKED"),
                         write_statistics=["offset", "time", *categories],
                     )
                 writer.write_table(table, row_group_size=table.num_rows)
