@@ -151,6 +151,62 @@ async def ask(port: int, number: int, size: int = 100) -> bool:
         writer.close()
 
 
+LARGE_BYTES = 96 << 20
+PART = bytes(65_536)
+
+
+def test_large_bodies_cost_no_memory(tmp_path: Path) -> None:
+    async def give_and_take(reader: Reader, writer: Writer) -> None:
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                for _ in range(LARGE_BYTES // len(PART) if b"/large" in head else 0):
+                    await reader.readexactly(len(PART))
+                writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+                for _ in range(LARGE_BYTES // len(PART) if b"/large" in head else 1):
+                    writer.write(b"%x\r\n%b\r\n" % (len(PART), PART))
+                    await writer.drain()
+                writer.write(b"0\r\n\r\n")
+        except (EOFError, OSError):
+            pass
+        finally:
+            writer.close()
+
+    async def transfer(port: int) -> int:
+        """Send as much as comes back; return how much that is."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST /large HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % LARGE_BYTES)
+        for _ in range(LARGE_BYTES // len(PART)):
+            writer.write(PART)
+            await writer.drain()
+        await reader.readuntil(b"\r\n\r\n")
+        received = 0
+        while size := int(await reader.readuntil(b"\r\n"), 16):
+            received += len(await reader.readexactly(size + 2)) - 2
+        writer.close()
+        return received
+
+    async def test() -> None:
+        listening = await asyncio.start_server(give_and_take, "127.0.0.1", 0)
+        upstream = listening.sockets[0].getsockname()[1]
+        async with listening, server(taken) as (sink, port):
+            async with proxy(tmp_path, upstream, [f"http://127.0.0.1:{port}/"]) as it:
+                async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{it.port}/") as reply:
+                    await reply.read()
+                before = it.resident_bytes()
+                transfers = asyncio.create_task(transfer(it.port))
+                most = before
+                while not transfers.done():
+                    most = max(most, it.resident_bytes())
+                    await asyncio.sleep(0.01)
+                assert await transfers == LARGE_BYTES
+                assert most - before < 16 * 2**20  # 1 MiB each way is kept for the events
+                await it.settled(4)
+            assert [len(event.data) for event in sink.events() if event.truncated] == [1 << 20] * 2
+
+    asyncio.run(test())
+
+
 def test_sigterm_lets_a_request_finish_and_delivers_its_events(tmp_path: Path) -> None:
     async def test() -> None:
         may = asyncio.Event()

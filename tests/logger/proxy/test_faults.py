@@ -6,7 +6,9 @@ import asyncio
 import json
 import socket
 
+import aiohttp
 import pytest
+from aiohttp import web
 
 from inferwatch.events import CloudEvent
 from tests.logger.proxy.relayed import (
@@ -276,6 +278,36 @@ def test_what_is_not_http_1_passes_as_bytes_and_is_counted(first: bytes, reason:
             assert await reader.read() == b""
             assert await it.settled() == []
             assert it.relay.unlogged == {reason: 1}
+
+    run(test)
+
+
+def test_websockets_work() -> None:
+    async def converse(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse(protocols=["chat"])
+        await socket.prepare(request)
+        async for message in socket:
+            await socket.send_str(message.data.upper())
+        return socket
+
+    async def test() -> None:
+        app = web.Application()
+        app.router.add_get("/ws", converse)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        _, port = runner.addresses[0]
+        async with relayed(answering(OK), port=port) as it, aiohttp.ClientSession() as session:
+            async with session.ws_connect(f"http://127.0.0.1:{it.port}/ws", protocols=["chat"]) as socket:
+                assert socket.protocol == "chat"
+                for text in ("hello", "x" * 100_000):
+                    await socket.send_str(text)
+                    assert await socket.receive_str() == text.upper()
+            assert socket.close_code == 1000
+            assert await it.settled() == []
+            assert it.relay.unlogged == {"upgrade": 1}
+        await runner.cleanup()
 
     run(test)
 

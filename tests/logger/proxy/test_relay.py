@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from inferwatch.events import Role
+from inferwatch.wire.decode import decode
 from tests.logger.proxy.relayed import (
     Handler,
     Message,
@@ -159,6 +162,26 @@ def test_chunks_are_taken_off_for_a_client_of_http_1_0() -> None:
     reply = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
     answer = answered(reply, b"GET / HTTP/1.0\r\n\r\n", to_end=True)
     assert (answer.fields, answer.body) == ([b"Connection: close"], b"abcde")
+
+
+def test_compressed_bodies_pass_and_are_captured_compressed() -> None:
+    asked, replied = gzip.compress(b'{"instances": [1]}'), gzip.compress(b'{"predictions": [2]}')
+    encoded = b"Content-Type: application/json\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%b"
+
+    async def test() -> None:
+        async with relayed(answering(b"HTTP/1.1 200 OK\r\n" + encoded % (len(replied), replied))) as it:
+            head = b"POST / HTTP/1.1\r\nAccept-Encoding: br, gzip\r\n"
+            answer = await it.ask(head + encoded % (len(asked), asked))
+            assert (answer.body, answer.headers[b"content-encoding"]) == (replied, b"gzip")
+            [request] = it.upstream.requests
+            assert (request.body, request.headers[b"accept-encoding"]) == (asked, b"br, gzip")
+            events = await it.settled()
+            assert [event.data for event in events] == [asked, replied]
+            assert [decode(event.data, role).protocol for event, role in zip(events, Role, strict=True)] == ["v1"] * 2
+            await it.ask(b"GET / HTTP/1.1\r\n\r\n")
+            assert b"accept-encoding" not in it.upstream.requests[1].headers, "nothing is asked for of its own"
+
+    run(test)
 
 
 def test_interim_responses_are_passed_on() -> None:
