@@ -97,7 +97,7 @@ class FirstColumnJudge:
         rows = item.decoded.rows
         if item.role is not Role.REQUEST or item.excluded or rows is None or not rows.columns:
             return
-        cells = [cell for cell in rows.columns[0].values.tolist() if isinstance(cell, int | float)]
+        cells = [cell for cell in rows.columns[0].values.tolist() if isinstance(cell, int | float) and cell == cell]
         if not cells:
             return
         mean = sum(cells) / len(cells)
