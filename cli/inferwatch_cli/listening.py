@@ -1,9 +1,10 @@
-"""What every command that serves has in common: a socket that listens, and an event loop."""
+"""What every command that serves has in common: a socket that listens, an event loop, and a log."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,3 +37,9 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     import uvloop
 
     return uvloop.new_event_loop
+
+
+def log_to_stderr() -> None:
+    """Log to standard error; what Kafka's clients fail in is told in words of ours, without theirs."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)

@@ -22,7 +22,7 @@ from inferwatch.delivery.tls import Tls
 from inferwatch.errors import ConfigError, Fault
 from inferwatch.protocols import Sink
 from inferwatch.settings import AnyTransport, CaptureSettings, EmbeddedTransport, KafkaTransport, load_settings
-from inferwatch_cli.listening import listening, loop_factory
+from inferwatch_cli.listening import listening, log_to_stderr, loop_factory
 from inferwatch_logger.capture import Capture, Mode
 from inferwatch_logger.proxy.pool import Pool
 from inferwatch_logger.proxy.readiness import VARIABLE, readiness
@@ -85,7 +85,7 @@ class ProxyOptions:
 
 def run_proxy(options: ProxyOptions) -> None:
     """Serve until SIGTERM or SIGINT. Raises `ConfigError`, or `InferwatchError` where it cannot start."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_to_stderr()
     ignored = ignored_options(options.further)
     sidecar = sidecar_of(options)
     if ignored:

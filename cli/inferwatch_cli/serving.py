@@ -15,7 +15,7 @@ import typer
 import uvicorn
 
 from inferwatch_cli.checks import Checked, checked
-from inferwatch_cli.listening import listening, loop_factory
+from inferwatch_cli.listening import listening, log_to_stderr, loop_factory
 from inferwatch_cli.parts import Service
 from inferwatch_logger.access import Application
 from inferwatch_logger.bounded_http import BoundedHttp
@@ -39,7 +39,7 @@ def serve(opening: Opening, verb: str, config: Path, data: Path | None, host: st
 
     `verb`: what the first line says that inferwatch does.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_to_stderr()
     configuration = checked(config)
     with listening(host, port) as listener, opening(configuration, data) as service:
         address, bound_port = listener.getsockname()[:2]
