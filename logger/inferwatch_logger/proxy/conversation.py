@@ -194,11 +194,13 @@ class Conversation:
     def _note_fields(self, call: _Call, inference: Inference, fields: _Fields) -> None:
         """Note the head of the response, or its trailer; a gRPC call that fails at once has both in one."""
         if not call.begun:
-            status = int(dict(fields)[b":status"])
-            if status < 200:
+            status = dict(fields).get(b":status", b"")
+            if not status.isdigit():
+                raise BrokenFrames(f"a response has the status {status!r}")
+            if status.startswith(b"1"):
                 return
             call.begun = True
-            self._client.guarded(inference.response_start, status, fields)
+            self._client.guarded(inference.response_start, int(status), fields)
         self._client.guarded(inference.response_trailer, fields)
 
     def _finish(self, call: _Call) -> None:

@@ -5,11 +5,21 @@ from __future__ import annotations
 import asyncio
 import gzip
 import sys
+from collections import Counter
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from inferwatch.events import CloudEvent
-from inferwatch_logger.capture import UNNAMED
+from inferwatch_logger.capture import UNNAMED, Capture
+from inferwatch_logger.fail_open import FailOpen
+from inferwatch_logger.proxy.conversation import Conversation
+from inferwatch_logger.recorder import Recorder
 from tests.logger.proxy.http2 import Client, End, answering
 from tests.logger.proxy.relayed import Reader, Relayed, Upstream, Writer, relayed, run
 
@@ -331,3 +341,54 @@ def test_faults_of_capture_change_no_call() -> None:
             assert not it.relay.unlogged
 
     run(test)
+
+
+def recorded(sent: bytes, answered: bytes) -> tuple[list[CloudEvent], int, bool]:
+    """Follow what two sides sent; return the events, the faults of our own, and whether it was followed to its end."""
+    events: list[CloudEvent] = []
+    guarded = FailOpen()
+    recorder = Recorder(Capture.of(), events.append, guarded=guarded)
+    relay: Any = SimpleNamespace(recorder=recorder, requests=0, unlogged=Counter())
+    client: Any = SimpleNamespace(guarded=guarded)
+    conversation = Conversation(client, relay)
+    conversation.asked(sent)
+    conversation.answered(answered)
+    conversation.close()
+    return events, guarded.errors, not relay.unlogged
+
+
+def conversation() -> tuple[bytes, bytes]:
+    """Return what the two sides of three calls send."""
+    client = H2Connection(H2Configuration(client_side=True))
+    server = H2Connection(H2Configuration(client_side=False))
+    client.initiate_connection()
+    server.initiate_connection()
+    head = [(":method", "POST"), (":scheme", "http"), (":authority", "h"), (":path", INFER), *GRPC]
+    for stream in (1, 3, 5):
+        client.send_headers(stream, [*head, ("x-number", str(stream) * 30)])
+        client.send_data(stream, asking(b"income"), end_stream=True)
+    sent = client.data_to_send()
+    server.receive_data(sent)
+    for stream in (1, 3, 5):
+        server.send_headers(stream, [(":status", "200"), ("content-type", "application/grpc")])
+        server.send_data(stream, framed(b"fine"))
+        server.send_headers(stream, [("grpc-status", "0")], end_stream=True)
+    return sent, server.data_to_send()
+
+
+SENT, ANSWERED = conversation()
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_nothing_that_passes_makes_a_fault_of_ours(data: st.DataObject) -> None:
+    events, errors, followed = recorded(SENT, ANSWERED)
+    assert (len(events), errors, followed) == (6, 0, True)
+    broken = []
+    for whole in (SENT, ANSWERED):
+        place = data.draw(st.integers(0, len(whole)))
+        length = data.draw(st.integers(0, 12))
+        broken.append(whole[:place] + data.draw(st.binary(max_size=12)) + whole[place + length :])
+    events, errors, _ = recorded(broken[0], broken[1])
+    assert errors == 0
+    assert len(events) <= 6
