@@ -214,11 +214,14 @@ class Sealer:
     def _drop(self, part: Sealed, horizons: Mapping[Service, int]) -> None:
         path = self._directory / DIRECTORY / part.file
         contents = filter_segment(path, lambda table: _is_kept(table, horizons))
+        if not contents.rows:  # the keys first: a process that ends here finds the file again, and goes on
+            self._in_steps(_expire, part.first_offset, part.last_offset)
+        if self._stopping.is_set():
+            return
         self._journal.run(lambda log: note_contents(log, part, contents)).result()
         if not contents.rows:
             with translated(path):
                 path.unlink()
-            self._in_steps(_expire, part.first_offset, part.last_offset)
 
 
 _STREAMS = "SELECT number FROM streams WHERE namespace = ? AND name = ?"
