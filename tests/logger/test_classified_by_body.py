@@ -10,7 +10,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from inferwatch.events import REQUEST_TYPE, RESPONSE_TYPE, Role
+from inferwatch.events import REQUEST_TYPE, RESPONSE_TYPE, CloudEvent, Role
 from tests.core.wire.bodies import BODIES, Body
 from tests.logger.watched_log import WatchedLog, event, watched_log
 
@@ -35,7 +35,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WatchedLog]:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_every_protocol_under_every_content_type(log: WatchedLog, protocol: str) -> None:
-    sent = []
+    sent: list[CloudEvent] = []
     for role, body in PROTOCOLS[protocol]:
         for squeezed in (body, gzip.compress(body, mtime=0)):
             for content_type in CONTENT_TYPES:

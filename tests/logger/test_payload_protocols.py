@@ -76,10 +76,10 @@ def test_tensors_are_whole_on_request(tmp_path: Path) -> None:
     assert flat["image[63]"].tolist()[:2] == [63, 127]
     assert "image" not in flat
     assert "image[0]" not in whole
-    np.testing.assert_array_equal(np.stack(whole["image"][:2]), image)
+    np.testing.assert_array_equal(np.stack(list(whole["image"][:2])), image)
     assert {cell.dtype for cell in whole["image"][:2]} == {image.dtype}
-    np.testing.assert_array_equal(np.stack(whole["p"][:2]), scores)
-    np.testing.assert_array_equal(np.stack(whole["instances"][2:]), image)
+    np.testing.assert_array_equal(np.stack(list(whole["p"][:2])), scores)
+    np.testing.assert_array_equal(np.stack(list(whole["instances"][2:])), image)
     assert whole["prediction"].tolist()[2:] == [1, 2]
 
 

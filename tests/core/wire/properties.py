@@ -57,7 +57,8 @@ def _assert_usable(rows: Rows, data: bytes, role: Role) -> None:
             assert schema.encode(rows).values.shape == (rows.count, len(names))
     kind = REQUEST_TYPE if role is Role.REQUEST else RESPONSE_TYPE
     entry = Entry(1, b"key", 0, 0, CloudEvent("1", "s", kind, data=data))
-    table = decoded_table(*((entry, None) if role is Role.REQUEST else (None, entry)), None)
+    asked = role is Role.REQUEST
+    table = decoded_table(entry if asked else None, None if asked else entry, None)
     if table is not None:  # a body that only a lower bound of this test can inflate
         assert len(table.rows) == rows.count
         orjson.dumps(table.rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,6 @@ from hypothesis import strategies as st
 
 from inferwatch.events import Role
 from inferwatch.rows import Block, Feature, Grid, Rows, Schema
-from inferwatch.wire import numeric as numeric_module
 from inferwatch.wire import v1
 from inferwatch.wire.decode import decode
 from inferwatch.wire.numeric import numeric
@@ -156,7 +156,7 @@ def test_raw_tensors_are_not_copied(encoding: str) -> None:
     assert np.shares_memory(rows.columns[0].values[0], np.frombuffer(data, np.uint8))
 
 
-@pytest.mark.skipif(numeric_module.Parser is None, reason="there is no simdjson for this interpreter")
+@pytest.mark.skipif(find_spec("simdjson") is None, reason="there is no simdjson for this interpreter")
 @pytest.mark.parametrize("encoding", ["v1", "v1 with a signature", "v2", "rows"])
 def test_numbers_of_json_become_no_objects(encoding: str) -> None:
     """Lists would take 32 bytes a number, 8 for its place and 24 for itself, and the array that follows them 8."""
