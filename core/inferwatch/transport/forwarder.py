@@ -45,7 +45,7 @@ class Forwarder:
 
     An event is `stored` once every in-sync replica has it. What the brokers do not take is refused: `unavailable` where
     they are away, `too_large` where they never will. After the first such failure of the brokers everything is refused
-    at once until they answer again, which is tried twice a second.
+    at once until they answer again, which is tried twice a second. What comes before they were first asked waits.
     """
 
     def __init__(self, producer: Producer, topic: str, *, max_inflight_bytes: int) -> None:
@@ -53,6 +53,7 @@ class Forwarder:
         self._producer = producer
         self._topic = topic
         self._fault: str | None = "the brokers have not answered yet"
+        self._asked = False
         self._waiting: deque[_Taken] = deque()
         self._waiting_bytes = 0
         self._tally = Tally()
@@ -128,7 +129,7 @@ class Forwarder:
         self.close()
 
     def _require_room(self, size_bytes: int, count: int) -> None:
-        if self._closing or (self._fault is not None and size_bytes):
+        if self._closing or (self._asked and self._fault is not None and size_bytes):
             self._tally.add("refused", "unavailable", count)
             raise DeliveryError(self._fault or "this process is ending", retryable=True)
         if self._waiting_bytes and self._waiting_bytes + size_bytes > self.max_inflight_bytes:
@@ -193,9 +194,9 @@ class Forwarder:
     def _note(self, fault: str | None) -> None:
         """Remember how the brokers are. Where they fail, what waits behind fails as well: its turn would be later."""
         with self._changed:
-            if fault is not None and self._fault is None:
+            if fault is not None and (self._fault is None or not self._asked):
                 logger.warning("events are refused until the brokers take them again: %s", fault)
-            self._fault = fault
+            self._fault, self._asked = fault, True
             behind = list(self._waiting) if fault is not None else []
             if behind:
                 self._waiting.clear()
