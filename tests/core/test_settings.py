@@ -149,7 +149,7 @@ def test_unknown_keys_are_refused_at_every_level(file: Path, text: str, path: st
             "payload_log.segment_bytes: 1: input should be greater than or equal to 4096",
         ),
         ("payload_log: {segment_minutes: 0}", "payload_log.segment_minutes: 0: input should be greater than 0"),
-        ("payload_log: {redact: [ssn]}", "payload_log.redact[0]: 'ssn': a rule is `headers.NAME`, or a JSON path $ with"),
+        ("payload_log: {redact: [ssn]}", "payload_log.redact[0]: 'ssn': a rule is `headers.NAME`, or a JSON path"),
         ("auth: {ingest_path_prefix: a/b}", "auth.ingest_path_prefix: 'a/b': string should match pattern"),
         ("auth: {ingest_path_prefix: /}", "auth.ingest_path_prefix: '/': string should match pattern"),
         ("payload_log: {durability: tape}", "payload_log.durability: 'tape': input should be 'process' or 'disk'"),
