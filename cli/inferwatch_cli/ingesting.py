@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,8 @@ from inferwatch_cli.parts import Service, behind_ingest, kafka_of, own_registry,
 from inferwatch_logger.api import intake_app
 from inferwatch_logger.modelmesh import ModelMesh
 
+logger = logging.getLogger(__name__)
+
 ACKNOWLEDGED_S: Final = 4.0
 """Seconds that an event waits for the brokers before its sender is told to come again; senders of ours wait for 5."""
 
@@ -30,7 +33,10 @@ def open_ingest(configuration: Checked, data: Path | None = None) -> Iterator[Se
     options = {"linger.ms": 0, **transport.options}  # events are sent in groups as it is
     producer = producer_of(transport.client, transport.bootstrap, options, ACKNOWLEDGED_S)
     directory = data or settings.payload_log.path
-    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # a container may have nothing to write to, and events need it not
+        logger.warning("what is no event is counted and not kept, as there is no directory for it: %s", error)
     dead_letter = DeadLetter(directory, clock=clock, redaction=settings.payload_log.redaction())
     bound = settings.ingest.max_inflight_bytes
     with Forwarder.open(producer, transport.topic, max_inflight_bytes=bound) as forwarder:

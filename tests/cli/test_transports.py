@@ -68,6 +68,14 @@ def test_an_ingest_without_brokers_says_so_and_refuses(tmp_path: Path) -> None:
     assert (tmp_path / "data" / "dead-letter.jsonl").read_text().count("\n") == 1
 
 
+def test_an_ingest_needs_nothing_to_write_to(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("a file stands where the directory would be")
+    with open_ingest(checked(configured(tmp_path, kafka(client="kafka-python")))) as service:
+        assert ask(service.application, "/events", "POST", b"{}")[0] == 400
+        account = orjson.loads(ask(service.application, "/api/ledger")[1])["ingest"]
+        assert account["malformed"] == {"missing_attribute": 1}
+
+
 def test_a_store_without_brokers_shows_what_it_has(tmp_path: Path) -> None:
     with open_store(checked(configured(tmp_path, kafka(client="kafka-python")))) as service:
         status, body, _ = ask(service.application, "/readyz")

@@ -29,7 +29,7 @@ class KafkaTransport(Section):
     topic: str = Field("inferwatch.payloads", pattern=r"^[A-Za-z0-9._-]{1,249}$")
     """The topic of requests and responses."""
     findings_topic: str = Field("inferwatch.findings", pattern=r"^[A-Za-z0-9._-]{1,249}$")
-    """The topic of findings."""
+    """The topic of findings; kept free for them: no command reads or writes it yet."""
     group: str = Field("inferwatch", min_length=1, max_length=249)
     """The consumer group of `store`; one without a committed offset begins at the earliest record."""
     client: Literal["confluent", "kafka-python"] = "confluent"
