@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,16 +56,19 @@ def checked(path: Path, *, needs_predictor: bool = True) -> Checked:
         detectors = [(detector.kind, detector.method) for detector in model.detectors]
         faults.extend(_unknown_methods(detectors, [(None, spec.method) for spec in model.explainers], where))
         try:
-            reference = _read(model)
+            monitored = _monitored(model)
         except InvalidReference as fault:
             faults.append(Fault(f"{where}.reference", str(fault)))
             continue
-        models.append(MonitoredModel(model, reference))
-        found = list(detector_faults(model, reference, where))
-        faults.extend(found)
-        if any(fault.path.endswith(".outputs") for fault in found):
+        models.append(monitored)
+        given = [*monitored.by_version.values(), *filter(None, [monitored.given])]
+        found = [fault for each in given for fault in detector_faults(model, each, where)]
+        faults.extend(dict.fromkeys(found))
+        reference = monitored.known
+        if reference is None:
+            if model.explainers and not found:
+                faults.append(Fault(f"{where}.explainers", "explainers need a reference that is a file"))
             continue
-        reference = models[-1].reference
         faults.extend(_unusable_artifacts(model, reference, where))
         faults.extend(_wrong_immutables(model, reference, where))
         if needs_predictor:
@@ -150,15 +153,20 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _read(model: ModelSettings) -> Reference:
-    created_ns = model.reference.stat().st_mtime_ns if model.reference.exists() else 0
+def _monitored(model: ModelSettings) -> MonitoredModel:
+    """Return the model with its references read. Raises `InvalidReference`."""
+    if isinstance(model.reference, Path):
+        return MonitoredModel(model, _read(model, model.reference))
+    if isinstance(model.reference, Mapping):
+        return MonitoredModel(model, None, {version: _read(model, path) for version, path in model.reference.items()})
+    return MonitoredModel(model, None)
+
+
+def _read(model: ModelSettings, path: Path) -> Reference:
+    created_ns = path.stat().st_mtime_ns if path.exists() else 0
     features = [feature.feature() for feature in model.features]
     return read_reference(
-        model.reference,
-        features=features,
-        also=model.outputs,
-        sample_rows=model.reference_rows,
-        created_ns=created_ns,
+        path, features=features, also=model.outputs, sample_rows=model.reference_rows, created_ns=created_ns
     )
 
 

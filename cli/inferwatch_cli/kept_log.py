@@ -11,23 +11,25 @@ from pathlib import Path
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
-from inferwatch.clock import Clock, SystemClock, format_time
+from inferwatch.clock import Clock, SystemClock
+from inferwatch.events import Stream
 from inferwatch.exclusion import Exclusion
 from inferwatch.metrics import FlowMetrics, ReferenceInfo, SnapshotCollector
 from inferwatch.payload_log.dead_letter import DeadLetter
 from inferwatch.payload_log.feature_names import keep_feature_names
 from inferwatch.payload_log.journal import Journal
+from inferwatch.payload_log.logged_rows import logged_rows
 from inferwatch.payload_log.sealing import Sealer
 from inferwatch.payload_log.segment import can_seal
 from inferwatch.payload_log.state import State
 from inferwatch.pipeline import Judge, Pipeline
+from inferwatch.rows import Rows
 from inferwatch.settings import PayloadLogSettings
 from inferwatch_cli.checks import Checked
 from inferwatch_cli.parts import own_registry, serve_metrics
 from inferwatch_detectors.worker import MonitoredModel
 from inferwatch_logger.api import Part, api_app
 from inferwatch_logger.monitor import ConfiguredModel, Monitor
-from inferwatch_logger.replies import ReferenceItem
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +46,11 @@ class KeptLog:
     journal: Journal
     state: State
     dead_letter: DeadLetter
+
+    def history(self, stream: Stream, last: int) -> Sequence[Rows]:
+        """Return the newest rows that a stream has logged."""
+        with self.state.read() as connection:
+            return logged_rows(self.journal, connection, stream.service, last=last, stream=stream)
 
     @contextmanager
     def followed(
@@ -88,8 +95,9 @@ class KeptLog:
             store=lambda: (self.state.rows(), _size_bytes(self.directory)),
             statuses=judge.statuses,
             references=[
-                ReferenceInfo(model.service, model.reference.id, model.reference.created_ns)
+                ReferenceInfo(model.service, model.known.id, model.known.created_ns)
                 for model in self.configuration.models
+                if model.known is not None
             ],
             queue=lambda: (self.journal.waiting_bytes, self.journal.max_inflight_bytes),
         )
@@ -110,7 +118,8 @@ def open_log(configuration: Checked, data: Path | None) -> Iterator[KeptLog]:
         ) as journal,
         State.open(directory) as state,
     ):
-        keep_feature_names(state, {model.service: model.reference.schema.names for model in configuration.models})
+        known = {model.service: model.known for model in configuration.models}
+        keep_feature_names(state, {of: reference.schema.names for of, reference in known.items() if reference})
         dead_letter = DeadLetter(directory, clock=clock, redaction=settings.payload_log.redaction())
         flow = FlowMetrics(registry, clock)
         yield KeptLog(configuration, directory, clock, registry, flow, journal, state, dead_letter)
@@ -141,16 +150,4 @@ def _size_bytes(directory: Path) -> int:
 
 
 def _configured(models: Sequence[MonitoredModel]) -> list[ConfiguredModel]:
-    return [
-        ConfiguredModel(
-            model.settings,
-            model.reference.schema,
-            ReferenceItem(
-                id=model.reference.id,
-                rows=model.reference.count,
-                created=format_time(model.reference.created_ns),
-                autocorrelation=model.reference.autocorrelation,
-            ),
-        )
-        for model in models
-    ]
+    return [ConfiguredModel.of(model.settings, model.known) for model in models]

@@ -318,15 +318,19 @@ def demo(
 
 @reference_app.command("build")
 def reference_build(
-    source: Annotated[Path, typer.Option("--input", help="CSV, Parquet, npy or npz.")],
     out: Annotated[Path, typer.Option(help="The file to write.")],
+    source: Annotated[Path | None, typer.Option("--input", help="CSV, Parquet, npy or npz.")] = None,
+    logged: Annotated[
+        str | None, typer.Option(metavar="NS/NAME", help="A model whose logged requests are taken.")
+    ] = None,
+    last: Annotated[int | None, typer.Option(min=2, help="So many of its rows, the newest; all unless given.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Directory of the payload log, which may be in use.")] = None,
     rows: Annotated[int, typer.Option(min=2, help="Rows to keep for exact tests and explanations.")] = 5_000,
 ) -> None:
-    """Make a reference: a profile of all rows and a sample of them, in one file."""
-    from inferwatch.clock import SystemClock
-    from inferwatch.reference import read_reference
+    """Make a reference: a profile of all rows and a sample of them, in one file. Of a table, or of logged requests."""
+    from inferwatch_cli.referencing import built_reference
 
-    reference = read_reference(source, sample_rows=rows, created_ns=SystemClock().now_ns())
+    reference = built_reference(source, logged, last, data, rows)
     reference.save(out)
     typer.echo(f"{out}: {reference.count} rows, {len(reference.schema.features)} features, id {reference.id}")
 

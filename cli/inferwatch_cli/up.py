@@ -25,7 +25,7 @@ def open_up(configuration: Checked, data: Path | None = None) -> Iterator[Servic
     if settings.transport.kind != "embedded":
         raise ConfigError([Fault("transport.kind", "'kafka': `up` is one process and needs embedded")])
     with open_log(configuration, data) as log:
-        worker = Worker(configuration.models, log.flow)
+        worker = Worker(configuration.models, log.flow, log.history)
         with log.followed(worker, component="up", transport="http") as app:
             explained = explained_models(configuration.models)
             queue, origin = settings.explain.max_queue, settings.auth.origin()

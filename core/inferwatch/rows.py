@@ -22,6 +22,9 @@ from inferwatch.errors import InvalidRows
 Matrix = NDArray[np.float64]
 """A float64 array, (n, d) unless said otherwise."""
 
+Places = slice | NDArray[np.intp]
+"""Which rows: a range, or their places."""
+
 Kind = Literal["numeric", "categorical"]
 
 _WRONG_TYPE_BITS = 0x7FF8_0000_0000_0BAD
@@ -281,7 +284,7 @@ class Batch:
         """Return rows `start` to `stop`."""
         return self.pick(slice(start, stop))
 
-    def pick(self, places: slice | NDArray[np.intp]) -> Batch:
+    def pick(self, places: Places) -> Batch:
         """Return the rows at some places, in the order of the places."""
         return Batch(
             self.values[places],

@@ -14,7 +14,7 @@ import orjson
 from inferwatch.errors import InvalidRows
 from inferwatch.finding import Finding
 from inferwatch.reference import Reference
-from inferwatch.rows import Batch, Matrix, Schema
+from inferwatch.rows import Batch, Matrix, Rows, Schema
 from inferwatch.status import DetectorStatus
 from inferwatch_detectors.gathering import Gathering, Learning
 from inferwatch_detectors.lane import Lane, Parts
@@ -73,6 +73,15 @@ class Feed:
     def reference(self) -> Reference | None:
         """What rows are compared with at present."""
         return self.main.reference
+
+    def learn(self, rows: Sequence[Rows], created_ns: int) -> None:
+        """Begin the reference with rows that were logged before; with enough of them it is there at once."""
+        for part in rows if self._gathering is not None else ():
+            if self.main.reference is None and self._gathering is not None:
+                self._gathering.add(part)
+                learnt = self._gathering.learnt(created_ns)
+                if learnt is not None:
+                    self.main.enter(*learnt)
 
     def accept(self, reference: Reference) -> None:
         """Compare rows with another reference from now on; segments begin anew."""

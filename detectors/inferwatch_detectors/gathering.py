@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from inferwatch.errors import InvalidReference
 from inferwatch.reference import Reference
@@ -31,6 +31,12 @@ class Learning:
     rows: int = LEARNT_ROWS
     features: tuple[Feature, ...] = ()
     sample_rows: int = 5_000
+    end: Literal["first", "last"] = "first"
+
+    @property
+    def said(self) -> str:
+        """What rows are compared with, in words."""
+        return f"the {self.end} {self.rows:,} {'live' if self.end == 'first' else 'logged'} rows"
 
 
 class Gathering:

@@ -54,6 +54,7 @@ class StreamJudge:
         self._other = other
         rules = [(name, rule) for name, rule in model.named_detectors() if rule.component == stream.component]
         self._order = [name for name, _ in rules]
+        self.last_ns = 0
         asked = part_of(given, model, "inputs")
         names = asked.schema.names if asked is not None else tuple(feature.name for feature in model.features)
         self._segments = Segments(model.segments, names)
@@ -72,6 +73,7 @@ class StreamJudge:
     def judge(self, items: Sequence[Item]) -> list[Finding]:
         """Return what the detectors say about the items' rows, in the order of the items."""
         findings: list[Finding] = []
+        self.last_ns = max(item.time_ns for item in items)
         asked = inputs(items, self._segments.labels)
         answered = self._outputs.take(items) if self._feeds.keys() & {"predictions", "embeddings"} else []
         for kind, feed in self._feeds.items():
@@ -88,6 +90,11 @@ class StreamJudge:
         feed = self._feeds.get(kind)
         return feed.reference if feed is not None else None
 
+    def learn(self, rows: Sequence[Rows], created_ns: int) -> None:
+        """Let the reference of inputs begin with rows that were logged before."""
+        if "inputs" in self._feeds:
+            self._feeds["inputs"].learn(rows, created_ns)
+
     def accept(self, reference: Reference) -> None:
         """Compare inputs with another reference from now on."""
         if "inputs" in self._feeds:
@@ -102,7 +109,7 @@ class StreamJudge:
 
     def dump(self) -> dict[Key, bytes | None]:
         """Return everything that later findings depend on, in named parts."""
-        about = {"segments": self._segments.dump(), "vectors": self._vectors}
+        about = {"segments": self._segments.dump(), "vectors": self._vectors, "last_ns": self.last_ns}
         parts: dict[Key, bytes | None] = {("", None, "about"): orjson.dumps(about)}
         if self._feeds.keys() & {"predictions", "embeddings"}:
             parts["", None, "outputs"] = self._outputs.dump()
@@ -118,6 +125,7 @@ class StreamJudge:
         if about is None:
             return
         self._segments.load(about["segments"])
+        self.last_ns = about["last_ns"]
         self._vectors = about["vectors"] and tuple(about["vectors"])
         if (data := parts.get(("", None, "outputs"))) is not None:
             self._outputs.load(data)
@@ -152,14 +160,20 @@ class StreamJudge:
         learning, learnt = None, ""
         if given is None:
             learning = self._learning(kind)
-            learnt = f"compared with the first {learning.rows:,} live rows"
+            learnt = f"compared with {learning.said}"
         seen = self.recent if kind == "inputs" else None
         source = f"{given.id if given is not None else learning} {self._model.burn_in_rows}"
         return Feed(self._lanes(rules, learnt), source, given, learning, _ABSENT.get(kind, ""), seen)
 
     def _learning(self, kind: str) -> Learning:
-        features = tuple(feature.feature() for feature in self._model.features) if kind == "inputs" else ()
-        return Learning(LEARNT_ROWS, features, self._model.reference_rows)
+        kept = self._model.reference_rows
+        if kind != "inputs":
+            return Learning(LEARNT_ROWS, sample_rows=kept)
+        features = tuple(feature.feature() for feature in self._model.features)
+        logged = self._model.logged
+        if logged is None:
+            return Learning(LEARNT_ROWS, features, kept)
+        return Learning(logged.rows, features, kept, "first" if logged.first is not None else "last")
 
     def _feed_against(
         self, endpoint: str, rules: Sequence[tuple[str, AnyDetectorSettings]], given: Reference | None

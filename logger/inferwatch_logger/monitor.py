@@ -5,13 +5,14 @@ Nothing here needs a server: it reads a running process's own log as well as one
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from inferwatch.clock import NS_PER_S, format_time
+from inferwatch.clock import NS_PER_S, Clock, SystemClock, format_time
 from inferwatch.events import Service
 from inferwatch.payload_log.findings import FindingFilter, list_findings, list_statuses
 from inferwatch.payload_log.index import PayloadFilter, list_payloads, steps_of
@@ -28,10 +29,13 @@ from inferwatch.payload_log.views import (
     count_unpaired,
     detector_states,
     halves,
+    learnt_reference,
+    newest_offset,
     recent_traffic,
 )
+from inferwatch.reference import Reference
 from inferwatch.rows import Schema
-from inferwatch.settings import ModelSettings
+from inferwatch.settings import ModelSettings, configured_for
 from inferwatch.status import DetectorStatus
 from inferwatch_logger.payload_view import PayloadView, decoded_table
 from inferwatch_logger.replies import (
@@ -47,6 +51,12 @@ from inferwatch_logger.replies import (
 FEW_REQUESTS = 20
 """So many requests without any response are worth a note, before the first of them has waited too long."""
 
+SILENT_AFTER_NS = 3_600 * NS_PER_S
+"""A model that sent no event for an hour is silent."""
+
+STALE_AFTER_NS = 86_400 * NS_PER_S
+"""A detector whose last verdict lies a day behind the newest event is stale."""
+
 _FINDINGS_OF_A_PAYLOAD = 1000
 _STEPS_OF_A_PAYLOAD = 100
 
@@ -58,6 +68,19 @@ class ConfiguredModel:
     settings: ModelSettings
     schema: Schema | None = None
     reference: ReferenceItem | None = None
+
+    @classmethod
+    def of(cls, settings: ModelSettings, reference: Reference | None) -> ConfiguredModel:
+        """Return the model with what is known of the reference of its inputs."""
+        if reference is None:
+            return cls(settings)
+        item = ReferenceItem(
+            id=reference.id,
+            rows=reference.count,
+            created=format_time(reference.created_ns),
+            autocorrelation=reference.autocorrelation,
+        )
+        return cls(settings, reference.schema, item)
 
     @property
     def service(self) -> Service:
@@ -86,8 +109,15 @@ class Monitor:
     """Reads models, findings and payloads. Thread-safe; raises `PayloadLogError`."""
 
     def __init__(
-        self, events: Events, derived: Derived, models: Sequence[ConfiguredModel] = (), *, pair_timeout_s: float = 60.0
+        self,
+        events: Events,
+        derived: Derived,
+        models: Sequence[ConfiguredModel] = (),
+        *,
+        pair_timeout_s: float = 60.0,
+        clock: Clock | None = None,
     ) -> None:
+        self._clock = clock or SystemClock()
         self._events = events
         self._derived = derived
         self._models = {model.service: model for model in models}
@@ -98,17 +128,22 @@ class Monitor:
         with self._derived.read() as connection:
             counts = {seen.service: seen for seen in count_services(connection)}
             kept = detector_states(connection)
+            quiet = {service for service, seen in counts.items() if self._is_silent(connection, seen)}
+        services = sorted({*(service for service in self._models if "*" not in service), *counts})
+        rules = {of: model.detectors() if (model := configured_for(self._models, of)) else [] for of in services}
         watched = {
-            (service, rule.component, rule.detector, rule.method)
-            for service, model in self._models.items()
-            for rule in model.detectors()
+            (service, rule.component, rule.detector, rule.method) for service in services for rule in rules[service]
         }
         states: dict[Service, list[str]] = {}
         for detector in kept:
             if (detector.service, detector.component, detector.detector, detector.method) in watched:
-                states.setdefault(detector.service, []).append(detector.state)
-        services = sorted({*self._models, *counts})
-        return [_item(service, counts.get(service), states.get(service, ())) for service in services]
+                seen = counts.get(detector.service)
+                state = _aged(detector.state, detector.last_run_ns, seen.last_event_ns if seen else 0)
+                states.setdefault(detector.service, []).append(state)
+        return [
+            _item(service, counts.get(service), states.get(service, ()), silent=service in quiet)
+            for service in services
+        ]
 
     def model(self, service: Service) -> ModelDetail | None:
         """Return everything about one model; None where it is neither configured nor ever sent an event."""
@@ -116,11 +151,16 @@ class Monitor:
             counts = next((seen for seen in count_services(connection) if seen.service == service), None)
             unpaired = count_unpaired(connection, service, self._pair_timeout_ns)
             traffic = recent_traffic(connection, service)
-        model = self._models.get(service)
+            silent = counts is not None and self._is_silent(connection, counts)
+        model = self._configured(service)
         if model is None and counts is None:
             return None
-        statuses = self.statuses(service)
-        item = _item(service, counts, [status.state for status in statuses])
+        latest_ns = counts.last_event_ns if counts else 0
+        statuses = [
+            replace(status, state=_aged(status.state, status.last_run_ns, latest_ns))
+            for status in self.statuses(service)
+        ]
+        item = _item(service, counts, [status.state for status in statuses], silent=silent)
         return ModelDetail(
             **item.model_dump(),
             features=_features(model.schema if model else None),
@@ -130,9 +170,30 @@ class Monitor:
             notes=_notes(model is not None, traffic, unpaired, statuses),
         )
 
+    def _configured(self, service: Service) -> ConfiguredModel | None:
+        """Return what is configured for a service, with the reference that was made of its traffic where there is one."""
+        model = configured_for(self._models, service)
+        if model is None:
+            return None
+        with self._derived.read() as connection:
+            learnt = learnt_reference(connection, service)
+        settings = model.settings.model_copy(update=service._asdict())
+        if learnt is not None:
+            return ConfiguredModel.of(settings, learnt)
+        return replace(model, settings=settings)
+
+    def _is_silent(self, connection: sqlite3.Connection, seen: ServiceCounts) -> bool:
+        """Return whether a service sent nothing of late, by the times of its last event and of that one's arrival."""
+        before_ns = self._clock.now_ns() - SILENT_AFTER_NS
+        if seen.last_event_ns >= before_ns:
+            return False
+        offset = newest_offset(connection, seen.service)
+        entry = None if offset is None else self._events.get(offset)
+        return entry is None or entry.arrival_ns < before_ns
+
     def statuses(self, service: Service) -> list[DetectorStatus]:
         """Return where each configured detector of a model stands, stream by stream; those without traffic wait."""
-        model = self._models.get(service)
+        model = self._configured(service)
         rules = model.detectors() if model else []
         with self._derived.read() as connection:
             kept = list_statuses(connection, service)
@@ -143,7 +204,7 @@ class Monitor:
 
     def features(self, service: Service) -> Mapping[str, FeatureItem]:
         """Return the features of a model by name; empty where no reference is known."""
-        model = self._models.get(service)
+        model = self._configured(service)
         return {feature.name: feature for feature in _features(model.schema if model else None)}
 
     def findings(
@@ -167,7 +228,7 @@ class Monitor:
             return None
         payload = found[0][1]
         request, response = halves(self._events, payload)
-        model = self._models.get(payload.stream.service)
+        model = self._configured(payload.stream.service)
         findings = self.findings(FindingFilter(payload_key=key), limit=_FINDINGS_OF_A_PAYLOAD)
         with self._derived.read() as connection:
             steps = steps_of(connection, payload, self._pair_timeout_ns, _STEPS_OF_A_PAYLOAD)
@@ -187,17 +248,22 @@ class Monitor:
 
 @contextmanager
 def open_monitor(
-    directory: Path, models: Sequence[ConfiguredModel] = (), *, pair_timeout_s: float = 60.0
+    directory: Path,
+    models: Sequence[ConfiguredModel] = (),
+    *,
+    pair_timeout_s: float = 60.0,
+    clock: Clock | None = None,
 ) -> Iterator[Monitor]:
     """Yield a monitor of a payload log that another process may be writing. Raises `PayloadLogError`."""
     with JournalReader(directory) as events, StateReader(directory) as derived:
-        yield Monitor(events, derived, models, pair_timeout_s=pair_timeout_s)
+        yield Monitor(events, derived, models, pair_timeout_s=pair_timeout_s, clock=clock)
 
 
-def _item(service: Service, counts: ServiceCounts | None, states: Sequence[str]) -> ModelItem:
+def _item(service: Service, counts: ServiceCounts | None, states: Sequence[str], *, silent: bool) -> ModelItem:
+    state = _state(states)
     return ModelItem(
         **service._asdict(),
-        state=_state(states),
+        state="silent" if silent and state != "alarm" else state,
         events=counts.events if counts else 0,
         rows=counts.rows if counts else 0,
         last_event_time=format_time(counts.last_event_ns) if counts else None,
@@ -208,7 +274,15 @@ def _item(service: Service, counts: ServiceCounts | None, states: Sequence[str])
 def _state(states: Sequence[str]) -> ModelState:
     if "alarm" in states:
         return "alarm"
-    return "ok" if "ok" in states else "waiting"
+    if "ok" in states:
+        return "ok"
+    return "stale" if "stale" in states else "waiting"
+
+
+def _aged(state: str, last_run_ns: int | None, latest_ns: int) -> str:
+    """Return the state of a detector, `stale` where events went on and it did not."""
+    old = last_run_ns is not None and last_run_ns < latest_ns - STALE_AFTER_NS
+    return "stale" if state == "ok" and old else state
 
 
 def _features(schema: Schema | None) -> list[FeatureItem]:

@@ -10,7 +10,7 @@ from inferwatch.rows import Kind
 
 Item = TypeVar("Item")
 
-ModelState = Literal["ok", "alarm", "waiting"]
+ModelState = Literal["ok", "alarm", "waiting", "stale", "silent"]
 Outcome = Literal["paired", "request_only", "response_only"]
 
 
@@ -41,7 +41,8 @@ class ModelItem(Reply):
     namespace: str
     name: str
     state: ModelState
-    """`alarm`: a detector is in alarm; `ok`: at least one has judged; `waiting`: not enough rows yet."""
+    """`alarm`: a detector is in alarm; `silent`: no event for an hour; `ok`: at least one has judged; `stale`: those that
+    have, did so a day before the newest event; `waiting`: not enough rows yet."""
     events: int
     """Stored events."""
     rows: int

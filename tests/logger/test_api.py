@@ -85,6 +85,27 @@ class TestModels:
         assert (item["state"], item["alarms"], item["events"], item["rows"]) == ("alarm", 1, 4, 3)
         assert item["last_event_time"] == "2026-11-21T10:00:02.1Z"
 
+    def test_a_model_that_sends_nothing_for_an_hour_is_silent_but_for_its_alarm(self, log: WatchedLog) -> None:
+        log.take(*pair(1, [[30, "Private"]], [0]))
+        log.clock.advance(3_599)
+        assert only(log, "/api/models")["state"] == "ok"
+        log.clock.advance(7_200)
+        assert only(log, "/api/models")["state"] == "silent"
+        assert log.get("/api/models/default/income").json["state"] == "silent"
+        log.take(*pair(2, [[31, "Private"]], [0]))  # of long ago, and it came just now
+        assert only(log, "/api/models")["state"] == "ok"
+        log.take(*pair(3, [[90, "Private"]], [0]))
+        log.clock.advance(36_000)
+        assert only(log, "/api/models")["state"] == "alarm"
+
+    def test_a_detector_that_stands_still_while_events_come_is_stale(self, log: WatchedLog) -> None:
+        log.take(*pair(1, [[30, "Private"]], [0]))
+        log.clock.advance(2 * 86_400)
+        log.take(*pair(2 * 86_400 + 1, [["?", "Private"]], [0]))
+        assert only(log, "/api/models")["state"] == "stale"
+        (found,) = [d for d in log.get("/api/models/default/income").json["detectors"] if d["name"] == "inputs"]
+        assert found["state"] == "stale"
+
     def test_the_detail_says_what_is_watched(self, log: WatchedLog) -> None:
         log.take(*pair(1, [[60, "Private"]], [0]))
         found = log.get("/api/models/default/income").json
@@ -126,7 +147,7 @@ class TestModels:
             assert only(log, "/api/models")["state"] == "alarm"
         bare = INCOME.settings.model_copy(update={"detectors": ()})
         with open_monitor(tmp_path, [type(INCOME)(bare)]) as monitor:
-            assert [item.state for item in monitor.fleet()] == ["waiting"]
+            assert [item.alarms for item in monitor.fleet()] == [0]
 
     def test_requests_that_nobody_answers_are_noted(self, log: WatchedLog) -> None:
         log.take(*(event(number, {"instances": [[1, "a"]]}, at_s=number * 30) for number in range(4)))
@@ -450,7 +471,7 @@ def test_every_route_documents_its_reply_and_its_errors(log: WatchedLog) -> None
 
 def test_a_log_is_read_from_outside_while_it_is_written(log: WatchedLog) -> None:
     log.take(*pair(1, [[60, "Private"]], [0]))
-    with open_monitor(log.directory, [INCOME]) as monitor, JournalReader(log.directory) as events:
+    with open_monitor(log.directory, [INCOME], clock=log.clock) as monitor, JournalReader(log.directory) as events:
         assert monitor.fleet() == log.monitor.fleet()
         log.take(*pair(2, [[10, "Private"]], [0]))
         assert monitor.fleet() == log.monitor.fleet()

@@ -139,12 +139,13 @@ class WatchedLog:
 
     def __init__(self, directory: Path, models: Sequence[ConfiguredModel], pair_timeout_s: float) -> None:
         self.directory = directory
-        self.journal = Journal.open(directory, clock=ManualClock(START_NS))
+        self.clock = ManualClock(START_NS)
+        self.journal = Journal.open(directory, clock=self.clock)
         self.state = State.open(directory)
         self.pipeline = Pipeline(
-            self.journal, self.state, FirstColumnJudge(), pair_timeout_s=pair_timeout_s, clock=ManualClock(START_NS)
+            self.journal, self.state, FirstColumnJudge(), pair_timeout_s=pair_timeout_s, clock=self.clock
         )
-        self.monitor = Monitor(self.journal, self.state, models, pair_timeout_s=pair_timeout_s)
+        self.monitor = Monitor(self.journal, self.state, models, pair_timeout_s=pair_timeout_s, clock=self.clock)
         self.app = api_app(self.monitor, self.journal, self.pipeline)
 
     def take(self, *events: CloudEvent) -> None:

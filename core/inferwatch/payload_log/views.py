@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
+import orjson
+
 from inferwatch.derived import derivable
 from inferwatch.events import Role, Service
 from inferwatch.payload_log.database import open_database, translated
@@ -18,6 +20,7 @@ from inferwatch.payload_log.entry import Entry
 from inferwatch.payload_log.joiner import Payload
 from inferwatch.payload_log.ledger import Ledger
 from inferwatch.payload_log.state import FILE_NAME, SCHEMA
+from inferwatch.reference import Reference
 from inferwatch.rows import Rows
 from inferwatch.wire.decode import decode
 
@@ -106,6 +109,7 @@ class DetectorState:
     detector: str
     method: str
     state: str
+    last_run_ns: int | None
 
 
 def count_services(connection: sqlite3.Connection) -> list[ServiceCounts]:
@@ -158,10 +162,34 @@ def detector_states(connection: sqlite3.Connection) -> list[DetectorState]:
     """Return the state of every detector; a tenth of the cost of their whole statuses."""
     query = (
         "SELECT namespace, name, component, detector, json_extract(CAST(document AS TEXT), '$.method'),"
-        " json_extract(CAST(document AS TEXT), '$.state') FROM statuses"
+        " json_extract(CAST(document AS TEXT), '$.state'),"
+        " json_extract(CAST(document AS TEXT), '$.last_run_ns') FROM statuses"
         " ORDER BY namespace, name, endpoint, component, detector"
     )
     return [DetectorState(Service(*row[:2]), *row[2:]) for row in connection.execute(query)]
+
+
+def newest_offset(connection: sqlite3.Connection, service: Service) -> int | None:
+    """Return where in the journal the last payload of a service began to be known; None where there is none."""
+    query = (
+        "SELECT max((SELECT coalesce(request_offset, response_offset) FROM payloads WHERE stream = streams.number"
+        " ORDER BY payloads.number DESC LIMIT 1)) FROM streams WHERE namespace = ? AND name = ?"
+    )
+    (offset,) = connection.execute(query, service).fetchone()
+    return None if offset is None else int(offset)
+
+
+def learnt_reference(connection: sqlite3.Connection, service: Service) -> Reference | None:
+    """Return the reference that was last made of a service's own traffic; None where it is judged against a given one.
+
+    Of several endpoints, the one named first.
+    """
+    prefix = orjson.dumps(list(service)).decode()[:-1].replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    query = r"SELECT name, state FROM judges WHERE name LIKE ? ESCAPE '\' ORDER BY name"
+    for name, data in connection.execute(query, (f'{prefix},%"inputs",null,"reference"]',)):
+        if orjson.loads(name)[:2] == list(service):
+            return Reference.parse(data)
+    return None
 
 
 def halves(events: Events, payload: Payload) -> tuple[Entry | None, Entry | None]:

@@ -22,11 +22,13 @@ from inferwatch.settings.models import (
     ExplainerSettings,
     FalseAlarmSettings,
     FeatureSettings,
+    LoggedSettings,
     ModelSettings,
     OutlierSettings,
     QualitySettings,
     SegmentSettings,
     WindowSettings,
+    configured_for,
 )
 from inferwatch.settings.services import (
     AliasSettings,
@@ -60,6 +62,7 @@ __all__ = [
     "FeatureSettings",
     "IngestSettings",
     "KafkaTransport",
+    "LoggedSettings",
     "ModelSettings",
     "OutlierSettings",
     "PayloadLogSettings",
@@ -68,6 +71,7 @@ __all__ = [
     "Settings",
     "TransportSettings",
     "WindowSettings",
+    "configured_for",
     "load_settings",
     "read_document",
 ]

@@ -95,14 +95,6 @@ def _rooted(settings: Settings, root: Path) -> Settings:
     token, key = settings.auth.bearer_token_file, settings.auth.origin_key_file
     files = {"bearer_token_file": root / token if token else None, "origin_key_file": root / key if key else None}
     auth = settings.auth.model_copy(update=files)
-    models = tuple(
-        model.model_copy(
-            update={
-                "reference": root / model.reference,
-                "explainers": tuple(explainer.rooted(root) for explainer in model.explainers),
-            }
-        )
-        for model in settings.models
-    )
+    models = tuple(model.rooted(root) for model in settings.models)
     update = {"transport": transport, "payload_log": log, "auth": auth, "models": models}
     return settings.model_copy(update={**update, "capture": settings.capture.rooted(root)})

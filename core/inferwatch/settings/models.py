@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from inferwatch.events import Service
 from inferwatch.promise import Promise
 from inferwatch.rows import Feature, Kind
 from inferwatch.settings.section import Section
@@ -209,6 +210,47 @@ class ExplainerSettings(Section):
         return self.model_copy(update={name: root / path for name, path in files.items() if path is not None})
 
 
+class LoggedSettings(Section):
+    """So many logged rows of requests."""
+
+    first: int | None = Field(None, ge=2)
+    """The first ones that come."""
+    last: int | None = Field(None, ge=2)
+    """The newest ones in the log when judging begins, waited for where there are fewer. In a replay, which begins with
+    the log, these are the first ones."""
+
+    @model_validator(mode="after")
+    def _names_one_end(self) -> Self:
+        if (self.first is None) == (self.last is None):
+            raise PydanticCustomError("logged", "`logged` has either `first` or `last`")
+        return self
+
+    @property
+    def rows(self) -> int:
+        """How many rows."""
+        return self.first or self.last or 0
+
+
+class LiveReferenceSettings(Section):
+    """A reference that is made of logged traffic."""
+
+    logged: LoggedSettings
+
+
+def _reference_form(value: object) -> str:
+    if isinstance(value, LiveReferenceSettings) or (isinstance(value, Mapping) and "logged" in value):
+        return "live"
+    return "versions" if isinstance(value, Mapping) else "file"
+
+
+ReferenceSettings = Annotated[
+    Annotated[Path, Tag("file")]
+    | Annotated[LiveReferenceSettings, Tag("live")]
+    | Annotated[Mapping[str, Path], Tag("versions")],
+    Discriminator(_reference_form),
+]
+
+
 class HeaderSettings(Section):
     """A request header among the logged metadata."""
 
@@ -231,12 +273,15 @@ class ModelSettings(Section):
     """A served model and what is watched about it."""
 
     namespace: str = Field("default", min_length=1)
+    """`*` for every namespace."""
     name: str = Field(min_length=1)
-    """The name of the InferenceService."""
+    """The name of the InferenceService; `*` for every one that no other entry names."""
     features: tuple[FeatureSettings, ...] = ()
     """Chooses and orders the reference's columns and fixes their kinds; all columns, kinds learnt, where empty."""
-    reference: Path
-    """CSV, Parquet, npy or npz; or a file that `reference build` saved, known by its content."""
+    reference: ReferenceSettings
+    """CSV, Parquet, npy or npz; or a file that `reference build` saved, known by its content. `{logged: {first: N}}` or
+    `{logged: {last: N}}`: logged rows, per component and endpoint. A mapping of model versions (the events' attribute
+    `modelversion`) to files: each version is judged against its own, others by none."""
     reference_rows: int = Field(5_000, ge=2)
     """Rows of the reference kept for exact tests, conformal scores and Shapley backgrounds."""
     outputs: tuple[str, ...] = ()
@@ -282,6 +327,30 @@ class ModelSettings(Section):
             taken.add(name)
             named.append((name, detector))
         return named
+
+    @property
+    def logged(self) -> LoggedSettings | None:
+        """The logged rows that are the reference; None where it is given."""
+        return self.reference.logged if isinstance(self.reference, LiveReferenceSettings) else None
+
+    def rooted(self, root: Path) -> ModelSettings:
+        """Return the settings with relative paths taken from a directory."""
+        reference = self.reference
+        if isinstance(reference, Path):
+            reference = root / reference
+        elif isinstance(reference, Mapping):
+            reference = {version: root / path for version, path in reference.items()}
+        explainers = tuple(explainer.rooted(root) for explainer in self.explainers)
+        return self.model_copy(update={"reference": reference, "explainers": explainers})
+
+
+Configured = TypeVar("Configured")
+
+
+def configured_for(models: Mapping[Service, Configured], service: Service) -> Configured | None:
+    """Return what is configured for a service: under its own name, else under one with `*` in it."""
+    wanted = (service, Service("*", service.name), Service(service.namespace, "*"), Service("*", "*"))
+    return next((models[each] for each in wanted if each in models), None)
 
 
 def repeated(names: Sequence[str]) -> str | None:

@@ -1,0 +1,66 @@
+"""Rows of logged requests, as references are made of them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+
+from inferwatch.errors import InvalidReference
+from inferwatch.events import Service, Stream
+from inferwatch.payload_log.index import PayloadFilter, list_payloads
+from inferwatch.payload_log.joiner import Payload
+from inferwatch.payload_log.views import Events, halves, rows_of
+from inferwatch.rows import Rows
+
+_PAGE = 1_000
+
+
+def logged_rows(
+    events: Events,
+    connection: sqlite3.Connection,
+    service: Service,
+    *,
+    last: int | None = None,
+    since_ns: int | None = None,
+    until_ns: int | None = None,
+    stream: Stream | None = None,
+) -> list[Rows]:
+    """Return the rows of a service's requests that count, in the order of the log: the `last` so many, all if None.
+
+    Of a `stream` of the service, or of all endpoints of its predictor. The newest rows decide on the columns: requests
+    with other ones are left out.
+    """
+    wanted = PayloadFilter(service=service, since_ns=since_ns, until_ns=until_ns)
+    found: list[Rows] = []
+    missing = last
+    for payload in _newest(connection, wanted):
+        if payload.excluded is not None or payload.request_offset is None or not _is_of(payload, stream):
+            continue
+        rows = rows_of(halves(events, payload)[0])
+        if rows is None or not rows.count or (found and rows.sources != found[0].sources):
+            continue
+        if missing is not None:
+            rows = rows.slice(max(0, rows.count - missing), rows.count)
+            missing -= rows.count
+        found.append(rows)
+        if missing == 0:
+            break
+    return found[::-1]
+
+
+def joined_rows(parts: list[Rows], what: str) -> Rows:
+    """Return the rows as one. Raises `InvalidReference` where there are none."""
+    if not parts:
+        raise InvalidReference(f"{what}: no rows of requests are logged there")
+    return Rows.concat(parts)
+
+
+def _newest(connection: sqlite3.Connection, wanted: PayloadFilter) -> Iterator[Payload]:
+    before: int | None = None
+    while page := list_payloads(connection, wanted, before=before, limit=_PAGE):
+        yield from (payload for _, payload in page)
+        before = page[-1][0]
+
+
+def _is_of(payload: Payload, stream: Stream | None) -> bool:
+    return payload.stream == stream if stream is not None else payload.stream.component == "predictor"
