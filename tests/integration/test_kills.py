@@ -143,7 +143,7 @@ def test_fifty_kills(capture: Capture, tmp_path: Path) -> None:
     def check(account: Account) -> None:
         assert not account.dropped
         taken = {(event.id, event.type.rpartition(".")[2]) for sink in lives for event in sink.events}
-        assert len(durable) > 200
+        assert len(durable) > 10
         assert {(name, kind) for name in durable for kind in ("request", "response")} <= taken
         assert len(taken) == account.captured
         for sink in lives:
