@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 _POLL_S: Final = 0.2
 _RETRY_S: Final = 0.5
 _LOOK_S: Final = 2.0
+_JOIN_S: Final = 20.0
+"""A group that has assigned nothing for so long, more than a session, is joined anew."""
 _NS_PER_MS: Final = 1_000_000
 
 
@@ -75,6 +77,7 @@ class TopicReader:
         self._consumer: Consumer | None = None
         self._under_way: tuple[Future[int], dict[int, int]] | None = None
         self._looked_s = 0.0
+        self._assigned_s = 0.0
         self._lags: Mapping[int, int] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="inferwatch-topic-reader", daemon=True)
@@ -121,6 +124,7 @@ class TopicReader:
 
     def _follow(self) -> None:
         self._under_way = None
+        self._assigned_s = time.monotonic()
         self._consumer = self._open_consumer(self)
         try:
             while not self._stopping.is_set():
@@ -142,12 +146,24 @@ class TopicReader:
         try:
             self._consumer.reach()
         except TransportError as error:
+            self._assigned_s = time.monotonic()
             self._failed(str(error))
         else:
-            self.fault = None if self._consumer.assigned else "the group has assigned no partitions yet"
+            self.fault = self._unassigned(self._consumer)
             ends = self._consumer.ends()
             self._lags = {part: max(0, end - (self._positions.get(part) or 0)) for part, end in ends.items()}
         self._looked_s = time.monotonic()
+
+    def _unassigned(self, consumer: Consumer) -> str | None:
+        """Return that the group has assigned nothing yet. Raises `TransportError` where that takes too long."""
+        now_s = time.monotonic()
+        if consumer.assigned:
+            self._assigned_s = now_s
+            return None
+        fault = "the group has assigned no partitions yet"
+        if now_s > self._assigned_s + _JOIN_S:
+            raise TransportError(fault)
+        return fault
 
     def _read(self, records: Sequence[Record]) -> _Batch:
         batch = _Batch()

@@ -33,6 +33,7 @@ class Topic:
         self.records: dict[int, list[Record]] = {}
         self.committed: dict[int, int] = {}
         self.opened = 0
+        self.unassigned = 0
         self.fault: TransportError | None = None
 
     def put(self, *records: tuple[Sequence[tuple[str, bytes | None]], bytes | None], partition: int = 0) -> None:
@@ -53,17 +54,17 @@ class Topic:
 
 
 class Reading:
-    assigned = True
-
     def __init__(self, topic: Topic, follower: Follower) -> None:
         self._topic = topic
         self._follower = follower
+        self.assigned = topic.opened > topic.unassigned
         self._next = {part: follower.position(part) or 0 for part in topic.records}
 
     def poll(self, timeout_s: float, /) -> Sequence[Record]:
         if self._topic.fault is not None:
             raise self._topic.fault
-        found = [held[self._next[part]] for part, held in self._topic.records.items() if self._next[part] < len(held)]
+        held_by = self._topic.records.items() if self.assigned else ()
+        found = [held[self._next[part]] for part, held in held_by if self._next[part] < len(held)]
         for record in found:
             self._next[record.partition] += 1
         if not found:
@@ -214,6 +215,18 @@ def test_brokers_that_fail_are_asked_again_and_nothing_is_read_twice(tmp_path: P
         topic.fault = None
         account = bench.read(6)
         assert (account["received"], account["stored"]) == (6, 6)
+        bench.until(lambda: bench.reader.fault is None)
+
+
+def test_a_group_that_assigns_nothing_is_joined_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inferwatch_logger.topic_reader._JOIN_S", 0.1)
+    topic = Topic()
+    topic.unassigned = 1
+    topic.events(request("a", 0, [[1]]))
+    with reading(tmp_path, topic) as bench:
+        bench.until(lambda: "assigned no partitions" in (bench.reader.fault or ""))
+        bench.read(1)
+        assert topic.opened == 2
         bench.until(lambda: bench.reader.fault is None)
 
 
