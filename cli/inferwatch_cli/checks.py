@@ -19,8 +19,7 @@ from inferwatch.settings import (
     load_settings,
     read_document,
 )
-from inferwatch_cli.detector_checks import detector_faults
-from inferwatch_detectors.registry import DETECTORS
+from inferwatch_cli.detector_checks import detector_faults, method_fault
 from inferwatch_detectors.worker import MonitoredModel
 from inferwatch_explainers.artifact import Artifact
 from inferwatch_explainers.counterfactual import check_immutable
@@ -172,9 +171,9 @@ def _read(model: ModelSettings, path: Path) -> Reference:
 
 def _unknown_methods(detectors: Sequence[_Sketch], explainers: Sequence[_Sketch], where: str) -> Iterator[Fault]:
     for number, (kind, method) in enumerate(detectors):
-        known = [name for of_kind, name in DETECTORS if of_kind == kind]
-        if known and method is not None and method not in known:
-            yield _unknown(f"{where}.detectors[{number}].method", method, known)
+        told = method_fault(kind, method) if kind is not None and method is not None else None
+        if told is not None:
+            yield Fault(f"{where}.detectors[{number}].method", told)
     for number, (_, method) in enumerate(explainers):
         if method is not None and method not in METHODS:
             yield _unknown(f"{where}.explainers[{number}].method", method, METHODS)

@@ -8,6 +8,7 @@ from inferwatch.errors import Fault, InvalidOption, UnkeepablePromise
 from inferwatch.reference import Reference
 from inferwatch.settings import AnyDetectorSettings, DriftSettings, ModelSettings
 from inferwatch_detectors.dependence import Dependence
+from inferwatch_detectors.plugins import entry_for
 from inferwatch_detectors.post import built_detector
 from inferwatch_detectors.registry import DETECTORS
 from inferwatch_detectors.stream_judge import part_of
@@ -23,8 +24,29 @@ def detector_faults(model: ModelSettings, given: Reference, where: str) -> Itera
         if isinstance(segment.by, str) and segment.by not in names:
             yield Fault(f"{where}.segments[{number}].by", f"{segment.by!r}: is no feature; there are {_some(names)}")
     for number, rule in enumerate(model.detectors):
-        if (rule.kind, rule.method) in DETECTORS:
+        if is_known(rule.kind, rule.method):
             yield from _unbuildable(model, rule, given, f"{where}.detectors[{number}]")
+
+
+def is_known(kind: str, method: str) -> bool:
+    """Return whether there is such a detector."""
+    try:
+        entry_for(kind, method)
+    except InvalidOption:
+        return False
+    return True
+
+
+def method_fault(kind: str, method: str) -> str | None:
+    """Return what is wrong with the method of a detector; None where there is one."""
+    known = [name for of_kind, name in DETECTORS if of_kind == kind]
+    if not known or method in known:
+        return None
+    try:
+        entry_for(kind, method)
+    except InvalidOption as fault:
+        return str(fault).replace("unknown method", f"unknown method; allowed here: {', '.join(known)}", 1)
+    return None
 
 
 def _unbuildable(model: ModelSettings, rule: AnyDetectorSettings, given: Reference, where: str) -> Iterator[Fault]:

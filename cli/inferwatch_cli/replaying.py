@@ -18,7 +18,7 @@ from inferwatch.payload_log.reader import JournalReader
 from inferwatch.payload_log.state import State
 from inferwatch.pipeline import derive
 from inferwatch_cli.checks import Checked, checked
-from inferwatch_detectors.registry import DETECTORS
+from inferwatch_detectors.plugins import entry_for
 from inferwatch_detectors.worker import MonitoredModel, Worker
 
 Document = dict[str, Any]
@@ -127,7 +127,7 @@ def _summary(rules: Sequence[Rules], replayed: Sequence[Sequence[Document]]) -> 
         for model in each.models:
             for name, settings in model.settings.named_detectors():
                 own = [f for f in findings if (f["namespace"], f["name"], f["detector"]) == (*model.service, name)]
-                windowed = DETECTORS[settings.kind, settings.method].windowed
+                windowed = entry_for(settings.kind, settings.method).windowed
                 yield f"{indent}{_name(model)} {name}: {_alarms(own) if windowed else _flagged(own)}"
 
 

@@ -28,8 +28,9 @@ from inferwatch.settings import (
 )
 from inferwatch.status import DetectorStatus
 from inferwatch_detectors.dependence import Dependence
+from inferwatch_detectors.plugins import entry_for
 from inferwatch_detectors.quality import Expectation
-from inferwatch_detectors.registry import DETECTORS, Asked
+from inferwatch_detectors.registry import Asked
 from inferwatch_detectors.window import Extent, LiveWindow, Marks
 
 logger = logging.getLogger(__name__)
@@ -152,6 +153,7 @@ class Post:
         """Return the finding with all that its detector does not know."""
         told = replace(
             finding,
+            method=self.settings.method,
             segment=self.beat.segment,
             version=self.beat.version,
             assumption="; ".join(filter(None, (finding.assumption, self.beat.assumption))),
@@ -240,7 +242,7 @@ def built_detector(
         report_all=isinstance(settings, OutlierSettings) and settings.report == "all",
         expect=_expectations(settings) if isinstance(settings, QualitySettings) else {},
     )
-    return DETECTORS[settings.kind, settings.method].build(reference, asked)
+    return entry_for(settings.kind, settings.method).build(reference, asked)
 
 
 def _expectations(settings: QualitySettings) -> dict[str, Expectation]:

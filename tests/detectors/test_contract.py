@@ -1,8 +1,10 @@
 """What every detector keeps, checked for every row of the registry."""
 
 import json
+import sys
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,10 +15,17 @@ from inferwatch.promise import Promise
 from inferwatch.protocols import Detector
 from inferwatch.reference import Reference
 from inferwatch.rows import Batch, Matrix
+from inferwatch_detectors.plugins import entry_for
 from inferwatch_detectors.registry import DETECTORS, Asked, Entry
 from tests.detectors.references import encoded, numbers, people, reference
 
-ALL = pytest.mark.parametrize("entry", DETECTORS.values(), ids=lambda entry: f"{entry.kind}-{entry.method}")
+EXAMPLE = Path(__file__).parents[2] / "examples" / "inferwatch-median"
+sys.path.append(str(EXAMPLE))
+ALL = pytest.mark.parametrize(
+    "entry",
+    [*DETECTORS.values(), entry_for("drift", "inferwatch_median:MedianDrift")],
+    ids=lambda entry: f"{entry.kind}-{entry.method}",
+)
 REFERENCE = reference()
 RATE = 0.01
 

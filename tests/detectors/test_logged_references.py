@@ -73,7 +73,9 @@ def test_a_reference_goes_by_the_models_version() -> None:
 def test_a_star_stands_for_every_model_that_is_not_named() -> None:
     named, others = model(HISTOGRAM, name="named"), unread(HISTOGRAM, name="*", namespace="*")
     worker = Worker([named, others])
-    worker.judge(items(asked(0, 1, inferenceservicename="named") + asked(0, 1, inferenceservicename="x", namespace="y")))
+    worker.judge(
+        items(asked(0, 1, inferenceservicename="named") + asked(0, 1, inferenceservicename="x", namespace="y"))
+    )
     assert {(status.namespace, status.name, status.needs_rows) for status in worker.statuses()} == {
         ("default", "named", 40),
         ("y", "x", 90 + 50),

@@ -10,7 +10,7 @@ import pytest
 from inferwatch.errors import UnkeepablePromise
 from inferwatch.events import Stream
 from inferwatch.promise import Promise
-from inferwatch_detectors import MahalanobisOutlier, post
+from inferwatch_detectors import MahalanobisOutlier, plugins
 from inferwatch_detectors.dependence import Dependence
 from inferwatch_detectors.post import built_detector
 from inferwatch_detectors.registry import Asked, Entry
@@ -29,7 +29,7 @@ def offered(monkeypatch: pytest.MonkeyPatch, detector: dict[str, Any], **fields:
         return MahalanobisOutlier(REFERENCE, false_alarm_rate=0.1)
 
     entry = Entry(detector["kind"], detector["method"], False, build)
-    monkeypatch.setattr(post, "DETECTORS", {(detector["kind"], detector["method"]): entry})
+    monkeypatch.setattr(plugins, "DETECTORS", {(detector["kind"], detector["method"]): entry})
     settings = model(detector, **fields).settings
     built_detector(settings.detectors[0], settings.false_alarms, REFERENCE, Dependence.independent(2))
     return seen[0]

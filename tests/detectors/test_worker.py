@@ -27,7 +27,7 @@ from inferwatch.pipeline import Pipeline
 from inferwatch.protocols import Detector
 from inferwatch.rows import Batch
 from inferwatch.status import DetectorStatus
-from inferwatch_detectors import post
+from inferwatch_detectors import plugins
 from inferwatch_detectors import worker as worker_module
 from inferwatch_detectors.registry import DETECTORS, Entry
 from inferwatch_detectors.worker import MonitoredModel, Worker
@@ -86,7 +86,7 @@ def plug(monkeypatch: pytest.MonkeyPatch) -> Plug:
             for method, make in known.items()
             for kind in ("drift", "outlier")
         }
-        monkeypatch.setattr(post, "DETECTORS", dict(DETECTORS) | entries)
+        monkeypatch.setattr(plugins, "DETECTORS", dict(DETECTORS) | entries)
 
     plugged()
     return plugged
