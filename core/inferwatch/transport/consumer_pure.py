@@ -36,6 +36,7 @@ class PureConsumer:
         self._bootstrap = subscription.bootstrap
         self._topic = subscription.topic
         self._follower = follower
+        self._ours: dict[TopicPartition, int] = {}
         config = {
             **_DEFAULTS,
             "group_instance_id": subscription.member,
@@ -51,6 +52,10 @@ class PureConsumer:
     def poll(self, timeout_s: float, /) -> Sequence[Record]:
         """Return the next records, as soon as there is any."""
         with _translated():
+            while self._ours:  # where another member read on meanwhile, the group stands further
+                one, position = self._ours.popitem()
+                if one in self._client.assignment() and (self._client.committed(one) or 0) > position:
+                    self._client.seek(one, self._client.committed(one))
             found = self._client.poll(timeout_ms=round(timeout_s * 1000), max_records=MOST_RECORDS)
         return [
             Record(one.partition, one.offset, one.timestamp, one.headers, one.value)
@@ -85,12 +90,13 @@ class PureConsumer:
         self._client.close(autocommit=False)
 
     def assign(self, partitions: Sequence[TopicPartition]) -> None:
-        """Go on in partitions from where the follower or the group stands, whichever is further."""
+        """Go on in partitions from where the follower stands; inside of a rebalance the group cannot be asked."""
         self.assigned = True
         for one in partitions:
             position = self._follower.position(one.partition)
             if position is not None:
-                self._client.seek(one, max(position, self._client.committed(one) or 0))
+                self._client.seek(one, position)
+                self._ours[one] = position
 
     def revoke(self) -> None:
         """Let the follower finish."""
