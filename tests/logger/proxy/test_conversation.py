@@ -379,7 +379,7 @@ def conversation() -> tuple[bytes, bytes]:
 SENT, ANSWERED = conversation()
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_nothing_that_passes_makes_a_fault_of_ours(data: st.DataObject) -> None:
     events, errors, followed = recorded(SENT, ANSWERED)

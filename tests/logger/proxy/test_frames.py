@@ -54,7 +54,7 @@ EXPECTED = [
 ]
 
 
-@settings_of(max_examples=30)
+@settings_of(max_examples=30, deadline=None)
 @given(st.lists(st.integers(1, 60), max_size=80))
 def test_frames_are_the_same_however_they_are_cut(sizes: list[int]) -> None:
     reader = Frames(preface=True)
