@@ -1,4 +1,4 @@
-"""A whole `inferwatch up` as a process of its own."""
+"""A whole `inferwatch up`, or `ingest` or `store`, as a process of its own."""
 
 from __future__ import annotations
 
@@ -30,6 +30,28 @@ class Served:
         with urllib.request.urlopen(self.url + path, timeout=10) as answer:
             return json.load(answer)
 
+    def status(self, path: str) -> tuple[int, bytes]:
+        """Return status and body; status 0 where nobody answers."""
+        try:
+            with urllib.request.urlopen(self.url + path, timeout=10) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read()
+        except (urllib.error.URLError, ConnectionError):
+            return 0, b""
+
+    def await_status(self, path: str, status: int, log: Path, patience_s: float = START_S) -> bytes:
+        """Wait until a path answers so, and return the body."""
+        deadline = time.monotonic() + patience_s
+        while True:
+            assert self.process.poll() is None, log.read_text()
+            found, body = self.status(path)
+            if found == status:
+                return body
+            assert time.monotonic() < deadline, (path, found, body, log.read_text())
+            time.sleep(0.05)
+
     def text(self, path: str, accept: str = "*/*") -> str:
         request = urllib.request.Request(self.url + path, headers={"Accept": accept})
         with urllib.request.urlopen(request, timeout=10) as answer:
@@ -47,23 +69,13 @@ class Served:
 
 
 @contextmanager
-def served(config: Path, log: Path, *options: str) -> Iterator[Served]:
-    """Start `up`, yield it once it is ready, and stop it with SIGTERM."""
-    port = free_port()
-    command = [sys.executable, "-m", "inferwatch_cli", "up", "--config", str(config), "--port", str(port), *options]
-    with running(command, log) as process:
-        url = f"http://127.0.0.1:{port}"
-        _await(url, process, log)
-        yield Served(url, process)
-
-
-def _await(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_S
-    while True:
-        assert process.poll() is None, log.read_text()
-        try:
-            with urllib.request.urlopen(f"{url}/readyz", timeout=5):
-                return
-        except (urllib.error.URLError, ConnectionError):
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.05)
+def served(
+    config: Path, log: Path, *options: str, command: str = "up", port: int | None = None, until: str = "/readyz"
+) -> Iterator[Served]:
+    """Start `up`, or what the command is, yield it once it answers 200 at `until`, and stop it with SIGTERM."""
+    port = free_port() if port is None else port
+    line = [sys.executable, "-m", "inferwatch_cli", command, "--config", str(config), "--port", str(port), *options]
+    with running([*line, "--host", "127.0.0.1"], log) as process:
+        it = Served(f"http://127.0.0.1:{port}", process)
+        it.await_status(until, 200, log)
+        yield it
