@@ -238,11 +238,17 @@ def replay(
         Path | None, typer.Option(help="Another configuration, whose rules are put beside the first ones.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Every finding as a line of JSON.")] = False,
+    write: Annotated[
+        bool, typer.Option("--write", help="Keep the findings in the log, which no process may have open.")
+    ] = False,
 ) -> None:
-    """Run the detectors over stored traffic: what they found or, with other rules, would have found. Writes nothing."""
+    """Run the detectors over stored traffic: what they found or, with other rules, would have found.
+
+    Writes nothing unless told to.
+    """
     from inferwatch_cli.replaying import replay_lines
 
-    for line in replay_lines(config, data, model, since, until, compare, as_json=as_json):
+    for line in replay_lines(config, data, model, since, until, compare, as_json=as_json, write=write):
         typer.echo(line)
 
 

@@ -10,13 +10,17 @@ from typing import Any
 
 import orjson
 
-from inferwatch.clock import parse_time
+from inferwatch.clock import SystemClock, parse_time
 from inferwatch.errors import ConfigError, Fault
+from inferwatch.events import Service
 from inferwatch.exclusion import Exclusion
-from inferwatch.payload_log.findings import FindingFilter, list_findings
+from inferwatch.finding import Finding
+from inferwatch.payload_log.findings import FindingFilter, list_findings, save_findings
+from inferwatch.payload_log.journal import Journal
 from inferwatch.payload_log.reader import JournalReader
 from inferwatch.payload_log.state import State
 from inferwatch.pipeline import derive
+from inferwatch.settings import configured_for
 from inferwatch_cli.checks import Checked, checked
 from inferwatch_detectors.plugins import entry_for
 from inferwatch_detectors.worker import MonitoredModel, Worker
@@ -44,16 +48,22 @@ def replay_lines(
     compare: Path | None,
     *,
     as_json: bool,
+    write: bool = False,
 ) -> Iterator[str]:
     """Yield what the command prints: each finding as JSON, or what each detector would have alarmed.
 
-    Of two configurations the log and the times are the first one's. Raises `ConfigError` for what is wrongly asked or
-    configured, `PayloadLogError` for a log that is not there or damaged.
+    Of two configurations the log and the times are the first one's. `write` keeps the findings in the log too, which no
+    other process may have open. Raises `ConfigError` for what is wrongly asked or configured, `PayloadLogError` for a
+    log that is not there, damaged, or in use where it is to be written.
     """
-    wanted = FindingFilter(since_ns=_instant("--since", since), until_ns=_instant("--until", until))
+    if write and compare is not None:
+        raise ConfigError([Fault("--write", "keeps the findings of one configuration, not of two that are compared")])
+    wanted = FindingFilter(_service(model), since_ns=_instant("--since", since), until_ns=_instant("--until", until))
     rules = [_rules(path, model) for path in (config, compare) if path is not None]
     directory = data or rules[0].configuration.settings.payload_log.path
     replayed = [replay(directory, each, wanted) for each in rules]
+    if write:
+        _keep(directory, replayed[0])
     if not as_json:
         yield from _summary(rules, replayed)
         return
@@ -85,6 +95,12 @@ def replay(directory: Path, rules: Rules, wanted: FindingFilter) -> list[Documen
     return sorted(found, key=lambda finding: (parse_time(finding["time"]), finding["id"]))
 
 
+def _keep(directory: Path, findings: Sequence[Document]) -> None:
+    """Keep the findings beside those that are there; one that is known by its id stays as it is."""
+    with Journal.open(directory, clock=SystemClock()), State.open(directory) as state, state.transaction() as writing:
+        save_findings(writing, map(Finding.from_dict, findings))
+
+
 def _listed(state: State, wanted: FindingFilter) -> Iterator[Document]:
     before: int | None = None
     while True:
@@ -98,7 +114,8 @@ def _listed(state: State, wanted: FindingFilter) -> Iterator[Document]:
 
 def _rules(path: Path, model: str | None) -> Rules:
     configuration = checked(path)
-    models = [each for each in configuration.models if model is None or _name(each) == model]
+    chosen = configured_for({each.service: each for each in configuration.models}, _service(model) or Service("", ""))
+    models = configuration.models if model is None else [chosen] if chosen is not None else []
     if not models:
         known = ", ".join(map(_name, configuration.models)) or "none"
         raise ConfigError([Fault("--model", f"{model!r}: is not configured in {path}; models there: {known}")])
@@ -106,7 +123,14 @@ def _rules(path: Path, model: str | None) -> Rules:
 
 
 def _name(model: MonitoredModel) -> str:
-    return f"{model.settings.namespace}/{model.settings.name}"
+    return str(model.service)
+
+
+def _service(model: str | None) -> Service | None:
+    if model is None:
+        return None
+    namespace, _, name = model.partition("/")
+    return Service(namespace, name)
 
 
 def _instant(option: str, text: str | None) -> int | None:
@@ -124,21 +148,33 @@ def _summary(rules: Sequence[Rules], replayed: Sequence[Sequence[Document]]) -> 
         if len(rules) > 1:
             yield f"{each.path}:"
             indent = "  "
-        for model in each.models:
+        for service, model in _watched(each.models, findings):
             for name, settings in model.settings.named_detectors():
-                own = [f for f in findings if (f["namespace"], f["name"], f["detector"]) == (*model.service, name)]
+                own = [f for f in findings if (f["namespace"], f["name"], f["detector"]) == (*service, name)]
                 windowed = entry_for(settings.kind, settings.method).windowed
-                yield f"{indent}{_name(model)} {name}: {_alarms(own) if windowed else _flagged(own)}"
+                yield f"{indent}{service} {name}: {_alarms(own) if windowed else _flagged(own)}"
+
+
+def _watched(
+    models: Sequence[MonitoredModel], findings: Sequence[Document]
+) -> Iterator[tuple[Service, MonitoredModel]]:
+    """Yield every model under its name; one that stands for any with `*`, under each name that has findings."""
+    known = {model.service: model for model in models}
+    yield from ((service, model) for service, model in known.items() if "*" not in service)
+    for service in sorted({Service(finding["namespace"], finding["name"]) for finding in findings} - known.keys()):
+        if (model := configured_for(known, service)) is not None:
+            yield service, model
 
 
 def _alarms(findings: Sequence[Document]) -> str:
-    """What a window detector would have alarmed: an alarm is a run of fired windows of one stream."""
+    """What a window detector would have alarmed: an alarm is a run of fired windows of one stream or segment."""
     started: list[str] = []
-    firing: dict[tuple[str, str], bool] = {}
+    firing: dict[tuple[str | None, ...], bool] = {}
     for finding in findings:
-        stream = finding["component"], finding["endpoint"]
+        stream = finding["component"], finding["endpoint"], finding["version"], finding["segment"]
         if finding["fired"] and not firing.get(stream):
-            started.append(f"{finding['time']} ({finding['why']})")
+            where = f"{finding['segment']}: " if finding["segment"] else ""
+            started.append(f"{finding['time']} ({where}{finding['why']})")
         firing[stream] = finding["fired"]
     windows = f"{len(findings)} windows"
     return f"{windows}, no alarm" if not started else f"{windows}, {_times('alarmed', len(started))}: {_some(started)}"

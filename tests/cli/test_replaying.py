@@ -135,6 +135,29 @@ def test_times_choose_findings_of_the_whole_replay(live: list[dict[str, Any]], r
     assert 0 < len(found) < len(live)
 
 
+def test_findings_of_another_rule_are_kept_where_that_is_asked(
+    live: list[dict[str, Any]], folder: Path, replay: Replay
+) -> None:
+    found = [orjson.loads(line) for line in replay("--json", "--write", config="other.yaml")]
+    assert replay("--write", config="other.yaml")
+    with State.open(folder / "data") as state, state.read() as connection:
+        kept = [finding for _, finding in list_findings(connection, FindingFilter(), limit=10_000)]
+    assert by_id(kept) == by_id(live) | by_id(found)
+    assert len(kept) > len(live)
+    with Journal.open(folder / "data", clock=ManualClock(NOON + 86_400 * NS_PER_S)):
+        assert "in use by another process" in replay("--write", code=1)[0]
+
+
+@pytest.mark.usefixtures("live")
+def test_a_model_that_a_star_stands_for_is_replayed_under_its_own_name(folder: Path, replay: Replay) -> None:
+    text = CONFIG.format(windows=1000, method="histogram").replace("name: income", "name: '*'")
+    (folder / "any.yaml").write_text(text)
+    for options in ((), ("--model", "default/income")):
+        drift, rows = replay(*options, config="any.yaml")
+        assert drift.startswith("default/income inputs: 11 windows, would have alarmed once: ")
+        assert rows.startswith("default/income rows: ")
+
+
 def test_another_process_may_have_the_log_open(live: list[dict[str, Any]], folder: Path, replay: Replay) -> None:
     with Journal.open(folder / "data", clock=ManualClock(NOON + 86_400 * NS_PER_S)):
         found = [orjson.loads(line) for line in replay("--json", "--model", "default/income")]
@@ -146,6 +169,7 @@ def test_another_process_may_have_the_log_open(live: list[dict[str, Any]], folde
     ("options", "code", "told"),
     [
         (("--model", "default/other"), 2, "--model: 'default/other': is not configured in"),
+        (("--write", "--compare", "b.yaml"), 2, "--write: keeps the findings of one configuration"),
         (("--since", "yesterday"), 2, "--since: not an RFC 3339 time"),
         (("--data", "nowhere"), 1, "nowhere"),
     ],
