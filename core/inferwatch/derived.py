@@ -6,6 +6,10 @@ cells of that column where the payload has no column of that very name. It is mi
     NAME.characters     of text, in any language
     NAME.bytes          of text in UTF-8, or of bytes
     NAME.words          of text, as white space separates them: for languages that write so
+    NAME.distinct_words the share of words that are different ones, in any case
+    NAME.digits         the share of its characters that are digits, of any script
+    NAME.uppercase      the share of its letters that are capitals
+    NAME.punctuation    the share of its characters that are neither letters, digits nor white space
     NAME.size           numbers in an array, such as an image, or in nested lists
     NAME.mean           their mean
     NAME.sd             their standard deviation (ddof 0)
@@ -56,6 +60,28 @@ def _words(cell: Any) -> float:  # noqa: ANN401 - any cell
     return float(len(cell.split())) if isinstance(cell, str) else _NAN
 
 
+def _distinct_words(cell: Any) -> float:  # noqa: ANN401 - any cell
+    words = cell.lower().split() if isinstance(cell, str) else ()
+    return len(set(words)) / len(words) if words else _NAN
+
+
+def _digits(cell: Any) -> float:  # noqa: ANN401 - any cell
+    return _share(cell, str.isdigit)
+
+
+def _uppercase(cell: Any) -> float:  # noqa: ANN401 - any cell
+    return _share("".join(filter(str.isalpha, cell)), str.isupper) if isinstance(cell, str) else _NAN
+
+
+def _punctuation(cell: Any) -> float:  # noqa: ANN401 - any cell
+    return _share(cell, lambda character: not (character.isalnum() or character.isspace()))
+
+
+def _share(cell: Any, holds: Callable[[str], bool]) -> float:  # noqa: ANN401 - any cell
+    """The share of a text's characters of which something holds; nothing of an empty text."""
+    return sum(map(holds, cell)) / len(cell) if isinstance(cell, str) and cell else _NAN
+
+
 def _numbers(cell: Any) -> NDArray[np.float64] | None:  # noqa: ANN401 - any cell
     if not isinstance(cell, (list, np.ndarray)):
         return None
@@ -90,6 +116,10 @@ DERIVED: Final[Mapping[str, Callable[[Any], float]]] = {
     "characters": _characters,
     "bytes": _bytes,
     "words": _words,
+    "distinct_words": _distinct_words,
+    "digits": _digits,
+    "uppercase": _uppercase,
+    "punctuation": _punctuation,
     "size": _size,
     "mean": _mean,
     "sd": _sd,

@@ -17,6 +17,8 @@ from inferwatch.wire.decode import decode
 
 LIST = [[1.0, 2.0], [3.0, 6.0]]
 NAN = math.nan
+PLAIN = {"distinct_words": 1, "digits": 0, "uppercase": 0, "punctuation": 0}
+SHARES = {"digits": 0.2, "uppercase": 0.25, "punctuation": 0.1}
 
 
 def of(cell: Any) -> dict[str, float]:
@@ -30,10 +32,12 @@ def of(cell: Any) -> dict[str, float]:
 @pytest.mark.parametrize(
     ("cell", "expected"),
     [
-        ("Grüß Gott", {"characters": 9, "bytes": 11, "words": 2}),
-        ("你好吗", {"characters": 3, "bytes": 9, "words": 1}),
+        ("Grüß Gott", {"characters": 9, "bytes": 11, "words": 2, **PLAIN, "uppercase": 0.25}),
+        ("你好吗", {"characters": 3, "bytes": 9, "words": 1, **PLAIN}),
+        ("No 7, no ٣", {"characters": 10, "bytes": 11, "words": 4, "distinct_words": 0.75, **SHARES}),
+        (" ", {"characters": 1, "bytes": 1, "words": 0, "digits": 0, "punctuation": 0}),
         ("", {"characters": 0, "bytes": 0, "words": 0}),
-        ("\ud800", {"characters": 1, "bytes": 1, "words": 1}),
+        ("\ud800", {"characters": 1, "bytes": 1, "words": 1, "distinct_words": 1, "digits": 0, "punctuation": 1}),
         (b"\xff\x00", {"bytes": 2}),
         (LIST, {"size": 4, "mean": 3, "sd": math.sqrt(3.5), "shape[0]": 2, "shape[1]": 2}),
         (np.array(LIST, np.float16), {"size": 4, "mean": 3, "sd": math.sqrt(3.5), "shape[0]": 2, "shape[1]": 2}),
