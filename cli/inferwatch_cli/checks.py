@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inferwatch.delivery.kafka import producer_of
+from inferwatch.delivery.tls import Trust
 from inferwatch.errors import ConfigError, Fault, InvalidOption, InvalidReference, MissingExtra
 from inferwatch.payload_log.segment import can_seal
 from inferwatch.reference import Reference, read_reference
@@ -107,13 +108,13 @@ def _unusable_transport(transport: AnyTransport) -> Iterator[Fault]:
         yield Fault("transport.client", str(error))
 
 
-def _unusable_capture(capture: CaptureSettings) -> Sequence[Fault]:
-    """Return what only shows where the files are read: keys that are missing."""
-    try:
-        Capture.of(**capture.options())
-    except ConfigError as error:
-        return [Fault(f"capture.{fault.path}", fault.message) for fault in error.faults]
-    return ()
+def _unusable_capture(capture: CaptureSettings) -> Iterator[Fault]:
+    """Yield what only shows where the files are read: keys and certificates that are missing."""
+    for read in (lambda: Capture.of(**capture.options()), lambda: capture.tls and Trust(capture.tls.tls())):
+        try:
+            read()
+        except ConfigError as error:
+            yield from (Fault(f"capture.{fault.path}", fault.message) for fault in error.faults)
 
 
 def _further_faults(path: Path, known: ConfigError) -> list[Fault]:

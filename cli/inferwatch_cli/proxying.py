@@ -8,7 +8,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, cast, get_args
 from urllib.parse import urlsplit
@@ -16,7 +16,6 @@ from urllib.parse import urlsplit
 import typer
 
 from inferwatch.delivery.delivery import Delivery, sink_of
-from inferwatch.delivery.http import HttpSink
 from inferwatch.delivery.kafka import KafkaSink
 from inferwatch.delivery.tls import Tls
 from inferwatch.errors import ConfigError, Fault
@@ -198,22 +197,42 @@ def _mode(given: str | None) -> Mode | None:
 def _delivery(options: ProxyOptions, settings: CaptureSettings, transport: AnyTransport) -> Delivery:
     if not options.sinks:
         raise ConfigError([Fault("--sink", "is missing; it says where events go: http://host[:port][/path]")])
+    if settings.tls is not None and not any(url.startswith("https:") for url in options.sinks):
+        raise ConfigError([Fault("capture.tls", "is for sinks over https, and none of --sink is one")])
     return Delivery(
-        [TimedSink(_sink(url, options, transport)) for url in options.sinks],
+        [TimedSink(sink) for sink in _sinks(options, settings, transport)],
         spool=options.spool,
         queue_bytes=options.spool_bytes if options.spool_bytes is not None else settings.queue_bytes,
         when_full=settings.when_full,
     )
 
 
-def _sink(url: str, options: ProxyOptions, transport: AnyTransport) -> Sink:
+def _sinks(options: ProxyOptions, settings: CaptureSettings, transport: AnyTransport) -> Iterator[Sink]:
+    tls = _tls(options, settings)
+    keys = {"tls.ca_file": "--logger-ca-cert-file"} if options.ca_file else {}
+    for url in options.sinks:
+        try:
+            yield _sink(url, tls, transport)
+        except ConfigError as error:
+            if not all(fault.path.startswith("tls.") for fault in error.faults):
+                raise
+            named = [(keys.get(fault.path, f"capture.{fault.path}"), fault.message) for fault in error.faults]
+            raise ConfigError([Fault(path, message) for path, message in named]) from error
+
+
+def _sink(url: str, tls: Tls, transport: AnyTransport) -> Sink:
     """Return the sink of a URL: over TLS as was asked for, to Kafka as the transport of the configuration says."""
     if url.startswith("kafka:") and isinstance(transport, KafkaTransport):
         return KafkaSink(url, client=transport.client, options=transport.options)
-    if not url.startswith("https://") or not (options.ca_file or options.skip_verify):
-        return sink_of(url)
-    ca_file = _CA_DIRECTORY / options.ca_file if options.ca_file and not options.skip_verify else None
-    return HttpSink(url, tls=Tls(ca_file=ca_file, verify=not options.skip_verify))
+    return sink_of(url, tls)
+
+
+def _tls(options: ProxyOptions, settings: CaptureSettings) -> Tls:
+    """Return how sinks are verified: as the options of KServe's agent say, else as the configuration does."""
+    tls = settings.tls.tls() if settings.tls is not None else Tls()
+    if options.skip_verify:
+        return replace(tls, ca_file=None, verify=False)
+    return replace(tls, ca_file=_CA_DIRECTORY / options.ca_file) if options.ca_file else tls
 
 
 def _separated(values: Sequence[str]) -> list[str]:

@@ -16,8 +16,9 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMappi
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from inferwatch.delivery.delivery import Delivery
+from inferwatch.delivery.delivery import Delivery, sinks_of
 from inferwatch.delivery.queue import WhenFull
+from inferwatch.delivery.tls import Tls
 from inferwatch.errors import ConfigError, Fault, InferwatchError
 from inferwatch_logger.capture import Capture, Mode
 from inferwatch_logger.fail_open import FailOpen
@@ -49,8 +50,9 @@ class CaptureMiddleware:
     the served model; where it is not given, V1 and V2 paths name it. `enabled`, `mode`, `metadata_headers`, `paths`,
     `sample`, `redact`, `max_body_bytes`, `models`: see `Capture.of`. `spool`: a directory in which undelivered events
     survive the process. `queue_bytes`: the space that they may take; unless given, 256 MiB in the directory, 64 MiB in
-    memory; `when_full`: what is then dropped, `drop_oldest` or `drop_newest`. `metrics`: a registry of
-    prometheus_client that is to have capture's metrics, or True for its default one.
+    memory; `when_full`: what is then dropped, `drop_oldest` or `drop_newest`. `tls`: how sinks over
+    https are verified, a mapping of `ca_file` (in place of the system's certificates), `certificate_file`, `key_file`.
+    `metrics`: a registry of prometheus_client that is to have capture's metrics, or True for its default one.
 
     Raises `ConfigError` with every fault. Where the application is built when its server runs already, as Starlette
     does, an exception would fail the requests; then the faults are logged, and nothing is captured.
@@ -76,6 +78,7 @@ class CaptureMiddleware:
         spool: str | Path | None = None,
         queue_bytes: int | None = None,
         when_full: WhenFull = "drop_oldest",
+        tls: Tls | Mapping[str, str | Path | None] | None = None,
         metrics: CollectorRegistry | bool = False,
     ) -> None:
         self.app = app
@@ -88,7 +91,7 @@ class CaptureMiddleware:
             "max_body_bytes": max_body_bytes, "models": models,
         }  # fmt: skip
         try:
-            self._set_up(options, sink, spool, queue_bytes, when_full, metrics)
+            self._set_up(options, sink, spool, queue_bytes, when_full, tls, metrics)
         except InferwatchError as fault:
             if not _is_serving():
                 raise
@@ -102,6 +105,7 @@ class CaptureMiddleware:
         spool: str | Path | None,
         queue_bytes: int | None,
         when_full: WhenFull,
+        tls: Tls | Mapping[str, str | Path | None] | None,
         metrics: CollectorRegistry | bool,
     ) -> None:
         faults: list[Fault] = []
@@ -113,8 +117,10 @@ class CaptureMiddleware:
         except ConfigError as fault:
             faults = [*fault.faults, *faults]
         given = sink if isinstance(sink, Sequence) and not isinstance(sink, str) else [sink]
-        sinks: Sequence[str | Sink] = [TimedSink.of(one) for one in given] if metrics else given
         try:
+            sinks: Sequence[Sink] = sinks_of(given, Tls.of(tls) if isinstance(tls, Mapping) else tls)
+            if metrics:
+                sinks = [TimedSink(one) for one in sinks]
             directory = None if spool is None else Path(spool)
             delivery = Delivery(sinks, spool=directory, queue_bytes=queue_bytes, when_full=when_full)
         except ConfigError as fault:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
-from inferwatch.delivery.delivery import sink_of
 from inferwatch.events import CloudEvent
 from inferwatch_logger.tallies import Histogram
 
@@ -23,11 +22,6 @@ class TimedSink:
         self.url = str(getattr(sink, "url", type(sink).__name__))
         self.durations = {"success": Histogram(_SECONDS), "failure": Histogram(_SECONDS)}
         self._sink = sink
-
-    @classmethod
-    def of(cls, sink: str | Sink) -> TimedSink:
-        """Return the sink that a URL names, or a sink, timed. Raises as `sink_of`."""
-        return cls(sink_of(sink) if isinstance(sink, str) else sink)
 
     @property
     def kind(self) -> str:

@@ -162,6 +162,23 @@ models:
     assert told[4].startswith("models[2].detectors[1]: one false alarm in 1e+12 windows needs a reference of at least")
 
 
+def test_certificates_that_cannot_be_used_are_told_with_the_rest(run: Runner, tmp_path: Path) -> None:
+    key = tmp_path / "tls.key"
+    key.write_text("no key")
+    text = "capture: {tls: {ca_file: none.pem}, redact: [{header: x, action: hash, key_file: none.txt}]}"
+    ran = run("check", "--config", config(tmp_path, text))
+    assert ran.code == 2
+    assert [line.partition(" ")[2].partition(":")[0] for line in ran.errors] == [
+        "capture.redact",
+        "capture.tls.ca_file",
+    ]
+    assert str(tmp_path / "none.pem") in ran.errors[1]
+    ran = run("check", "--config", config(tmp_path, "capture: {tls: {key_file: tls.key}}"))
+    assert ran.errors == ["inferwatch: capture.tls: a key needs the certificate that it belongs to"]
+    ran = run("check", "--config", config(tmp_path, f"capture: {{tls: {{certificate_file: {key}}}}}"))
+    assert ran.errors[0].startswith(f"inferwatch: capture.tls.certificate_file: {key} cannot be used: ")
+
+
 def test_a_file_that_is_no_configuration_is_one_line(run: Runner, tmp_path: Path) -> None:
     for path in (config(tmp_path, "models: ["), tmp_path / "none.yaml", tmp_path):
         ran = run("check", "--config", path)

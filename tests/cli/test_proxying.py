@@ -10,6 +10,7 @@ import pytest
 
 from inferwatch.errors import ConfigError
 from inferwatch_cli.proxying import ProxyOptions, ignored_options, sidecar_of
+from tests.certificates import authority
 
 
 def options(**given: Any) -> ProxyOptions:
@@ -102,6 +103,23 @@ def test_every_fault_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_ca_file_that_is_not_there(tmp_path: Path) -> None:
     assert "cannot be used" in faults(sinks=["https://sink/"], ca_file=str(tmp_path / "ca.crt"))[0]
     sidecar_of(options(sinks=["https://sink/"], skip_verify=True))
+
+
+def test_the_configuration_says_how_sinks_over_https_are_verified(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("capture: {tls: {ca_file: tls/ca.pem}}\n")
+    https = ["https://sink/"]
+    [fault] = faults(sinks=https, config=config)
+    assert fault.startswith(f"capture.tls.ca_file: {tmp_path}/tls/ca.pem cannot be used: ")
+    [fault] = faults(sinks=["http://sink/"], config=config)
+    assert fault == "capture.tls: is for sinks over https, and none of --sink is one"
+    (tmp_path / "tls").mkdir()
+    authority(tmp_path / "tls", "ca")
+    sidecar_of(options(sinks=https, config=config))
+    [fault] = faults(sinks=https, config=config, ca_file="absent.crt")
+    assert fault.startswith("--logger-ca-cert-file: /etc/tls/logger/absent.crt cannot be used: "), "the option wins"
+    (tmp_path / "tls/ca.pem").unlink()
+    sidecar_of(options(sinks=https, config=config, skip_verify=True))
 
 
 def test_a_ca_file_of_the_upstream(tmp_path: Path) -> None:

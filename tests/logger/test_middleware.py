@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import ssl
 import subprocess
 import sys
 from collections import Counter
@@ -26,6 +27,7 @@ from inferwatch.events import REQUEST_TYPE, RESPONSE_TYPE, CloudEvent, Stream
 from inferwatch.sampling import Sampling
 from inferwatch.wire.cloudevents import from_http, to_http
 from inferwatch_logger import CaptureMiddleware
+from tests.certificates import authority, signed
 from tests.core.delivery.scripted_sink import scripted_sink
 from tests.logger.asgi import BODY, JSON, PLAIN, App, Message, call, echo, lifespan
 
@@ -474,6 +476,42 @@ def test_a_cut_body_is_withheld_where_it_cannot_be_searched() -> None:
     request, response = one_call(options=options)
     assert (request.data, request.truncated, request.content_type) == (b"null", True, "application/json")
     assert (response.data, response.truncated) == (b"null", True)
+
+
+def test_a_sink_over_https_is_verified_as_asked(tmp_path: Path) -> None:
+    authority(tmp_path, "ca")
+    serving = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    serving.load_cert_chain(*signed(tmp_path, "server", by="ca"))
+    serving.load_verify_locations(tmp_path / "ca.pem")
+    serving.verify_mode = ssl.CERT_REQUIRED
+    certificate, key = signed(tmp_path, "client", by="ca")
+    files: dict[str, str | Path | None] = {
+        "ca_file": str(tmp_path / "ca.pem"),
+        "certificate_file": certificate,
+        "key_file": key,
+    }
+
+    async def test(metrics: CollectorRegistry | bool) -> None:
+        async with scripted_sink(tls=serving) as sink:
+            middleware = CaptureMiddleware(PLAIN, sink=sink.url, name="m", tls=files, metrics=metrics)
+            await call(middleware)
+            await middleware.aclose()
+            assert len(sink.events) == 2
+
+    for metrics in (False, CollectorRegistry()):
+        asyncio.run(asyncio.wait_for(test(metrics), 20))
+
+
+def test_files_of_tls_that_mean_nothing_are_named(tmp_path: Path) -> None:
+    cases: list[tuple[str, dict[str, str | Path | None], str]] = [
+        ("https://s", {"ca": "x"}, "tls.ca: unknown key; allowed here: ca_file, certificate_file, key_file"),
+        ("https://s", {"ca_file": tmp_path / "x"}, f"tls.ca_file: {tmp_path}/x cannot be used: "),
+        ("http://s", {"ca_file": tmp_path / "x"}, "tls: is for sinks with a URL https://..., and there is none"),
+    ]
+    for sink, tls, told in cases:
+        with pytest.raises(ConfigError) as raised:
+            CaptureMiddleware(PLAIN, sink=sink, tls=tls)
+        assert str(raised.value.faults[0]).startswith(told)
 
 
 def test_capture_is_off_by_one_switch() -> None:

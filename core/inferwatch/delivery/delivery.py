@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, get_args
 from urllib.parse import urlsplit
@@ -19,6 +19,7 @@ from inferwatch.events import CloudEvent
 if TYPE_CHECKING:  # protocols imports NumPy, which a model server need not pay for
     from inferwatch.delivery.file_queue import FileQueue
     from inferwatch.delivery.queue import Queue
+    from inferwatch.delivery.tls import Tls
     from inferwatch.protocols import Sink
 
 logger = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ class Delivery:
         self.names = _names(sinks)
         self.spool_fault: str | None = None
         """Why events wait in memory although there is a `spool`."""
-        self.sinks: Sequence[Sink] = [sink_of(sink) if isinstance(sink, str) else sink for sink in sinks]
+        self.sinks: Sequence[Sink] = sinks_of(sinks, None)
         self._spool = spool
         self._queue_bytes = queue_bytes
         self._when_full: WhenFull = when_full
@@ -137,13 +138,24 @@ class Delivery:
             return None
 
 
-def sink_of(url: str) -> Sink:
-    """Return the sink that a URL names. Raises `ConfigError` where it names none, `MissingExtra` for Kafka without."""
+def sinks_of(sinks: Iterable[str | Sink], tls: Tls | None) -> list[Sink]:
+    """Return sinks, those that URLs name verified as `tls` says. Raises as `sink_of`, and where nothing needs `tls`."""
+    given = list(sinks)
+    if tls is not None and not any(isinstance(sink, str) and sink.startswith("https:") for sink in given):
+        raise ConfigError([Fault("tls", "is for sinks with a URL https://..., and there is none")])
+    return [sink_of(sink, tls) if isinstance(sink, str) else sink for sink in given]
+
+
+def sink_of(url: str, tls: Tls | None = None) -> Sink:
+    """Return the sink that a URL names, one over https verified as `tls` says.
+
+    Raises `ConfigError` where it names none or a file cannot be used, `MissingExtra` for Kafka without.
+    """
     if url.startswith("kafka:"):
         from inferwatch.delivery.kafka import KafkaSink
 
         return KafkaSink(url)
-    return HttpSink(url)
+    return HttpSink(url, tls=tls)
 
 
 def _names(sinks: Sequence[str | Sink]) -> list[str]:

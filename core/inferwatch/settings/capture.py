@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from inferwatch.delivery.tls import KEY_ALONE, Tls
 from inferwatch.sampling import Sampling
 from inferwatch.settings.redaction import RedactSettings
 from inferwatch.settings.section import Section
@@ -68,6 +69,33 @@ class ModelCaptureSettings(Section):
         return self.model_copy(update={"sample": sample, "redact": tuple(rule.rooted(root) for rule in self.redact)})
 
 
+class TlsSettings(Section):
+    """How sinks over https are verified. Files are PEM, and read anew when they change."""
+
+    ca_file: Path | None = None
+    """The certificates that sinks must be signed by, instead of the system's, which then count no more; to trust both,
+    put both in the file."""
+    certificate_file: Path | None = None
+    """The certificate that is shown to a sink that asks for one."""
+    key_file: Path | None = None
+    """Its key, without a password; where unset, it is in the file of the certificate."""
+
+    @model_validator(mode="after")
+    def _key_belongs_to_a_certificate(self) -> Self:
+        if self.key_file is not None and self.certificate_file is None:
+            raise PydanticCustomError("key", KEY_ALONE)
+        return self
+
+    def rooted(self, root: Path) -> TlsSettings:
+        """Return the settings with relative files taken from a directory."""
+        files: dict[str, Path] = self.model_dump(exclude_none=True)
+        return self.model_copy(update={key: root / path for key, path in files.items()})
+
+    def tls(self) -> Tls:
+        """Return what a sink takes."""
+        return Tls(self.ca_file, self.certificate_file, self.key_file)
+
+
 class CaptureSettings(Section):
     """What the sidecar captures. `inferwatch proxy` reads it; the middleware takes the same names as arguments."""
 
@@ -90,16 +118,20 @@ class CaptureSettings(Section):
     """The space that undelivered events may take; 256 MiB in a queue file, 64 MiB in memory."""
     when_full: Literal["drop_oldest", "drop_newest"] = "drop_oldest"
     """What is dropped, and counted, when it is full: what has waited longest, or what comes."""
+    tls: TlsSettings | None = None
+    """How sinks over https are verified: by the system's certificates where unset. Brokers have `transport.options`."""
     models: Mapping[str, ModelCaptureSettings] = {}
     """What differs for single models, by the name that V1 and V2 paths have, or globs such as `test-*`: the first
     counts."""
 
     def rooted(self, root: Path) -> CaptureSettings:
-        """Return the settings with relative key files taken from a directory."""
+        """Return the settings with relative files taken from a directory."""
         general = ModelCaptureSettings(sample=self.sample, redact=self.redact).rooted(root)
         models = {name: model.rooted(root) for name, model in self.models.items()}
-        return self.model_copy(update={"sample": general.sample, "redact": general.redact, "models": models})
+        tls = None if self.tls is None else self.tls.rooted(root)
+        update = {"sample": general.sample, "redact": general.redact, "models": models, "tls": tls}
+        return self.model_copy(update=update)
 
     def options(self) -> dict[str, Any]:
-        """Return what the middleware takes as arguments, those of the queue left out."""
-        return self.model_dump(exclude={"queue_bytes", "when_full"}, exclude_none=True)
+        """Return what the middleware takes as arguments, those of queue and sinks left out."""
+        return self.model_dump(exclude={"queue_bytes", "when_full", "tls"}, exclude_none=True)

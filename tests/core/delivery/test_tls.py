@@ -144,7 +144,12 @@ def test_a_client_shows_its_certificate_where_it_is_asked(made: Path) -> None:
         (Tls(certificate_file=Path("client.pem")), "client.pem cannot be used"),
         (Tls(certificate_file=Path("client.pem"), key_file=Path("one.key")), "cannot be used: .*mismatch"),
         (Tls(certificate_file=Path("client.pem"), key_file=Path("locked.key")), "the key is encrypted"),
-        (Tls(key_file=Path("client.key")), "a key needs the certificate"),
+        (Tls(key_file=Path("client.key")), "tls.key_file: a key needs the certificate"),
+        (Tls(certificate_file=Path("client.pem"), key_file=Path("none.key")), "tls.key_file: none.key cannot be used"),
+        (
+            Tls(certificate_file=Path("none.pem"), key_file=Path("one.key")),
+            "tls.certificate_file: none.pem with one.key",
+        ),
     ],
 )
 def test_files_that_cannot_be_used(made: Path, monkeypatch: pytest.MonkeyPatch, tls: Tls, words: str) -> None:
