@@ -8,7 +8,7 @@ PEERS := .venvs/peers
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-demo setup-cloudevents setup-peers demo test fast integration check bench docs notebooks clean
+.PHONY: help setup setup-test setup-demo setup-cloudevents setup-peers setup-profiles demo test test-profiles fast integration check bench docs notebooks clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -26,10 +26,17 @@ setup-cloudevents: setup
 	@for major in 1 2; do scripts/environment .venvs/cloudevents$$major locks/cloudevents$$major.txt \
 	  --editable '.[cloudevents]' --requirement scripts/cloudevents$$major-requirements.txt || exit; done
 
+setup-profiles: setup
+	@scripts/environment .venvs/modern locks/base.txt --editable '.[all,captum,shap,art,aif360]' --group test
+	@scripts/environment .venvs/legacy-explain locks/legacy-explain.txt --requirement scripts/legacy-explain-requirements.txt
+
 demo: setup setup-demo ## the main job: a true drift alarm on real traffic to a real model server
 	@$(BIN)/inferwatch demo
 
 test: check fast integration ## everything that must pass
+
+test-profiles: setup-profiles ## the heavy libraries, each in an environment of its own
+	@.venvs/modern/bin/pytest -m profile
 
 check: setup-test ## lint, types, imports
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -37,11 +44,11 @@ check: setup-test ## lint, types, imports
 	@$(BIN)/lint-imports --no-cache
 
 fast: setup-test
-	@$(BIN)/pytest -m 'not integration and not slow' --numprocesses auto --maxprocesses 8 --dist worksteal
+	@$(BIN)/pytest -m 'not integration and not slow and not profile' --numprocesses auto --maxprocesses 8 --dist worksteal
 
 integration: setup-test setup-demo setup-cloudevents
 	@scripts/components
-	@$(BIN)/pytest -m 'integration or slow'
+	@$(BIN)/pytest -m '(integration or slow) and not profile'
 
 setup-peers: setup
 	@scripts/environment $(PEERS) locks/peers.txt --requirement scripts/peers-requirements.txt

@@ -39,6 +39,11 @@ def cloudevents_python(major: int) -> Path:
     return _interpreter(f"cloudevents{major}", f"version {major} of the cloudevents SDK", "make setup-cloudevents")
 
 
+def legacy_python() -> Path:
+    """Return the interpreter of the environment that has alibi and AIX360."""
+    return _interpreter("legacy-explain", "the environment of alibi and AIX360", "make setup-profiles")
+
+
 def _interpreter(environment: str, what: str, remedy: str) -> Path:
     python = ROOT / ".venvs" / environment / "bin" / "python"
     if not python.exists():

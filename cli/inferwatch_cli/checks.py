@@ -21,10 +21,11 @@ from inferwatch.settings import (
     read_document,
 )
 from inferwatch_cli.detector_checks import detector_faults, method_fault
+from inferwatch_cli.explained import artifact_of
 from inferwatch_detectors.worker import MonitoredModel
-from inferwatch_explainers.artifact import Artifact
+from inferwatch_explainers.adapters.table import ADAPTERS
 from inferwatch_explainers.counterfactual import check_immutable
-from inferwatch_explainers.registry import METHODS, MODEL_EXPLAINERS
+from inferwatch_explainers.registry import METHODS, needs_model
 from inferwatch_logger.capture import Capture
 
 _Sketch = tuple[str | None, str | None]
@@ -71,6 +72,7 @@ def checked(path: Path, *, needs_predictor: bool = True) -> Checked:
             continue
         faults.extend(_unusable_artifacts(model, reference, where))
         faults.extend(_wrong_immutables(model, reference, where))
+        faults.extend(_wrong_options(model, where))
         if needs_predictor:
             faults.extend(_missing_predictors(model, where))
     faults.extend(_unusable_transport(settings.transport))
@@ -206,10 +208,24 @@ def _unusable_artifacts(model: ModelSettings, reference: Reference, where: str) 
     for number, explainer in enumerate(model.explainers):
         path = f"{where}.explainers[{number}].artifact"
         if explainer.artifact is None:
-            if explainer.method in MODEL_EXPLAINERS:
+            if needs_model(explainer.method):
                 yield Fault(path, f"{explainer.method} explains a model at hand, and needs it as a file")
             continue
         try:
-            Artifact(explainer.artifact, reference.schema, trust_pickle=explainer.trust_pickle)
+            artifact_of(explainer, reference)
         except (InvalidOption, MissingExtra) as fault:
+            yield Fault(path, str(fault))
+
+
+def _wrong_options(model: ModelSettings, where: str) -> Iterator[Fault]:
+    for number, explainer in enumerate(model.explainers):
+        path = f"{where}.explainers[{number}].options"
+        adapter = ADAPTERS.get(explainer.method)
+        if adapter is None and explainer.options:
+            yield Fault(path, f"are for algorithms of other libraries, and {explainer.method} is none")
+        if adapter is None:
+            continue
+        try:
+            adapter.checked(explainer.method, explainer.options)
+        except InvalidOption as fault:
             yield Fault(path, str(fault))

@@ -14,11 +14,11 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 
 from inferwatch.errors import ConfigError, Fault
 from inferwatch_cli.checks import Checked, checked
+from inferwatch_cli.explained import explained_models, explanations
 from inferwatch_cli.listening import listening, loop_factory
 from inferwatch_cli.serving import run_application
-from inferwatch_cli.up import explained_models
 from inferwatch_explainers.kserve_routes import kserve_router
-from inferwatch_explainers.service import ExplainedModel, explain_router
+from inferwatch_explainers.service import ExplainedModel
 from inferwatch_logger.access import Application, guarded
 
 
@@ -84,8 +84,6 @@ def explain_application(configuration: Checked, models: list[ExplainedModel]) ->
         collector(registry=registry)
     app = FastAPI(title="inferwatch explain")
     settings = configuration.settings
-    app.include_router(
-        explain_router(models, registry=registry, max_queue=settings.explain.max_queue, origin=settings.auth.origin())
-    )
+    app.include_router(explanations(settings, models, registry))
     app.include_router(kserve_router([model.name for model in models], registry=registry))
     return guarded(app, configuration.bearer_token)

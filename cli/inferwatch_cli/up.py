@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,11 +10,10 @@ from inferwatch.clock import NS_PER_S
 from inferwatch.errors import ConfigError, Fault
 from inferwatch.payload_log.index import recently_open
 from inferwatch_cli.checks import Checked
+from inferwatch_cli.explained import explained_models, explanations
 from inferwatch_cli.kept_log import KeptLog, open_log
 from inferwatch_cli.parts import Service, behind_ingest
-from inferwatch_detectors.worker import MonitoredModel, Worker
-from inferwatch_explainers.artifact import Artifact
-from inferwatch_explainers.service import ExplainedModel, ExplainerSpec, explain_router
+from inferwatch_detectors.worker import Worker
 from inferwatch_logger.modelmesh import MOST_OPEN, WINDOW_S, ModelMesh
 
 
@@ -27,9 +26,7 @@ def open_up(configuration: Checked, data: Path | None = None) -> Iterator[Servic
     with open_log(configuration, data) as log:
         worker = Worker(configuration.models, log.flow, log.history)
         with log.followed(worker, component="up", transport="http") as app:
-            explained = explained_models(configuration.models)
-            queue, origin = settings.explain.max_queue, settings.auth.origin()
-            app.include_router(explain_router(explained, registry=log.registry, max_queue=queue, origin=origin))
+            app.include_router(explanations(settings, explained_models(configuration.models), log.registry))
             application = behind_ingest(configuration, app, log.journal, log.dead_letter, _modelmesh(log))
             yield Service(application, f"payload log in {log.directory}")
 
@@ -40,30 +37,3 @@ def _modelmesh(log: KeptLog) -> ModelMesh:
     with log.state.read() as connection:
         mesh.restore(recently_open(connection, log.clock.now_ns() - round(WINDOW_S * NS_PER_S), MOST_OPEN))
     return mesh
-
-
-def explained_models(models: Sequence[MonitoredModel]) -> list[ExplainedModel]:
-    """Return the models that have explainers, artefacts read."""
-    return [
-        ExplainedModel(
-            model.settings.namespace,
-            model.settings.name,
-            model.reference,
-            [
-                ExplainerSpec(
-                    spec.method,
-                    spec.predictor,
-                    spec.protocol,
-                    spec.deadline_s,
-                    spec.samples,
-                    Artifact(spec.artifact, model.reference.schema, trust_pickle=spec.trust_pickle)
-                    if spec.artifact
-                    else None,
-                    spec.immutable,
-                )
-                for spec in model.settings.explainers
-            ],
-        )
-        for model in models
-        if model.settings.explainers
-    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ class Attribution:
     and `prediction` (n,) are of the output that `target` (n) names. `std_error` (n, d) is the standard error of
     sampling coalitions and background rows: zero where `exact`, NaN where it cannot be told. `predictor_calls`,
     `predictor_rows` and `elapsed_s` (seconds) were spent on all n rows together. `deadline_reached` says that more
-    would have been done.
+    would have been done. `shape` is that of one input where the features are the cells of a tensor.
     """
 
     method: str
@@ -36,10 +37,12 @@ class Attribution:
     predictor_rows: int
     elapsed_s: float
     deadline_reached: bool = False
+    shape: tuple[int, ...] = ()
 
     def as_dicts(self) -> list[dict[str, Any]]:
         """Return one JSON-ready object a row, under the names of the public contract; NaN becomes None."""
-        return [self._entry(row) for row in range(len(self.values))]
+        shape = {"shape": list(self.shape)} if self.shape else {}
+        return [self._entry(row) | shape for row in range(len(self.values))]
 
     def _entry(self, row: int) -> dict[str, Any]:
         return {
@@ -146,5 +149,35 @@ class Counterfactuals:
         ]
 
 
-Explanation = Attribution | Anchors | Counterfactuals
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a method says that is neither an attribution, a rule nor a nearby row: prototypes, curves, scores, metrics.
+
+    `entries` are JSON-ready objects under the method's own names, one for each explained row, or a single one about all
+    rows together or about the model. The rest is as in `Attribution`.
+    """
+
+    method: str
+    entries: tuple[Mapping[str, Any], ...]
+    predictor_calls: int
+    predictor_rows: int
+    elapsed_s: float
+    deadline_reached: bool = False
+
+    def as_dicts(self) -> list[dict[str, Any]]:
+        """Return the entries as JSON-ready objects, each with what was spent on all of them."""
+        return [
+            {
+                "method": self.method,
+                **entry,
+                "predictor_calls": self.predictor_calls,
+                "predictor_rows": self.predictor_rows,
+                "elapsed_s": self.elapsed_s,
+                "deadline_reached": self.deadline_reached,
+            }
+            for entry in self.entries
+        ]
+
+
+Explanation = Attribution | Anchors | Counterfactuals | Summary
 """Whatever an explainer says."""

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from inferwatch.errors import InvalidOption, MissingExtra, PredictorError
 from inferwatch.protocols import Predict
 from inferwatch.rows import Feature, Matrix, Schema
+from inferwatch_explainers import torch_model
 from inferwatch_explainers.model_target import model_table
 
-SUFFIXES = (".pkl", ".pickle", ".joblib")
+SUFFIXES = (".pkl", ".pickle", ".joblib", *torch_model.SUFFIXES)
 
 
 def check_artifact(path: Path, *, trust_pickle: bool) -> None:
@@ -27,7 +28,7 @@ def check_artifact(path: Path, *, trust_pickle: bool) -> None:
         raise InvalidOption(f"{path} is no artefact that can be read; known endings are {', '.join(SUFFIXES)}")
     if not path.is_file():
         raise InvalidOption(f"there is no file {path}")
-    if not trust_pickle:
+    if not trust_pickle and (path.suffix not in torch_model.SUFFIXES or torch_model.is_pickle(path)):
         raise InvalidOption(
             f"{path} is a pickle, and reading one can run any code that is in it; if you trust it, say"
             " `trust_pickle: true` beside it"
@@ -35,16 +36,22 @@ def check_artifact(path: Path, *, trust_pickle: bool) -> None:
 
 
 class Artifact:
-    """A scikit-learn model from a file, asked about rows as the schema encodes them.
+    """A model from a file, scikit-learn's or PyTorch's, asked about rows as the schema encodes them.
 
-    `estimator` is what the file holds. Categories that are numbers as text are numbers to the model. Raises
-    `InvalidOption` where the file cannot be read or holds no model that fits, `MissingExtra` without scikit-learn.
+    `estimator` is what the file holds, or a `TorchModel` around it, whose inputs are of `input_shape`. Categories that
+    are numbers as text are numbers to the model. Raises `InvalidOption` where the file cannot be read or holds no model
+    that fits, `MissingExtra` without the library that reads it.
     """
 
-    def __init__(self, path: Path, schema: Schema, *, trust_pickle: bool = False) -> None:
+    def __init__(
+        self, path: Path, schema: Schema, *, trust_pickle: bool = False, input_shape: tuple[int, ...] = ()
+    ) -> None:
         check_artifact(path, trust_pickle=trust_pickle)
         self.schema = schema
-        self.estimator = _read(path)
+        if path.suffix in torch_model.SUFFIXES:
+            self.estimator: Any = torch_model.TorchModel(path, input_shape, len(schema.features))
+        else:
+            self.estimator = _read(path)
         if not hasattr(self.estimator, "predict"):
             raise InvalidOption(f"{path} holds a {type(self.estimator).__name__}, which is no model that predicts")
         self._numbers = [_numbers(feature) for feature in schema.features]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from inferwatch.errors import MissingExtra
-from inferwatch.explanation import Anchors, Attribution, Explanation
+from inferwatch.explanation import Anchors, Attribution, Explanation, Summary
 from inferwatch.rows import Matrix, Schema
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ MOST_ROWS = 10
 """Explained rows that one picture shows; those beyond are left out, and the picture says so."""
 
 _MOST_FEATURES = 15
+_IMAGE_LINES = 12
 _UP, _DOWN, _PLAIN = "#c0392b", "#2471a3", "#7f8c8d"
 
 
@@ -28,20 +29,23 @@ def picture(explanation: Explanation, rows: Matrix, schema: Schema, format_: For
 
     Attributions: a bar a feature, largest first, with its standard error where there is one. Anchors: the rule, its
     precision with the lower bound, and its coverage. Counterfactuals: what the nearest one changes, from what to what.
+    Inputs that are images: what speaks for the prediction in red over the image, what against it in blue. Summaries:
+    what they say, one panel an entry.
     """
     try:
         from matplotlib.figure import Figure
     except ImportError as fault:
         raise MissingExtra("a picture", "plots") from fault
-    shown = min(len(rows), MOST_ROWS)
+    panels_due = len(explanation.entries) if isinstance(explanation, Summary) else len(rows)
+    shown = min(panels_due, MOST_ROWS)
     lines = [_lines(explanation, row) for row in range(shown)]
     figure = Figure(figsize=(8, sum(lines) * 0.32 + shown * 1.1 + 0.4), layout="constrained")
     panels = figure.subplots(shown, 1, squeeze=False, height_ratios=[count + 2 for count in lines])[:, 0]
     values = schema.decode(rows)
     for row, axes in enumerate(panels):
-        _draw(axes, explanation, row, values[row])
-    if shown < len(rows):
-        figure.suptitle(f"the first {shown} of {len(rows)} rows")
+        _draw(axes, explanation, row, values[min(row, len(values) - 1)])
+    if shown < panels_due:
+        figure.suptitle(f"the first {shown} of {panels_due} rows")
     with io.BytesIO() as file:
         figure.savefig(file, format=format_, dpi=110, metadata={"Date": None} if format_ == "svg" else None)
         return file.getvalue()
@@ -49,14 +53,21 @@ def picture(explanation: Explanation, rows: Matrix, schema: Schema, format_: For
 
 def _lines(explanation: Explanation, row: int) -> int:
     if isinstance(explanation, Attribution):
-        return min(len(explanation.features), _MOST_FEATURES)
+        return _IMAGE_LINES if len(explanation.shape) > 1 else min(len(explanation.features), _MOST_FEATURES)
+    if isinstance(explanation, Summary):
+        return max(2, len(_said(explanation, row)))
     if isinstance(explanation, Anchors):
         return max(2, len(explanation.anchors[row]))
     return max(2, len(explanation.changed[row]))
 
 
 def _draw(axes: Axes, explanation: Explanation, row: int, values: list[object]) -> None:
-    if isinstance(explanation, Attribution):
+    if isinstance(explanation, Summary):
+        _text(axes, _said(explanation, row))
+        axes.set_title(explanation.method)
+    elif isinstance(explanation, Attribution) and len(explanation.shape) > 1:
+        _heat(axes, explanation, row, values)
+    elif isinstance(explanation, Attribution):
         _bars(axes, explanation, row, values)
     elif isinstance(explanation, Anchors):
         _rule(axes, explanation, row)
@@ -66,8 +77,33 @@ def _draw(axes: Axes, explanation: Explanation, row: int, values: list[object]) 
         axes.set_title(f"{explanation.method}: decided as {target!r}" if explanation.changed[row] else "none found")
 
 
+def _said(explanation: Summary, row: int) -> list[str]:
+    entry = explanation.entries[row]
+    return [_plain(f"{name}: {str(value)[:90]}") for name, value in entry.items() if not _is_tensor(value)][
+        :_MOST_FEATURES
+    ]
+
+
+def _is_tensor(value: object) -> bool:
+    """Return whether a value is a nested list of numbers, which is nothing to read."""
+    return isinstance(value, list) and bool(value) and isinstance(value[0], list)
+
+
+def _heat(axes: Axes, explanation: Attribution, row: int, values: list[object]) -> None:
+    """Draw contributions over the image they are about, both summed over what comes before height and width."""
+    height, width = explanation.shape[-2:]
+    heat = explanation.values[row].reshape(-1, height, width).sum(axis=0)
+    image = np.array(values, dtype=np.float64).reshape(-1, height, width).mean(axis=0)
+    most = float(np.abs(heat).max()) or 1.0
+    axes.imshow(image, cmap="gray", interpolation="nearest")
+    shown = axes.imshow(heat, cmap="RdBu_r", vmin=-most, vmax=most, alpha=0.6, interpolation="nearest")
+    axes.figure.colorbar(shown, ax=axes, label="contribution to the prediction")
+    axes.set_axis_off()
+    _title(axes, explanation, row)
+
+
 def _changes(explanation: Explanation, row: int, values: list[object]) -> list[str]:
-    if isinstance(explanation, (Attribution, Anchors)) or not explanation.counterfactuals[row]:
+    if isinstance(explanation, (Attribution, Anchors, Summary)) or not explanation.counterfactuals[row]:
         return ["no row of another decision was found"]
     nearest = dict(zip(explanation.features, explanation.counterfactuals[row][0], strict=True))
     before = dict(zip(explanation.features, values, strict=True))
@@ -85,13 +121,18 @@ def _bars(axes: Axes, explanation: Attribution, row: int, values: list[object]) 
         ecolor=_PLAIN,
     )
     axes.axvline(0, color=_PLAIN, linewidth=0.8)
-    target = explanation.target[row]
-    about = "" if target is None else f" for {_plain(repr(target))}:"
-    prediction, base = explanation.prediction[row], explanation.base_value[row]
-    axes.set_title(f"{explanation.method}{about} predicted {prediction:.4g}, on average {base:.4g}", fontsize=10)
+    _title(axes, explanation, row)
     axes.set_xlabel("contribution to the prediction")
     if len(contributions) > _MOST_FEATURES:
         axes.set_xlabel(f"contribution; {len(contributions) - _MOST_FEATURES} smaller ones are not shown")
+
+
+def _title(axes: Axes, explanation: Attribution, row: int) -> None:
+    target = explanation.target[row]
+    about = "" if target is None else f" for {_plain(repr(target))}:"
+    prediction, base = explanation.prediction[row], explanation.base_value[row]
+    beside = "" if np.isnan(base) else f", on average {base:.4g}"
+    axes.set_title(f"{explanation.method}{about} predicted {prediction:.4g}{beside}", fontsize=10)
 
 
 def _rule(axes: Axes, explanation: Anchors, row: int) -> None:

@@ -9,6 +9,7 @@ from inferwatch.errors import InvalidOption
 from inferwatch.explanation import Attribution, Target
 from inferwatch.protocols import Explainer, Predict
 from inferwatch.rows import Matrix, Schema
+from inferwatch_explainers.adapters.table import ADAPTERS
 from inferwatch_explainers.anchors_tabular import AnchorsTabular
 from inferwatch_explainers.counterfactual import Counterfactual
 from inferwatch_explainers.exact_shapley import ExactShapley
@@ -70,7 +71,17 @@ DECISION_EXPLAINERS: Mapping[str, DecisionExplainerFactory] = {
 MODEL_EXPLAINERS: Mapping[str, ModelExplainerFactory] = {"linear": Linear, "tree_shap": TreeShap}
 """One line an explainer that needs the model itself, as an artefact."""
 
-METHODS = (*EXPLAINERS, *DECISION_EXPLAINERS, *MODEL_EXPLAINERS)
+METHODS = (*EXPLAINERS, *DECISION_EXPLAINERS, *MODEL_EXPLAINERS, *ADAPTERS)
+
+
+def needs_model(method: str) -> bool:
+    """Return whether a method needs the model at hand, as an artefact."""
+    return method in MODEL_EXPLAINERS or (method in ADAPTERS and ADAPTERS[method].needs != "predictor")
+
+
+def looks_into_model(method: str) -> bool:
+    """Return whether a method takes rows as the numbers that a model at hand takes, since it looks into that model."""
+    return method in MODEL_EXPLAINERS or (method in ADAPTERS and ADAPTERS[method].needs == "trees")
 
 
 def check_method(method: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from inferwatch._version import __version__
 from inferwatch.errors import InvalidOption
-from inferwatch.explanation import Anchors, Attribution, Explanation
+from inferwatch.explanation import Anchors, Attribution, Explanation, Summary
 from inferwatch.rows import Matrix, Schema
 
 Shape = Callable[[Explanation, Matrix, Schema, str], dict[str, Any]]
@@ -30,6 +30,9 @@ def check_shape(shape: str, method: str) -> None:
     """Raise `InvalidOption` where the explanations of a method have no such shape."""
     if shape == "trustyai" and method in ("anchors_tabular", "counterfactual"):
         raise InvalidOption(f"reply trustyai is for attributions, and {method} gives none")
+    for own, library in (("art", "art."), ("aif", "aif360")):
+        if shape == own and not method.startswith(library):
+            raise InvalidOption(f"reply {own} is for {library.rstrip('.')}, not for {method}")
 
 
 def _native(explanation: Explanation, rows: Matrix, schema: Schema, model_name: str) -> dict[str, Any]:  # noqa: ARG001
@@ -42,7 +45,9 @@ def _alibi(explanation: Explanation, rows: Matrix, schema: Schema, model_name: s
     if isinstance(explanation, Attribution):
         return _meta("KernelShap", "global") | {"data": _shap(explanation, instances)}
     entries = explanation.as_dicts()
-    if isinstance(explanation, Anchors):
+    if isinstance(explanation, Summary):
+        name, data = explanation.method.removeprefix("alibi."), entries
+    elif isinstance(explanation, Anchors):
         name, data = "AnchorTabular", [_anchor(entry, row) for entry, row in zip(entries, instances, strict=True)]
     else:
         name, data = "Counterfactual", [_nearest(entry, row) for entry, row in zip(entries, instances, strict=True)]
@@ -129,5 +134,19 @@ def _scores(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-SHAPES: Mapping[str, Shape] = {"native": _native, "alibi": _alibi, "trustyai": _trustyai}
+def _art(explanation: Explanation, rows: Matrix, schema: Schema, model_name: str) -> dict[str, Any]:  # noqa: ARG001
+    """Return the reply of KServe's ART explainer, about the first instance; its `L2 error` is written so."""
+    names = {"adversarial_example": "adversarial_example", "l2_error": "L2 error"}
+    names |= {name: name for name in ("adversarial_prediction", "prediction")}
+    all_ = [{"explanations": {new: entry[name] for name, new in names.items()}} for entry in explanation.as_dicts()]
+    return all_[0] if len(all_) == 1 else all_[0] | {"all": [each["explanations"] for each in all_]}
+
+
+def _aif(explanation: Explanation, rows: Matrix, schema: Schema, model_name: str) -> dict[str, Any]:  # noqa: ARG001
+    """Return the reply of KServe's AIF explainer: the predictions, and the metrics of the batch."""
+    [entry] = explanation.as_dicts()
+    return {"predictions": entry["predictions"], "metrics": entry["metrics"]}
+
+
+SHAPES: Mapping[str, Shape] = {"native": _native, "alibi": _alibi, "trustyai": _trustyai, "art": _art, "aif": _aif}
 """One line a shape that `parameters.reply` may ask for."""

@@ -21,14 +21,14 @@ from inferwatch_explainers.request_form import RequestForm
 DEADLINE_HEADER = "X-Inferwatch-Deadline"
 LONGEST_DEADLINE_S = 600.0
 MOST_SAMPLES = 1_048_576
-_OPTIONS = ("method", "target", "deadline_s", "samples", "immutable", "reply")
+_OPTIONS = ("method", "target", "deadline_s", "samples", "immutable", "options", "reply")
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """What a request asks for beside its rows; None where it leaves the choice to the configuration.
 
-    `reply` is the shape of the answer.
+    `options` are those of another library's algorithm. `reply` is the shape of the answer.
     """
 
     method: str | None = None
@@ -36,6 +36,7 @@ class Options:
     deadline_s: float | None = None
     samples: int | None = None
     immutable: tuple[str, ...] | None = None
+    options: Mapping[str, Any] | None = None
     reply: str = "native"
 
 
@@ -131,6 +132,7 @@ def _options(given: Mapping[str, Any], deadline: str | None) -> Options:
         _deadline(seconds),
         _samples(given.get("samples")),
         _immutable(given.get("immutable")),
+        _library_options(given.get("options")),
         reply or "native",
     )
 
@@ -160,6 +162,12 @@ def _immutable(value: object) -> tuple[str, ...] | None:
     if not isinstance(value, list) or any(not isinstance(name, str) for name in value):
         raise InvalidOption(f"immutable is {_shown(value)}; it is to be a list of features")
     return tuple(value)
+
+
+def _library_options(value: object) -> Mapping[str, Any] | None:
+    if value is not None and not isinstance(value, dict):
+        raise InvalidOption(f"options is {_shown(value)}; it is to be an object")
+    return value
 
 
 def _number(text: str) -> float | str:

@@ -7,8 +7,9 @@ import logging
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Literal
 
 import orjson
@@ -21,13 +22,22 @@ from inferwatch.explanation import Explanation
 from inferwatch.origin import Origin
 from inferwatch.protocols import Explainer, Predict
 from inferwatch.rows import Matrix
+from inferwatch_explainers.adapters.child_process import ChildProcess
+from inferwatch_explainers.adapters.setting import Setting
+from inferwatch_explainers.adapters.table import ADAPTERS
 from inferwatch_explainers.artifact import Artifact
 from inferwatch_explainers.background import Reference, background_rows, complete_rows
 from inferwatch_explainers.counterfactual import Counterfactual
 from inferwatch_explainers.metrics import ExplainMetrics
 from inferwatch_explainers.pictures import Format, picture
 from inferwatch_explainers.predictor import RemotePredictor
-from inferwatch_explainers.registry import DECISION_EXPLAINERS, EXPLAINERS, MODEL_EXPLAINERS, check_method
+from inferwatch_explainers.registry import (
+    DECISION_EXPLAINERS,
+    EXPLAINERS,
+    MODEL_EXPLAINERS,
+    check_method,
+    looks_into_model,
+)
 from inferwatch_explainers.reply_shapes import check_shape, reply
 from inferwatch_explainers.request import DEADLINE_HEADER, ExplainRequest, Options, read_request
 from inferwatch_explainers.turnstile import TurnedAway, Turnstile
@@ -46,7 +56,8 @@ _UNKNOWN = "unknown"
 class ExplainerSpec:
     """One way to explain a model: the method, where its predictor is, and what a request may leave out.
 
-    With an artefact the model is asked in this process; a predictor beside it then has to answer alike.
+    With an artefact the model is asked in this process; a predictor beside it then has to answer alike. `options`,
+    `input_shape` and `examples` are for algorithms of other libraries (`inferwatch_explainers.adapters`).
     """
 
     method: str
@@ -56,6 +67,9 @@ class ExplainerSpec:
     samples: int | None = None
     artifact: Artifact | None = None
     immutable: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    input_shape: tuple[int, ...] = ()
+    examples: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +93,11 @@ class _Refusal(Exception):
 class _Served:
     """A model with its background drawn, one predictor an address, and explainers of the model itself prepared."""
 
-    def __init__(self, model: ExplainedModel, origin: Origin | None) -> None:
+    def __init__(self, model: ExplainedModel, origin: Origin | None, legacy: ChildProcess | None) -> None:
         for spec in model.explainers:
             check_method(spec.method)
         self.model = model
+        self._legacy = legacy
         schema = model.reference.schema
         self.background: Matrix = background_rows(model.reference)
         self.reference: Matrix = complete_rows(model.reference)
@@ -107,13 +122,17 @@ class _Served:
         if method is None:
             return default
         named = next((spec for spec in self.model.explainers if spec.method == method), None)
-        return named or replace(default, method=method, samples=None)
+        return named or replace(default, method=method, samples=None, options={})
 
     def explainer(self, spec: ExplainerSpec, predict: Predict, options: Options, deadline_s: float) -> Explainer:
         """Return what explains this model so. Raises `InvalidOption` for an option or an artefact that is not there."""
         schema, samples = self.model.reference.schema, options.samples or spec.samples
         if options.immutable and spec.method != "counterfactual":
             raise InvalidOption(f"immutable is for counterfactual, not for {spec.method}")
+        if options.options and spec.method not in ADAPTERS:
+            raise InvalidOption(f"options are for algorithms of other libraries, and {spec.method} is none")
+        if spec.method in ADAPTERS:
+            return self._adapted(spec, predict, options, deadline_s)
         if spec.method in self.of_models:
             return self.of_models[spec.method]
         if spec.method in MODEL_EXPLAINERS:
@@ -129,6 +148,25 @@ class _Served:
         make = EXPLAINERS[spec.method]
         return make(predict, self.background, schema=schema, samples=samples, deadline_s=deadline_s)
 
+    def _adapted(self, spec: ExplainerSpec, predict: Predict, options: Options, deadline_s: float) -> Explainer:
+        adapter = ADAPTERS[spec.method]
+        artifact = spec.artifact
+        own = adapter.needs == "trees" and artifact is not None
+        return adapter.make(
+            Setting(
+                predict,
+                artifact.inputs(self.background) if own and artifact is not None else self.background,
+                self.reference,
+                self.model.reference.schema,
+                adapter.checked(spec.method, {**spec.options, **(options.options or {})}),
+                None if artifact is None else artifact.estimator,
+                spec.input_shape,
+                deadline_s,
+                spec.examples,
+                self._legacy,
+            )
+        )
+
 
 def explain_router(
     models: Sequence[ExplainedModel],
@@ -138,15 +176,16 @@ def explain_router(
     max_instances: int = 100,
     max_body_bytes: int = 33_554_432,
     origin: Origin | None = None,
+    legacy: ChildProcess | None = None,
 ) -> APIRouter:
     """Return the routes `POST /v1/models/{name}:explain` and `POST /v2/models/{name}/explain` for these models.
 
-    Calls to predictors are marked by `origin`. Connections to predictors open with the application and close with it.
-    Raises `InvalidOption` for a method that does not exist and `InvalidReference` for a reference that cannot be a
-    background.
+    Calls to predictors are marked by `origin`; `legacy` runs the algorithms of old libraries. Connections to predictors
+    open with the application and close with it. Raises `InvalidOption` for a method that does not exist and
+    `InvalidReference` for a reference that cannot be a background.
     """
-    served = [_Served(model, origin) for model in models if model.explainers]
-    service = _Service(served, ExplainMetrics(registry), max_queue, max_instances, max_body_bytes)
+    served = [_Served(model, origin, legacy) for model in models if model.explainers]
+    service = _Service(served, ExplainMetrics(registry), max_queue, max_instances, max_body_bytes, legacy)
     router = APIRouter(tags=["explanations"], lifespan=service.lifespan)
     said: dict[int | str, dict[str, Any]] = {
         200: {
@@ -191,8 +230,10 @@ class _Service:
         max_queue: int,
         max_instances: int,
         max_body_bytes: int,
+        legacy: ChildProcess | None,
     ) -> None:
         self._served = served
+        self._legacy = legacy
         self._metrics = metrics
         self._max_instances = max_instances
         self._max_body_bytes = max_body_bytes
@@ -208,12 +249,14 @@ class _Service:
         finally:
             for predictor in predictors:
                 await predictor.__aexit__()
+            if self._legacy is not None:
+                self._legacy.close()
 
     async def explain(self, name: str, request: Request, namespace: str | None = None) -> Response:
         """Explain every instance of a V1 or V2 predict body.
 
-        `parameters` may hold `method`, `target`, `deadline_s`, `samples`, `immutable` and `reply`; the header
-        `X-Inferwatch-Deadline` wins.
+        `parameters` may hold `method`, `target`, `deadline_s`, `samples`, `immutable`, `options` and `reply`; the
+        header `X-Inferwatch-Deadline` wins.
         """
         started = time.monotonic()
         labels = {"model_namespace": _UNKNOWN, "model_name": _UNKNOWN, "method": _UNKNOWN}
@@ -230,7 +273,7 @@ class _Service:
             labels["method"] = spec.method
             check_shape(asked.options.reply, spec.method)
             explanation = await self._explanation(served, spec, asked, _forwarded(request), started)
-        except (_Refusal, InvalidRows, InvalidOption, PredictorError) as fault:
+        except (_Refusal, InvalidRows, InvalidOption, PredictorError, MissingExtra) as fault:
             refusal = fault if isinstance(fault, _Refusal) else _refusal(fault)
             self._metrics.explanations.labels(**labels, outcome=refusal.outcome).inc()
             logger.debug("explanation of %s refused: %s", name, refusal.outcome)
@@ -297,7 +340,7 @@ def _explain(
     if predict is None:
         raise AssertionError("unreachable: an explainer has a predictor or an artefact")
     explainer = served.explainer(spec, predict, asked.options, max(ends - time.monotonic(), 1e-3))
-    at_hand = spec.artifact is not None and spec.method in served.of_models
+    at_hand = spec.artifact is not None and looks_into_model(spec.method)
     rows = spec.artifact.inputs(asked.values) if at_hand and spec.artifact is not None else asked.values
     explanation = explainer.explain(rows, target=asked.options.target)
     if remote is None:
@@ -327,7 +370,7 @@ def _forwarded(request: Request) -> dict[str, str]:
     }
 
 
-def _refusal(fault: InvalidRows | InvalidOption | PredictorError) -> _Refusal:
+def _refusal(fault: InvalidRows | InvalidOption | PredictorError | MissingExtra) -> _Refusal:
     if isinstance(fault, PredictorTimeout):
         return _Refusal(504, "timeout", str(fault))
     if isinstance(fault, PredictorError):

@@ -69,7 +69,7 @@ def test_trustyais_saliencies(service: Service) -> None:
 @pytest.mark.parametrize(
     ("parameters", "says"),
     [
-        ({"reply": "art"}, "known are native, alibi, trustyai"),
+        ({"reply": "xml"}, "known are native, alibi, trustyai, art, aif"),
         ({"reply": ["alibi"]}, "known are native"),
         ({"reply": "trustyai", "method": "anchors_tabular"}, "for attributions"),
     ],

@@ -15,7 +15,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from tests.components import ROOT, demo_python
+from tests.components import ROOT, demo_python, legacy_python
 
 REFUSED = {
     "alibi": (Version("0.9.5"), "Business Source License"),
@@ -23,6 +23,9 @@ REFUSED = {
     "ecos": (Version("0"), "GPL"),
 }
 """Package, the first version refused, why. alibi's and alibi-detect's metadata do not tell."""
+
+NAMELESS = {"cuda-toolkit"}
+"""Packages without any files or licence of their own, which only bring others."""
 
 FORBIDDEN = re.compile(r"\bA?GPL|Affero|(?<!Lesser )General Public|Business Source|\bBUSL|SSPL|Commons Clause", re.I)
 
@@ -68,8 +71,17 @@ def test_nothing_beside_the_model_server_is_forbidden() -> None:
     refuse_forbidden(distributions(path=[str(packages)]))
 
 
+@pytest.mark.profile
+def test_nothing_of_the_profiles_is_forbidden() -> None:
+    refuse_forbidden(distributions())
+    [packages] = legacy_python().parents[1].glob("lib/python*/site-packages")
+    refuse_forbidden(distributions(path=[str(packages)]))
+
+
 def refuse_forbidden(installed: Iterable[Distribution]) -> None:
-    found = {distribution.name: licence(distribution) for distribution in installed}
+    found = {
+        distribution.name: licence(distribution) for distribution in installed if distribution.name not in NAMELESS
+    }
     assert len(found) > 50
     assert {name: text for name, text in found.items() if forbidden(text) or not text.strip("; ")} == {}
 

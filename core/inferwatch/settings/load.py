@@ -96,5 +96,7 @@ def _rooted(settings: Settings, root: Path) -> Settings:
     files = {"bearer_token_file": root / token if token else None, "origin_key_file": root / key if key else None}
     auth = settings.auth.model_copy(update=files)
     models = tuple(model.rooted(root) for model in settings.models)
-    update = {"transport": transport, "payload_log": log, "auth": auth, "models": models}
+    python = settings.explain.legacy_python
+    explain = settings.explain.model_copy(update={"legacy_python": root / python if python else None})
+    update = {"transport": transport, "payload_log": log, "auth": auth, "explain": explain, "models": models}
     return settings.model_copy(update={**update, "capture": settings.capture.rooted(root)})

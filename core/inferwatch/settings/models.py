@@ -190,10 +190,17 @@ class ExplainerSettings(Section):
     predictor: str | None = Field(None, pattern=r"^https?://[^\s/]+")
     """Base URL of the model server; needed without an `artifact`, unless `explain` is told by `--predictor_host`."""
     artifact: Path | None = None
-    """The model as a file, asked in place of the server: a scikit-learn model as pickle or joblib. Where `predictor` is
+    """The model as a file, asked in place of the server: a scikit-learn model as pickle or joblib, a PyTorch model as
+    TorchScript, exported program or pickle. Where `predictor` is
     given too, both have to answer alike."""
     trust_pickle: bool = False
     """Whether the artefact may be a pickle, which can run any code as it is read."""
+    input_shape: tuple[int, ...] = ()
+    """The shape of one input where rows are flattened tensors, as in `[1, 28, 28]`; channels come first."""
+    options: dict[str, Any] = {}
+    """What an algorithm of another library takes beside, by its own names."""
+    examples: Path | None = None
+    """A table of examples that a method is taught with: features, reason and decision (`aix360.TED`)."""
     immutable: tuple[str, ...] = ()
     """Features that a `counterfactual` leaves as they are."""
     protocol: Literal["auto", "v1", "v2", "v2_binary"] = "auto"

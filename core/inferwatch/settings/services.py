@@ -135,6 +135,9 @@ class ExplainSettings(Section):
 
     max_queue: int = Field(64, ge=1)
     """Requests that may wait; beyond, 429."""
+    legacy_python: Path | None = None
+    """The Python of an environment that holds alibi and AIX360; `make test-profiles` makes one in
+    `.venvs/legacy-explain`."""
 
 
 class ExcludeSettings(Section):
