@@ -197,7 +197,7 @@ class ExplainerSettings(Section):
     """Whether the artefact may be a pickle, which can run any code as it is read."""
     input_shape: tuple[int, ...] = ()
     """The shape of one input where rows are flattened tensors, as in `[1, 28, 28]`; channels come first."""
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
     """What an algorithm of another library takes beside, by its own names."""
     examples: Path | None = None
     """A table of examples that a method is taught with: features, reason and decision (`aix360.TED`)."""
