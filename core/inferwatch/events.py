@@ -13,6 +13,9 @@ from inferwatch.clock import format_time
 REQUEST_TYPE = "org.kubeflow.serving.inference.request"
 RESPONSE_TYPE = "org.kubeflow.serving.inference.response"
 
+EXPLANATION_TYPE = "io.inferwatch.explanation"
+"""The type of an event that tells of explanations."""
+
 SENDER = "inferwatchsender"
 """The attribute of an event whose id is unique only among those of one sender, which it names: ModelMesh's are so."""
 

@@ -18,8 +18,10 @@ from inferwatch.clock import NS_PER_S, Clock
 from inferwatch.errors import PayloadLogError
 from inferwatch.events import SENDER, CloudEvent, Role, Stream
 from inferwatch.exclusion import Exclusion
+from inferwatch.explanation_event import ExplanationEvent
 from inferwatch.finding import Finding
 from inferwatch.payload_log.entry import Entry
+from inferwatch.payload_log.explanations import save_explanations
 from inferwatch.payload_log.findings import save_findings, save_statuses
 from inferwatch.payload_log.index import PayloadWriter, open_payloads, recently_open
 from inferwatch.payload_log.joiner import MOST_OPEN, Joiner, Payload, Sought
@@ -28,7 +30,7 @@ from inferwatch.payload_log.reader import JournalReader
 from inferwatch.payload_log.state import State
 from inferwatch.status import DetectorStatus
 from inferwatch.wire.decode import Decoded, decode
-from inferwatch.wire.metadata import logged_header
+from inferwatch.wire.metadata import request_id
 
 logger = logging.getLogger(__name__)
 
@@ -214,6 +216,7 @@ class _Step:
         self._payloads: dict[str, Payload] = {}
         self._fresh: dict[str, list[Payload]] = {}
         self._findings: list[Finding] = []
+        self._explanations: list[tuple[int, ExplanationEvent]] = []
         self._counts: dict[Stream, tuple[int, int, int]] = {}
         with state.read() as connection:
             latest = connection.execute("SELECT max(last_event_ns) FROM streams").fetchone()[0] or 0
@@ -240,20 +243,24 @@ class _Step:
             self._writer.save(self._payloads.values())
             self._writer.count((stream, *numbers) for stream, numbers in self._counts.items())
             save_findings(connection, self._findings)
+            save_explanations(connection, self._explanations)
             save_statuses(connection, self._judge.statuses())
             _save_states(connection, self._judge.dump())
             connection.execute("UPDATE position SET log_offset = ?", (self.position,))
         self._payloads.clear()
         self._fresh.clear()
         self._findings.clear()
+        self._explanations.clear()
         self._counts.clear()
         self.dirty = False
 
     def _item(self, entry: Entry) -> Item | None:
-        """Return the event with the payload that it belongs to; None where it is no payload."""
+        """Return the event with the payload that it belongs to; None where it is no payload. Notes explanations."""
         event = entry.event
         role = event.role
         if role is None:
+            if (told := ExplanationEvent.of(event)) is not None:
+                self._explanations.append((entry.offset, told))
             return None
         stream, decoded = event.stream, _decoded(event, role)
         payload = self._joiner.join(
@@ -320,14 +327,8 @@ def _half(entry: Entry, role: Role, stream: Stream, decoded: Decoded, excluded: 
         excluded=excluded,
         fault=decoded.fault,
         sender=entry.event.extensions.get(SENDER, ""),
-        request_id=_request_id(entry.event),
+        request_id=request_id(entry.event),
     )
-
-
-def _request_id(event: CloudEvent) -> str | None:
-    """Return what an inference shares with those it calls, or is called by."""
-    logged = logged_header(event.extensions.get("metadata", ""), "x-request-id")
-    return logged or event.extensions.get("requestid") or None
 
 
 def _status(event: CloudEvent) -> int | None:

@@ -143,7 +143,7 @@ def api_router(monitor: Monitor) -> APIRouter:
 
     @router.get("/payloads/{key}", response_model=PayloadDetail, responses=unknown, tags=["payloads"])
     def payload(key: str, query: Annotated[NoQuery, Query()]) -> Response:  # noqa: ARG001
-        """One payload: its events as they came, its rows, and the findings about it."""
+        """One payload: its events as they came, its rows, and the findings and explanations about it."""
         view = monitor.payload(key)
         if view is None:
             return refusal(404, f"there is no payload {key[:64]!r}; a key is the `key` of /api/payloads, not an id")

@@ -24,6 +24,7 @@ from inferwatch.payload_log.index import PayloadFilter
 from inferwatch.status import DetectorStatus
 from inferwatch_logger.chart import EffectBar, ScoreChart, effect_bars, score_chart
 from inferwatch_logger.docs_page import routes, shapes
+from inferwatch_logger.explained import sentence
 from inferwatch_logger.monitor import Monitor
 from inferwatch_logger.payload_view import payload_item
 from inferwatch_logger.replies import ModelDetail, ModelItem, PayloadItem
@@ -241,7 +242,12 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        cell=_cell, count=_count, figure=_figure, moment=_moment, segment=lambda text: quote(text, safe="")
+        cell=_cell,
+        count=_count,
+        figure=_figure,
+        moment=_moment,
+        segment=lambda text: quote(text, safe=""),
+        sentence=sentence,
     )
     return environment
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from inferwatch.clock import NS_PER_S, Clock, SystemClock, format_time
 from inferwatch.events import Service
+from inferwatch.payload_log.explanations import explanations_of, offsets_about
 from inferwatch.payload_log.findings import FindingFilter, list_findings, list_statuses
 from inferwatch.payload_log.index import PayloadFilter, list_payloads, steps_of
 from inferwatch.payload_log.joiner import Payload
@@ -37,7 +38,7 @@ from inferwatch.reference import Reference
 from inferwatch.rows import Schema
 from inferwatch.settings import ModelSettings, configured_for
 from inferwatch.status import DetectorStatus
-from inferwatch_logger.payload_view import PayloadView, decoded_table
+from inferwatch_logger.payload_view import PayloadView, decoded_table, marks_of
 from inferwatch_logger.replies import (
     DetectorItem,
     FeatureItem,
@@ -58,6 +59,7 @@ STALE_AFTER_NS = 86_400 * NS_PER_S
 """A detector whose last verdict lies a day behind the newest event is stale."""
 
 _FINDINGS_OF_A_PAYLOAD = 1000
+_EXPLANATIONS_OF_A_PAYLOAD = 100
 _STEPS_OF_A_PAYLOAD = 100
 
 
@@ -152,7 +154,7 @@ class Monitor:
             unpaired = count_unpaired(connection, service, self._pair_timeout_ns)
             traffic = recent_traffic(connection, service)
             silent = counts is not None and self._is_silent(connection, counts)
-        model = self._configured(service)
+        model = self.configured(service)
         if model is None and counts is None:
             return None
         latest_ns = counts.last_event_ns if counts else 0
@@ -170,7 +172,7 @@ class Monitor:
             notes=_notes(model is not None, traffic, unpaired, statuses),
         )
 
-    def _configured(self, service: Service) -> ConfiguredModel | None:
+    def configured(self, service: Service) -> ConfiguredModel | None:
         """Return what is configured for a service, with the reference that was made of its traffic where there is one."""
         model = configured_for(self._models, service)
         if model is None:
@@ -193,7 +195,7 @@ class Monitor:
 
     def statuses(self, service: Service) -> list[DetectorStatus]:
         """Return where each configured detector of a model stands, stream by stream; those without traffic wait."""
-        model = self._configured(service)
+        model = self.configured(service)
         rules = model.detectors() if model else []
         with self._derived.read() as connection:
             kept = list_statuses(connection, service)
@@ -204,7 +206,7 @@ class Monitor:
 
     def features(self, service: Service) -> Mapping[str, FeatureItem]:
         """Return the features of a model by name; empty where no reference is known."""
-        model = self._configured(service)
+        model = self.configured(service)
         return {feature.name: feature for feature in _features(model.schema if model else None)}
 
     def findings(
@@ -222,13 +224,13 @@ class Monitor:
             return list_payloads(connection, wanted, before=before, limit=limit)
 
     def payload(self, key: str) -> PayloadView | None:
-        """Return one payload with its bodies, rows and findings; None where there is none of that key."""
+        """Return one payload with its bodies, rows, findings and explanations; None where there is none of that key."""
         found = self.payloads(PayloadFilter(key=key), limit=1)
         if not found:
             return None
         payload = found[0][1]
         request, response = halves(self._events, payload)
-        model = self._configured(payload.stream.service)
+        model = self.configured(payload.stream.service)
         findings = self.findings(FindingFilter(payload_key=key), limit=_FINDINGS_OF_A_PAYLOAD)
         with self._derived.read() as connection:
             steps = steps_of(connection, payload, self._pair_timeout_ns, _STEPS_OF_A_PAYLOAD)
@@ -239,7 +241,14 @@ class Monitor:
             decoded_table(request, response, model.schema if model else None),
             [finding for _, finding in findings],
             steps,
+            self._explanations(payload, marks_of(request, model.schema if model else None)),
         )
+
+    def _explanations(self, payload: Payload, marks: Sequence[str]) -> list[dict[str, Any]]:
+        request_ids = [] if payload.request_id is None else [payload.request_id]
+        with self._derived.read() as connection:
+            offsets = offsets_about(connection, payload.stream.service, [payload.id], request_ids, marks)
+        return explanations_of(self._events, offsets, payload, marks, _EXPLANATIONS_OF_A_PAYLOAD)
 
     def ledger(self) -> Ledger:
         """Return the account of every event received."""

@@ -12,6 +12,7 @@ import numpy as np
 import orjson
 
 from inferwatch.clock import format_time
+from inferwatch.explanation_event import row_marks
 from inferwatch.payload_log.entry import Entry
 from inferwatch.payload_log.joiner import Payload
 from inferwatch.payload_log.views import column_names, rows_of
@@ -31,7 +32,7 @@ class Table:
 class PayloadView:
     """A payload, the events it is made of, its rows where they can be decoded, and what was found about it.
 
-    `steps` are the payloads of other streams that share its id: a graph's other steps.
+    `steps` are the payloads of other streams that share its id: a graph's other steps. `explanations` are of its rows.
     """
 
     payload: Payload
@@ -40,6 +41,7 @@ class PayloadView:
     table: Table | None
     findings: Sequence[Mapping[str, Any]]
     steps: Sequence[Payload] = ()
+    explanations: Sequence[Mapping[str, Any]] = ()
 
     def as_json(self) -> bytes:
         """Return the payload as the API shows it. Bodies that are JSON appear byte for byte."""
@@ -48,6 +50,7 @@ class PayloadView:
         shown["response"] = self.response and _half(self.response)
         shown["decoded"] = self.table and {"columns": self.table.columns, "rows": self.table.rows}
         shown["findings"] = list(self.findings)
+        shown["explanations"] = list(self.explanations)
         shown["steps"] = [payload_item(step).model_dump() for step in self.steps]
         return orjson.dumps(shown)
 
@@ -87,6 +90,12 @@ def decoded_table(request: Entry | None, response: Entry | None, schema: Schema 
         for line in zip_longest(*parts)
     ]
     return Table((*names, *(answered.names if answered is not None else ())), lines)
+
+
+def marks_of(request: Entry | None, schema: Schema | None) -> list[str]:
+    """Return the marks of the request's rows, by which explanations of equal rows are found."""
+    asked = rows_of(request)
+    return [] if asked is None else row_marks(asked, column_names(asked, schema.names if schema is not None else ()))
 
 
 def _cells(rows: Rows) -> list[list[Any]]:

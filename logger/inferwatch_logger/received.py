@@ -11,6 +11,7 @@ import orjson
 from inferwatch.aliases import Aliases
 from inferwatch.errors import InvalidEvent
 from inferwatch.events import CloudEvent
+from inferwatch.explanation_event import keepable
 from inferwatch.payload_log.dead_letter import DeadLetter
 from inferwatch.redaction import Redaction
 
@@ -36,10 +37,12 @@ def sorted_out(members: Iterable[CloudEvent | InvalidEvent], redaction: Redactio
     for index, member in enumerate(members):
         if isinstance(member, InvalidEvent):
             received.faults.append((index, member))
-        elif (event := aliases.event(member)).role is None:
-            received.ignored.append(member.type)
-        else:
+        elif (event := aliases.event(member)).role is not None:
             received.events.append(redaction.event(event))
+        elif (explanation := keepable(event, redaction)) is not None:
+            received.events.append(explanation)
+        else:
+            received.ignored.append(member.type)
     return received
 
 

@@ -223,6 +223,19 @@ class FindingItem(Reply):
     why: str
 
 
+class ExplanationItem(BaseModel):
+    """What an explainer said of one row, under the names of the native reply; the newest explanations come first."""
+
+    model_config = ConfigDict(extra="allow", use_attribute_docstrings=True)
+
+    id: str
+    """The id of its event."""
+    time: str
+    row: int | None
+    """The place of the explained row in the payload; null where none of its rows equals it."""
+    method: str
+
+
 class PayloadDetail(PayloadItem):
     """One inference with its bodies."""
 
@@ -234,6 +247,8 @@ class PayloadDetail(PayloadItem):
     decoded: Decoded | None
     """Null where no half could be decoded."""
     findings: list[FindingItem]
+    explanations: list[ExplanationItem]
+    """Those that were asked for under its id or request id, or of a row equal to one of its own."""
 
 
 class IngestLedger(Reply):

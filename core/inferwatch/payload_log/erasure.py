@@ -1,4 +1,4 @@
-"""Removing payloads everywhere in a log: both halves, what the index knows of them, and the findings about them.
+"""Removing payloads everywhere in a log: both halves, the index of them, the findings and explanations about them.
 
 Sealed files are written anew without them. In the databases freed bytes are overwritten and the write-ahead logs
 emptied, so that nothing of them is left. What detectors have counted stays counted. What a process that ends half-way
@@ -8,11 +8,12 @@ leaves is finished when the log is next opened to be written, or erased from (`e
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from inferwatch.errors import PayloadLogError
 from inferwatch.events import Role, Service, Stream
+from inferwatch.explanation_event import ExplanationEvent, row_marks
 from inferwatch.payload_log import reader, state
 from inferwatch.payload_log.database import lock_directory
 from inferwatch.payload_log.entry import Entry
@@ -21,6 +22,7 @@ from inferwatch.payload_log.feature_names import feature_names
 from inferwatch.payload_log.journal import LOCK_NAME
 from inferwatch.payload_log.reader import JournalReader
 from inferwatch.payload_log.views import column_names, rows_of
+from inferwatch.wire.metadata import request_id
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +97,29 @@ def _plan(directory: Path, service: Service, wanted: Wanted, identity: str | Non
         known = indexed(derived, service)
     pairs = ({offset for offset in pair if offset is not None} for _, *pair in known)
     offsets = chosen.union(*groups, *pairs)
+    offsets |= _explanations(directory, service, offsets, features)
     return Plan(service, identity, offsets, untimed & offsets, len(known) + len(groups))
+
+
+def _explanations(directory: Path, service: Service, offsets: Collection[int], features: Sequence[str]) -> set[int]:
+    """Return where the explanations lie that name one of these events' ids, or are of a row that one of them has."""
+    if not offsets:
+        return set()
+    named: set[str] = set()
+    marks: set[str] = set()
+    with JournalReader(directory) as journal:
+        for entry in filter(None, map(journal.get, offsets)):
+            named |= {entry.event.inference_id, *filter(None, [request_id(entry.event)])}
+            rows = rows_of(entry) if entry.event.role is Role.REQUEST else None
+            marks |= set() if rows is None else set(row_marks(rows, column_names(rows, features)))
+        told = ((entry.offset, ExplanationEvent.of(entry.event)) for entry in journal.entries())
+        return {
+            offset
+            for offset, each in told
+            if each is not None
+            and each.service == service
+            and not (named.isdisjoint({each.payload_id, each.request_id}) and marks.isdisjoint(each.marks))
+        }
 
 
 def _number(text: str) -> float | None:

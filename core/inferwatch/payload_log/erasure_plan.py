@@ -21,6 +21,7 @@ from inferwatch.errors import PayloadLogError
 from inferwatch.events import Service
 from inferwatch.payload_log import dead_letter, reader, state
 from inferwatch.payload_log.database import Schema, open_database, replace_file, translated
+from inferwatch.payload_log.explanations import forget_doomed_explanations
 from inferwatch.payload_log.reader import JournalReader
 from inferwatch.payload_log.removal import forget_payloads
 from inferwatch.payload_log.segment import filter_segment
@@ -72,6 +73,7 @@ def finish(directory: Path) -> Plan | None:
         with opened(directory / state.FILE_NAME, state.SCHEMA, plan.offsets) as derived:
             numbers = [number for number, _, _ in indexed(derived, plan.service)]
             forget_payloads(derived, numbers, findings=True)
+            forget_doomed_explanations(derived)
     with JournalReader(directory) as log_reader:
         remove_unnamed(directory, log_reader.sealed())
     if plan.identity is not None:

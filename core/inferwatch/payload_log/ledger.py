@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from inferwatch.events import CloudEvent
+from inferwatch.events import EXPLANATION_TYPE, CloudEvent
 
 Outcome = Literal["stored", "duplicate", "ignored", "malformed", "refused", "clamped"]
 """`clamped` is a remark on an event's time, no outcome of its own: it is outside the sum."""
@@ -21,9 +21,9 @@ OTHER = "other"
 class Ledger:
     """The account of every event: `received` is the sum of all outcomes, at every moment and across restarts.
 
-    `payloads` says of the stored and the duplicate ones how many were a request, how many a response, as far as that
-    was counted: (outcome, role) to number. `ignored` is by event type, `malformed` and `refused` by reason. `clamped`
-    of the stored and duplicate ones bore a time too far ahead of their arrival.
+    `payloads` says of the stored and the duplicate ones how many were a request, a response or an explanation, as far
+    as that was counted: (outcome, role) to number. `ignored` is by event type, `malformed` and `refused` by reason.
+    `clamped` of the stored and duplicate ones bore a time too far ahead of their arrival.
     """
 
     stored: int = 0
@@ -54,8 +54,10 @@ class Ledger:
 
 
 def role_label(event: CloudEvent) -> str:
-    """Return the label under which a payload counts: `request` or `response`, empty for what is none."""
-    return "" if event.role is None else event.role.name.lower()
+    """Return the label under which a stored event counts: `request`, `response`, `explanation`, or empty."""
+    if event.role is None:
+        return "explanation" if event.type == EXPLANATION_TYPE else ""
+    return event.role.name.lower()
 
 
 class Tally:

@@ -23,6 +23,7 @@ from inferwatch.events import Service
 from inferwatch.payload_log import state
 from inferwatch.payload_log.database import connect, sync_directory, translated
 from inferwatch.payload_log.entry import ERASED, Entry
+from inferwatch.payload_log.explanations import forget_explanations
 from inferwatch.payload_log.journal import Journal
 from inferwatch.payload_log.reader import JournalReader
 from inferwatch.payload_log.removal import forget_payloads
@@ -208,6 +209,9 @@ class Sealer:
                     with connection:
                         connection.execute("BEGIN IMMEDIATE")
                         forget_payloads(connection, numbers[first : first + _FORGOTTEN_AT_ONCE])
+                with connection:
+                    connection.execute("BEGIN IMMEDIATE")
+                    forget_explanations(connection, service, horizon)
                 removed += len(numbers)
         return removed
 

@@ -18,11 +18,24 @@ from inferwatch.payload_log.database import Schema, connect, open_database, tran
 
 FILE_NAME = "state.db"
 
+_EXPLANATIONS = """
+CREATE TABLE explanations (
+    log_offset INTEGER PRIMARY KEY, namespace TEXT NOT NULL, name TEXT NOT NULL, time_ns INTEGER NOT NULL,
+    payload_id TEXT, request_id TEXT);
+CREATE INDEX explanations_by_payload ON explanations (namespace, name, payload_id) WHERE payload_id IS NOT NULL;
+CREATE INDEX explanations_by_request ON explanations (namespace, name, request_id) WHERE request_id IS NOT NULL;
+CREATE TABLE explained_rows (
+    namespace TEXT NOT NULL, name TEXT NOT NULL, mark TEXT NOT NULL, log_offset INTEGER NOT NULL,
+    PRIMARY KEY (namespace, name, mark, log_offset)) WITHOUT ROWID;
+CREATE INDEX explained_rows_by_offset ON explained_rows (log_offset);
+"""
+
 SCHEMA = Schema(
     name="inferwatch state",
     application_id=0x69665374,
-    version=3,
-    script="""
+    version=4,
+    script=_EXPLANATIONS
+    + """
 CREATE TABLE position (one INTEGER PRIMARY KEY CHECK (one = 1), log_offset INTEGER NOT NULL);
 INSERT INTO position VALUES (1, 0);
 CREATE TABLE streams (
@@ -52,10 +65,7 @@ CREATE TABLE statuses (
     detector TEXT NOT NULL, document BLOB NOT NULL,
     PRIMARY KEY (namespace, name, endpoint, component, detector));
 """,
-    upgrade="""
-ALTER TABLE payloads ADD COLUMN request_id TEXT;
-CREATE INDEX payloads_by_request ON payloads (request_id, time_ns) WHERE request_id IS NOT NULL;
-""",
+    upgrade=_EXPLANATIONS,
 )
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import orjson
 
+from inferwatch.events import CloudEvent
+
 
 def logged_headers(metadata: str) -> dict[str, list[str]]:
     """Return the logged headers, lower-case name to values; a name that is there in two spellings has those of both."""
@@ -26,6 +28,12 @@ def logged_header(metadata: str, name: str) -> str | None:
     if name not in metadata.lower():
         return None
     return next(iter(logged_headers(metadata).get(name, ())), None) or None
+
+
+def request_id(event: CloudEvent) -> str | None:
+    """Return what an inference shares with those it calls, or is called by."""
+    logged = logged_header(event.extensions.get("metadata", ""), "x-request-id")
+    return logged or event.extensions.get("requestid") or None
 
 
 def _texts(values: Any) -> list[str]:  # noqa: ANN401 - any JSON

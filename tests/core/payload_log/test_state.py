@@ -104,12 +104,12 @@ def test_a_file_of_the_version_before_is_brought_up_to_date(tmp_path: Path) -> N
     move(state, 5)
     state.close()
     with sqlite3.connect(tmp_path / FILE_NAME) as before:
-        before.execute("DROP INDEX payloads_by_request")
-        before.execute("ALTER TABLE payloads DROP COLUMN request_id")
-        before.execute("PRAGMA user_version = 2")
+        before.execute("DROP TABLE explanations")
+        before.execute("DROP TABLE explained_rows")
+        before.execute("PRAGMA user_version = 3")
     before.close()
     state = State.open(tmp_path)
     assert state.position() == 5
     with state.read() as connection:
-        assert connection.execute("SELECT request_id FROM payloads").fetchall() == []
+        assert connection.execute("SELECT * FROM explanations, explained_rows").fetchall() == []
     state.close()
