@@ -28,6 +28,7 @@ from inferwatch.settings import PayloadLogSettings
 from inferwatch_cli.checks import Checked
 from inferwatch_cli.parts import own_registry, serve_metrics
 from inferwatch_detectors.worker import MonitoredModel
+from inferwatch_logger.acceptance import acceptance_router
 from inferwatch_logger.api import Part, api_app
 from inferwatch_logger.monitor import ConfiguredModel, Monitor
 
@@ -77,6 +78,7 @@ class KeptLog:
         monitor = Monitor(self.journal, self.state, _configured(models), pair_timeout_s=timeout_s)
         self.registry.register(self._snapshot(judge, component, transport))
         app = api_app(monitor, self.journal, pipeline, further)
+        app.include_router(acceptance_router(monitor, self.journal, self.state, self.journal, self.clock))
         serve_metrics(app, self.registry)
         pipeline.start()
         sealer = _sealer(settings.payload_log, self.journal, self.clock)
@@ -118,8 +120,7 @@ def open_log(configuration: Checked, data: Path | None) -> Iterator[KeptLog]:
         ) as journal,
         State.open(directory) as state,
     ):
-        known = {model.service: model.known for model in configuration.models}
-        keep_feature_names(state, {of: reference.schema.names for of, reference in known.items() if reference})
+        keep_feature_names(state, configuration.feature_names())
         dead_letter = DeadLetter(directory, clock=clock, redaction=settings.payload_log.redaction())
         flow = FlowMetrics(registry, clock)
         yield KeptLog(configuration, directory, clock, registry, flow, journal, state, dead_letter)

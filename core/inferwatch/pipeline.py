@@ -12,11 +12,11 @@ import threading
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from inferwatch.clock import NS_PER_S, Clock
 from inferwatch.errors import PayloadLogError
-from inferwatch.events import SENDER, CloudEvent, Role, Stream
+from inferwatch.events import SENDER, CloudEvent, Role, Service, Stream
 from inferwatch.exclusion import Exclusion
 from inferwatch.explanation_event import ExplanationEvent
 from inferwatch.finding import Finding
@@ -33,6 +33,9 @@ from inferwatch.wire.decode import Decoded, decode
 from inferwatch.wire.metadata import request_id
 
 logger = logging.getLogger(__name__)
+
+REFERENCE_TYPE = "io.inferwatch.reference"
+"""An event of the journal that is no payload: a saved reference, accepted for a service from its place on."""
 
 BATCH_EVENTS = 2_000
 BATCH_BYTES = 32 * 1024 * 1024
@@ -78,6 +81,15 @@ class Judge(Protocol):
 
     def statuses(self) -> Sequence[DetectorStatus]:
         """Return where every detector stands."""
+        ...
+
+
+@runtime_checkable
+class Accepting(Protocol):
+    """A judge that takes another reference where the journal says so."""
+
+    def accept(self, service: Service, reference: bytes, /) -> None:
+        """Compare the service's inputs with the saved reference from now on."""
         ...
 
 
@@ -230,8 +242,16 @@ class _Step:
 
     def take(self, entries: Sequence[Entry]) -> None:
         """Decode, join and judge the entries."""
-        items = [item for entry in entries if (item := self._item(entry)) is not None]
-        self._findings.extend(self._judge.judge(items))
+        items: list[Item] = []
+        judged = 0
+        for entry in entries:
+            if entry.event.type == REFERENCE_TYPE and isinstance(self._judge, Accepting):
+                self._findings.extend(self._judge.judge(items[judged:]))
+                judged = len(items)
+                self._judge.accept(entry.event.stream.service, entry.event.data)
+            elif (item := self._item(entry)) is not None:
+                items.append(item)
+        self._findings.extend(self._judge.judge(items[judged:]))
         if self._watcher is not None:
             self._watcher.processed(items, self._joiner.take_outcomes(), self._joiner.pending)
         self.position = entries[-1].offset

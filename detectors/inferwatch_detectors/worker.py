@@ -66,6 +66,12 @@ class MonitoredModel:
         return found
 
     @property
+    def feature_names(self) -> tuple[str, ...]:
+        """The names of the model's inputs in their order, as configured or as in its reference; none where rows tell."""
+        known = self.known
+        return known.schema.names if known is not None else tuple(feature.name for feature in self.settings.features)
+
+    @property
     def known(self) -> Reference | None:
         """What the model's inputs are compared with, of its last version; None where live rows have to tell."""
         newest = list(self.by_version.values())[-1:]
@@ -119,6 +125,13 @@ class Worker:
         model = configured_for(self._models, item.stream.service)
         version = item.event.extensions.get("modelversion", "") if model is not None and model.by_version else ""
         return Place(item.stream, version)
+
+    def accept(self, service: Service, reference: bytes, /) -> None:
+        """Compare the inputs of a service's streams with a saved reference from now on."""
+        for place, judge in self._judges.items():
+            if place.stream.service == service:
+                judge.accept(Reference.parse(reference))
+                self._dirty.add(place)
 
     def dump(self) -> dict[str, bytes | None]:
         """Return the states of the streams that saw traffic since the last dump."""
