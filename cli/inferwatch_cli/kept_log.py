@@ -120,7 +120,8 @@ def open_log(configuration: Checked, data: Path | None) -> Iterator[KeptLog]:
         ) as journal,
         State.open(directory) as state,
     ):
-        keep_feature_names(state, configuration.feature_names())
+        known = {model.service: model.known for model in configuration.models}
+        keep_feature_names(state, {of: reference.schema.names for of, reference in known.items() if reference})
         dead_letter = DeadLetter(directory, clock=clock, redaction=settings.payload_log.redaction())
         flow = FlowMetrics(registry, clock)
         yield KeptLog(configuration, directory, clock, registry, flow, journal, state, dead_letter)
