@@ -9,6 +9,7 @@ from pathlib import Path
 from inferwatch.delivery.kafka import producer_of
 from inferwatch.delivery.tls import Trust
 from inferwatch.errors import ConfigError, Fault, InvalidOption, InvalidReference, MissingExtra
+from inferwatch.events import Service
 from inferwatch.payload_log.segment import can_seal
 from inferwatch.reference import Reference, read_reference
 from inferwatch.settings import (
@@ -39,6 +40,10 @@ class Checked:
     settings: Settings
     models: Sequence[MonitoredModel]
     bearer_token: str | None = None
+
+    def feature_names(self) -> dict[Service, tuple[str, ...]]:
+        """Return the names of the models' inputs, as far as they are known beforehand."""
+        return {model.service: model.feature_names for model in self.models if model.feature_names}
 
 
 def checked(path: Path, *, needs_predictor: bool = True) -> Checked:

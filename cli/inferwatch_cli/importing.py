@@ -15,6 +15,7 @@ from inferwatch.errors import ConfigError, Fault, InvalidEvent, InvalidImport, P
 from inferwatch.events import CloudEvent, Service
 from inferwatch.exclusion import Exclusion
 from inferwatch.importing.files import halves
+from inferwatch.payload_log.feature_names import keep_feature_names
 from inferwatch.payload_log.findings import list_statuses
 from inferwatch.payload_log.journal import Journal
 from inferwatch.payload_log.state import State
@@ -22,7 +23,7 @@ from inferwatch.pipeline import Pipeline
 from inferwatch.redaction import Redaction
 from inferwatch.settings import Settings
 from inferwatch_cli.bystander import Bystander
-from inferwatch_cli.checks import checked
+from inferwatch_cli.checks import Checked, checked
 
 _BATCH = 500
 _WAIT_S = 1.0
@@ -37,7 +38,8 @@ def import_files(files: Sequence[Path], data: Path, model: str, config: Path | N
     namespace, _, name = model.partition("/")
     if not (namespace and name):
         raise ConfigError([Fault("--model", f"{model!r}: a model is named NS/NAME")])
-    settings = Settings() if config is None else checked(config).settings
+    configuration = Checked(Settings(), ()) if config is None else checked(config)
+    settings = configuration.settings
     redaction = settings.payload_log.redaction()
     clock = SystemClock()
     with Journal.open(data, settings.payload_log.durability, clock=clock) as journal, State.open(data) as state:
@@ -45,6 +47,7 @@ def import_files(files: Sequence[Path], data: Path, model: str, config: Path | N
             raise PayloadLogError(f"{data}: holds events that are not yet judged; `inferwatch up` does that first")
         with state.read() as connection:
             bystander = Bystander(list_statuses(connection))
+        keep_feature_names(state, configuration.feature_names())
         exclusion = Exclusion([rule.rule() for rule in settings.exclude], settings.auth.origin())
         timeout_s = settings.ingest.pair_timeout_s
         pipeline = Pipeline(journal, state, bystander, pair_timeout_s=timeout_s, clock=clock, exclusion=exclusion)

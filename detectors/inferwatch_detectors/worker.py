@@ -67,7 +67,7 @@ class MonitoredModel:
 
     @property
     def feature_names(self) -> tuple[str, ...]:
-        """The names of the model's inputs in their order, as configured or as in its reference; none where rows tell."""
+        """The names of the model's inputs in their order, of the reference or as configured; none where rows tell."""
         known = self.known
         return known.schema.names if known is not None else tuple(feature.name for feature in self.settings.features)
 

@@ -212,6 +212,21 @@ def test_rules_of_a_configuration_are_applied(tmp_path: Path) -> None:
     assert set(inferwatch.payloads("default/income", data=tmp_path / "log")["excluded"]) == {"rule"}
 
 
+@pytest.mark.parametrize("name", ["income", "*"])
+def test_positions_bear_the_names_of_a_configuration_that_learns_its_reference_later(tmp_path: Path, name: str) -> None:
+    config = tmp_path / "inferwatch.yaml"
+    features = "[{name: age, kind: numeric}, {name: job, kind: categorical}]"
+    config.write_text(f"models: [{{name: '{name}', reference: {{logged: {{first: 1000}}}}, features: {features}}}]\n")
+    records = [record("request", {"instances": [[39, "x"]]}), record("response", {"predictions": [0]})]
+    records = [each | {"namespace": "default", "inferenceService": "income"} for each in records]
+    file = written(tmp_path / "a.json", orjson.dumps(records))
+    assert run(tmp_path / "plain", file) == 0
+    assert "instances[1]" in inferwatch.payloads("default/income", data=tmp_path / "plain")
+    assert run(tmp_path / "log", file, options=("--config", str(config))) == 0
+    frame = inferwatch.payloads("default/income", data=tmp_path / "log")
+    assert frame[["age", "job"]].values.tolist() == [[39, "x"]]
+
+
 @pytest.mark.parametrize(
     ("name", "data", "says"),
     [

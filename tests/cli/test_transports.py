@@ -11,6 +11,9 @@ import pytest
 
 from inferwatch.errors import ConfigError
 from inferwatch.events import REQUEST_TYPE
+from inferwatch.events import Service as ServedModel
+from inferwatch.payload_log.feature_names import feature_names
+from inferwatch.payload_log.state import State
 from inferwatch_cli.checks import Checked, checked
 from inferwatch_cli.demo.processes import free_port
 from inferwatch_cli.ingesting import open_ingest
@@ -82,6 +85,14 @@ def test_a_store_without_brokers_shows_what_it_has(tmp_path: Path) -> None:
         assert (status, orjson.loads(body)["error"].startswith("topic: ")) == (503, True)
         assert orjson.loads(ask(service.application, "/api/payloads")[1]) == {"items": [], "next": None}
         assert ask(service.application, "/events", "POST", b"{}", **EVENT)[0] in (404, 405)  # it takes none
+
+
+def test_a_store_keeps_the_names_of_features(tmp_path: Path) -> None:
+    models = "models: [{name: m, reference: {logged: {first: 1000}}, features: [{name: age, kind: numeric}]}]"
+    configuration = checked(configured(tmp_path, kafka(client="kafka-python"), models))
+    with open_store(configuration), State.open(tmp_path / "data") as state, state.read() as connection:
+        assert feature_names(connection, ServedModel("default", "m")) == ("age",)
+        assert feature_names(connection, ServedModel("default", "other")) == ()
 
 
 def test_the_sidecar_writes_as_the_transport_says(tmp_path: Path) -> None:

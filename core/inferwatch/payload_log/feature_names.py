@@ -17,11 +17,17 @@ _TABLE = """
 """
 _KEEP = "INSERT INTO features VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET names = excluded.names"
 _IS_THERE = "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'features')"
-_FIND = "SELECT names FROM features WHERE namespace = ? AND name = ?"
+_FIND = """
+    SELECT names FROM features WHERE namespace IN (?, '*') AND name IN (?, '*')
+    ORDER BY name = '*', namespace = '*' LIMIT 1
+"""
 
 
 def keep_feature_names(state: State, names: Mapping[Service, Sequence[str]]) -> None:
-    """Keep the names of each model's features, in their order. Those of models that are not named stay."""
+    """Keep the names of each model's features, in their order; `*` stands for models without any of their own.
+
+    Those of models that are not named stay.
+    """
     with state.transaction() as connection:
         connection.execute(_TABLE)
         connection.executemany(_KEEP, [(*service, orjson.dumps(list(given))) for service, given in names.items()])
