@@ -1,7 +1,7 @@
 """How often drift detectors alarm where nothing changed, against their promise; and how often where something did.
 
 References of 5,000 rows and windows of 10 features. Of independent rows each window is drawn anew; a dependent stream
-is one series a reference, whose first 3,000 rows are the burn-in that the dependence is estimated from, while the
+is one series a reference, which begins with the burn-in (500 to 3,000 rows, as in `inferwatch up`), while the
 reference itself is shuffled, as training tables are. The alarm rate is the share of windows in which any feature fires;
 its 95 % interval allows for the windows of one reference going together. Beside it the power against a shift of 0.3 sd
 in 1 of the 10 features (of categories: 0.15 total variation).
@@ -28,10 +28,10 @@ from inferwatch.promise import Promise
 from inferwatch.protocols import Detector
 from inferwatch.reference import Reference
 from inferwatch.rows import Batch, Column, Matrix, Rows
-from inferwatch_detectors import Dependence, HistogramDrift, TwoSampleDrift, estimate_dependence
+from inferwatch_detectors import Dependence, HistogramDrift, TwoSampleDrift
+from inferwatch_detectors.burn_in import MILESTONES, BurnIn
 
 FEATURES = 10
-BURN_IN = 3000
 WEEK = 1500
 RESULTS = Path(__file__).parent / "results" / "false_alarms.jsonl"
 TABLE = Path(__file__).parent.parent / "docs" / "false-alarms.md"
@@ -175,9 +175,10 @@ def _drawn(
     # far more rows than the reference keeps, so that it is a sample of the whole distribution and not of one stretch
     history = stream.draw(random, 20 * reference_rows)
     reference = _reference(stream, random.permutation(history)[:reference_rows])
-    live = stream.draw(random, BURN_IN + windows * window)
-    dependence = estimate_dependence(live[:BURN_IN], reference)
-    return reference, dependence, np.split(live[BURN_IN:], windows)
+    live = stream.draw(random, MILESTONES[-1] + windows * window)
+    burn_in = BurnIn(reference, None)
+    behind = burn_in.add(Batch.of(live))
+    return reference, burn_in.dependence, np.split(behind.values[: windows * window], windows)
 
 
 def _detector(

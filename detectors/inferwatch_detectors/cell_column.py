@@ -12,14 +12,15 @@ from inferwatch.reference.profile import Counts, FeatureProfile, NumericProfile
 from inferwatch.rows import Feature, Matrix
 from inferwatch_detectors.cells import CellTest
 from inferwatch_detectors.effect import Effect, mean_shift, total_variation
+from inferwatch_detectors.effective_sample import EffectiveSample, design_effects, mean_log_p
 from inferwatch_detectors.null_distribution import NullDistribution
 from inferwatch_detectors.tolerance import TOTAL_VARIATION_PER_SD, Ball, Exact, Shifts, Tolerance
 from inferwatch_detectors.two_sample import chi_square
-from inferwatch_detectors.verdict import Verdict, described_change, design_effect
+from inferwatch_detectors.verdict import Verdict, described_change
 
 
 def cell_columns(
-    reference: Reference, smallest_effect: float, effective: Sequence[float], *, chi_square: bool = False
+    reference: Reference, smallest_effect: float, effective: Sequence[EffectiveSample], *, chi_square: bool = False
 ) -> tuple[CellColumn, ...]:
     """Return the features of a reference, prepared; with `chi_square` numbers too are judged by unordered cells.
 
@@ -44,8 +45,8 @@ class CellColumn:
     profile: FeatureProfile
     test: CellTest
     tolerance: Tolerance
-    effective: float
-    reference_effective: float
+    effective: EffectiveSample
+    reference_effective: EffectiveSample
     chi_square: bool
 
     @classmethod
@@ -54,7 +55,7 @@ class CellColumn:
         feature: Feature,
         profile: FeatureProfile,
         sample: Matrix,
-        effective: float,
+        effective: EffectiveSample,
         ordered_rows: bool,
         smallest_effect: float,
         chi_square: bool,
@@ -69,27 +70,28 @@ class CellColumn:
             tolerance = Shifts(test, profile, sample, smallest_effect)
         elif smallest_effect > 0:
             tolerance = Ball(test, radius)
-        return cls(feature, profile, test, tolerance, effective, effective if ordered_rows else 1.0, chi_square)
+        reference_effective = effective if ordered_rows else EffectiveSample()
+        return cls(feature, profile, test, tolerance, effective, reference_effective, chi_square)
 
     def judge(self, values: Matrix, null: NullDistribution, size: int) -> Verdict:
         """Return the verdict on the values (n,), with the null distribution of windows of `size` rows."""
         rows = len(values)
         counts = np.bincount(self.profile.cells(values), minlength=len(self.test.alpha)).astype(np.int64)
-        deff = design_effect(rows, self.test.total, self.effective, self.reference_effective)
-        scale = self.test.mean(size) / (self.test.mean(rows) * deff)
+        effects = design_effects(rows, self.test.total, self.effective, self.reference_effective)
+        scale = self.test.mean(size) / (self.test.mean(rows) * effects)
         statistic = float(self.test.statistic(counts))
-        textbook = statistic, null.log_survival(statistic * scale)
+        textbook = statistic, mean_log_p(null.log_survival(statistic * scale))
         effect = self._effect(values, counts)
         return Verdict(
             self.feature.name,
             *(chi_square(self.profile.counts, counts) if self.chi_square else textbook),
-            null.log_survival(min(statistic, self.tolerance.least(counts)) * scale),
+            mean_log_p(null.log_survival(min(statistic, self.tolerance.least(counts)) * scale)),
             effect,
             lambda: described_change(self.feature, self.profile, counts, self.test.weights(rows), effect),
         )
 
     def _effect(self, values: Matrix, counts: Counts) -> Effect:
         if isinstance(self.profile, NumericProfile):
-            return mean_shift(values, self.profile, self.effective)
+            return mean_shift(values, self.profile, self.effective.share)
         shares = self.profile.counts / self.profile.counts.sum()
-        return total_variation(counts, shares, float(self.profile.counts.sum()), self.effective)
+        return total_variation(counts, shares, float(self.profile.counts.sum()), self.effective.share)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +21,13 @@ from inferwatch.errors import InvalidRows
 from inferwatch.reference import Reference
 from inferwatch.rows import Matrix
 from inferwatch_detectors.cells import CellTest
+from inferwatch_detectors.effective_sample import EffectiveSample
 
 LEAST_ROWS = 500
 ROWS_PER_TIME = 100
 _WINDOW_ROWS = 500
 _LEAST_SHARE = 1e-3
+_ABOVE_NOISE = 1.5
 
 
 Form = Literal["all", "leading"]
@@ -38,16 +40,19 @@ class Dependence:
 
     `rows` is 0 where independence was assumed and nothing was estimated. `effective` is for Anderson-Darling over the
     cells of numbers and chi-square over those of categories. `leading` is for statistics that the slowest deviation of
-    a number's distribution rules, as Wasserstein's distance; as `effective` where it is not given.
+    a number's distribution rules, as Wasserstein's distance; as `effective` where it is not given. `variance` is the
+    relative variance of each estimate, 0 where it is not given.
     """
 
     effective: tuple[float, ...]
     rows: int = 0
     leading: tuple[float, ...] = ()
+    variance: tuple[float, ...] = ()
 
-    def of(self, form: Form) -> tuple[float, ...]:
+    def of(self, form: Form) -> tuple[EffectiveSample, ...]:
         """Return the effective sample a row of each feature for a statistic of this form."""
-        return (self.leading or self.effective) if form == "leading" else self.effective
+        shares = (self.leading or self.effective) if form == "leading" else self.effective
+        return tuple(map(EffectiveSample, shares, self.variance or (0.0,) * len(shares)))
 
     @classmethod
     def independent(cls, features: int) -> Dependence:
@@ -76,19 +81,26 @@ class Dependence:
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON-ready values."""
-        return {"effective": list(self.effective), "rows": self.rows, "leading": list(self.leading)}
+        return {
+            "effective": list(self.effective),
+            "rows": self.rows,
+            "leading": list(self.leading),
+            "variance": list(self.variance),
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Dependence:
         """Return what `as_dict` gave."""
-        effective, leading = (tuple(map(float, values[key])) for key in ("effective", "leading"))
-        return cls(effective, int(values["rows"]), leading)
+        effective, leading, variance = (
+            tuple(map(float, values.get(key, ()))) for key in ("effective", "leading", "variance")
+        )
+        return cls(effective, int(values["rows"]), leading, variance)
 
 
 def estimate_dependence(values: Matrix, reference: Reference) -> Dependence:
     """Return the dependence between rows (n, d) in the order of the log, as the reference's schema encodes them.
 
-    Autocorrelations are summed in pairs while a pair is above two standard errors of what independent rows give, and no
+    Autocorrelations are summed in pairs while a pair is above 1.5 standard errors of what independent rows give, and no
     pair counts more than the one before (the initial monotone sequence of C. Geyer, Statistical Science 7 (1992),
     473-483, here with a floor for noise). Cost: one fast Fourier transform a cell.
     """
@@ -100,15 +112,25 @@ def estimate_dependence(values: Matrix, reference: Reference) -> Dependence:
         _forms(CellTest.of(profile), profile.cells(column))
         for profile, column in zip(reference.profile.features, values.T, strict=True)
     ]
-    effective, leading = zip(*estimates, strict=True)
-    return Dependence(effective, len(values), leading)
+    overall, leading = zip(*estimates, strict=True)
+    return Dependence(
+        tuple(1 / estimate.design_effect for estimate in overall),
+        len(values),
+        tuple(1 / estimate.design_effect for estimate in leading),
+        tuple(max(each.variance for each in pair) for pair in estimates),
+    )
 
 
-def _forms(test: CellTest, cells: NDArray[np.intp]) -> tuple[float, float]:
-    """The effective sample a row for statistics of each form; of categories the same."""
+class _Estimate(NamedTuple):
+    design_effect: float
+    variance: float = 0.0
+
+
+def _forms(test: CellTest, cells: NDArray[np.intp]) -> tuple[_Estimate, _Estimate]:
+    """What is estimated for statistics of each form; of categories the same."""
     series = _indicators(test, cells)
-    overall = _effective(series)
-    return overall, _effective(series, leading=True) if test.ordered else overall
+    overall = _estimated(series)
+    return overall, _estimated(series, leading=True) if test.ordered else overall
 
 
 def _indicators(test: CellTest, cells: NDArray[np.intp]) -> Matrix:
@@ -120,20 +142,52 @@ def _indicators(test: CellTest, cells: NDArray[np.intp]) -> Matrix:
     return np.asarray(series - series.mean(axis=0), dtype=np.float64)
 
 
-def _effective(series: Matrix, *, leading: bool = False) -> float:
-    """1 / (1 + 2 sum of autocorrelations), at most 1, of the components of a series (n, j), or of the first alone."""
+def _estimated(series: Matrix, *, leading: bool = False) -> _Estimate:
+    """1 + 2 sum of autocorrelations, at least 1, of the components of a series (n, j), or of the first alone.
+
+    The mean that was taken off makes each autocorrelation too small by the design effect / n; their sum is put right.
+    """
     count = len(series)
     variances, directions = np.linalg.eigh(series.T @ series / count)
     chosen = variances > (1 - 1e-9 if leading else _LEAST_SHARE) * variances[-1]
     if variances[-1] < 1e-9:
-        return 1.0
-    components = series @ directions[:, chosen] * np.sqrt(variances[chosen])
-    variances = variances[chosen]
+        return _Estimate(1.0)
+    pairs = _pairs(series @ directions[:, chosen] * np.sqrt(variances[chosen]), variances[chosen])
+    if not len(pairs):
+        return _Estimate(1.0)
+    found = (2 * pairs.sum() - 1) / (1 - min(0.5, (4 * len(pairs) - 1) / count))
+    return _Estimate(float(found), _variance(pairs, count)) if found > 1 else _Estimate(1.0)
+
+
+def _pairs(components: Matrix, variances: Matrix) -> Matrix:
+    """The sums (m,) of autocorrelations 0 and 1, 2 and 3, ... of all components (n, j) up to where noise begins.
+
+    Empty where even the first autocorrelation is within one standard error: rows are then taken as independent.
+    """
+    count = len(components)
     spectrum = np.abs(np.fft.rfft(components, n=1 << (2 * count - 1).bit_length(), axis=0)) ** 2
     correlations = np.fft.irfft(spectrum.sum(axis=1))[: count // 2]
     correlations = correlations / correlations[0]
     noise = np.sqrt(2 * (variances**4).sum() / (variances**2).sum() ** 2 / count)
     pairs = correlations[: len(correlations) // 2 * 2].reshape(-1, 2).sum(axis=1)
     monotone = np.minimum.accumulate(pairs)
-    length = int(np.argmax(monotone < 2 * noise)) if (monotone < 2 * noise).any() else len(monotone)
-    return float(1 / max(1.0, 2 * monotone[: max(length, 1)].sum() - 1))
+    below = np.append(monotone < _ABOVE_NOISE * noise, True)
+    length = max(1, int(np.argmax(below)))
+    return np.asarray(monotone[: 0 if length == 1 and monotone[0] - 1 < noise else length])
+
+
+def _variance(pairs: Matrix, count: int) -> float:
+    """The relative variance of the sum of so many autocorrelations of `count` rows.
+
+    That is 2 / n times the mean square of the spectrum under the window that cuts the sum off, over its value at 0.
+    """
+    half = np.repeat(pairs / 2, 2)
+    half[:2] = 1, pairs[0] - 1
+    size = 1 << (8 * len(half)).bit_length()
+    smoothed = _spectrum(half, size) * _spectrum(np.ones_like(half), size)
+    return float(2 / count * (smoothed**2).mean() / (2 * pairs.sum() - 1) ** 2)
+
+
+def _spectrum(half: Matrix, size: int) -> Matrix:
+    """The transform (size,) of a symmetric sequence of which `half` (m,) holds lag 0 and above."""
+    return np.asarray(2 * np.fft.fft(half, size).real - half[0])

@@ -71,12 +71,11 @@ class DrawnNull:
     log_start: float
     excess: float
 
-    def log_survival(self, value: float) -> float:
-        """Return log P(divergence >= value), at most 0."""
-        if value > self.start:
-            return self.log_start - (value - self.start) / self.excess
-        at_or_above = len(self.drawn) - int(np.searchsorted(self.drawn, value, side="left"))
-        return min(0.0, math.log(at_or_above + 1) - math.log(len(self.drawn) + 1))
+    def log_survival(self, values: Matrix) -> Matrix:
+        """Return log P(divergence >= value) of values (m,), at most 0."""
+        at_or_above = len(self.drawn) - np.searchsorted(self.drawn, values, side="left")
+        drawn = np.minimum(0.0, np.log(at_or_above + 1) - math.log(len(self.drawn) + 1))
+        return np.where(values > self.start, self.log_start - (values - self.start) / self.excess, drawn)
 
 
 def drawn_null(divergence: Divergence, alpha: Matrix, gaps: Matrix, rows: int, draws: int) -> DrawnNull:

@@ -49,7 +49,7 @@ class HistogramDrift:
         cell_draws: int = CELL_DRAWS,
     ) -> None:
         self._rule = DriftRule.of("histogram", reference, window_rows, promise, smallest_effect, dependence)
-        self._columns = cell_columns(reference, smallest_effect, self._rule.dependence.effective)
+        self._columns = cell_columns(reference, smallest_effect, self._rule.dependence.of("all"))
         self._window_rows = window_rows
         self._cell_draws = cell_draws
         self._nulls: dict[int, list[NullDistribution]] = {}

@@ -39,9 +39,9 @@ class NullDistribution:
     points: Matrix
     log_p: Matrix
 
-    def log_survival(self, statistic: float) -> float:
-        """Return log P(T >= statistic), at most 0."""
-        return float(np.interp(statistic, self.points, self.log_p))
+    def log_survival(self, statistics: Matrix | float) -> Matrix:
+        """Return log P(T >= statistic) of statistics of any shape, at most 0."""
+        return np.asarray(np.interp(statistics, self.points, self.log_p))
 
     @classmethod
     def of(cls, test: CellTest, rows: int, draws: int, seed: int = 0) -> NullDistribution:

@@ -13,6 +13,7 @@ from inferwatch.reference.profile import Counts, FeatureProfile, NumericProfile
 from inferwatch.rows import Feature, Matrix
 from inferwatch_detectors.divergence import Divergence, DrawnNull, drawn_null
 from inferwatch_detectors.effect import Effect, mean_shift, total_variation
+from inferwatch_detectors.effective_sample import EffectiveSample, design_effects, mean_log_p
 from inferwatch_detectors.tolerance import (
     TOTAL_VARIATION_PER_SD,
     SpreadSample,
@@ -20,7 +21,7 @@ from inferwatch_detectors.tolerance import (
     shifted_shares,
 )
 from inferwatch_detectors.two_sample import SortedSample, ks_log_p, largest_gap, sorted_window
-from inferwatch_detectors.verdict import Verdict, calibrated_size, described_change, design_effect
+from inferwatch_detectors.verdict import Verdict, calibrated_size, described_change
 
 Textbook = Callable[[SortedSample, Matrix, Matrix, Matrix], tuple[float | None, float | None]]
 """(reference, a window's column (n,), counts (k,) of both) -> the statistic to report and the log of its p-value; None
@@ -37,8 +38,8 @@ class Watched:
     feature: Feature
     profile: FeatureProfile
     sample: Matrix
-    effective: float
-    reference_effective: float
+    effective: EffectiveSample
+    reference_effective: EffectiveSample
 
     def verdict(self, values: Matrix, statistic: float | None, plain_log_p: float, log_p: float) -> Verdict:
         """Return the verdict on the values (n,), with effect and change."""
@@ -52,9 +53,9 @@ class Watched:
 
     def _effect(self, values: Matrix) -> Effect:
         if isinstance(self.profile, NumericProfile):
-            return mean_shift(values, self.profile, self.effective)
+            return mean_shift(values, self.profile, self.effective.share)
         total = float(self.profile.counts.sum())
-        return total_variation(self._counts(values), self.profile.counts / total, total, self.effective)
+        return total_variation(self._counts(values), self.profile.counts / total, total, self.effective.share)
 
     def _counts(self, values: Matrix) -> Counts:
         return np.bincount(self.profile.cells(values), minlength=len(self.profile.counts)).astype(np.int64)
@@ -83,14 +84,27 @@ class KolmogorovColumns:
         judged = np.flatnonzero((self._rows > 0) & (rows > 0))
         plain, decisive = np.zeros(len(values)), np.zeros(len(values))
         plain[judged] = ks_log_p(gaps[judged, 0], self._rows[judged], rows[judged])
-        effective = np.array([column.effective for column in self._columns])[judged]
-        reference_effective = np.array([column.reference_effective for column in self._columns])[judged]
-        decisive[judged] = ks_log_p(gaps[judged, 1], self._rows[judged] * reference_effective, rows[judged] * effective)
+        decisive[judged] = self._decisive(judged, gaps[judged, 1], rows[judged])
         known = set(judged.tolist())
         return [
             column.verdict(values[place], float(gaps[place, 0]) if place in known else None, plain[place], log_p)
             for place, (column, log_p) in enumerate(zip(self._columns, decisive.tolist(), strict=True))
         ]
+
+    def _decisive(self, judged: NDArray[np.intp], gaps: Matrix, rows: Matrix) -> Matrix:
+        """The log p-values (j,) of distances whose square, as its expectation is, is divided by the design effect."""
+        totals = self._rows[judged]
+        columns = [self._columns[place] for place in judged.tolist()]
+        effects = [
+            design_effects(count, total, column.effective, column.reference_effective)
+            for count, total, column in zip(rows.tolist(), totals.tolist(), columns, strict=True)
+        ]
+        if not effects:
+            return np.empty(0)
+        nodes = [len(possible) for possible in effects]
+        scaled = np.repeat(gaps, nodes) / np.sqrt(np.concatenate(effects))
+        log_p = ks_log_p(scaled, np.repeat(totals, nodes), np.repeat(rows, nodes))
+        return np.array([mean_log_p(part) for part in np.split(log_p, np.cumsum(nodes)[:-1])])
 
     def _gaps(self, place: int, window: Matrix) -> tuple[float, float]:
         """D, and the distance from the band."""
@@ -207,20 +221,20 @@ class DivergenceColumn:
         least = min(plain, float(self.divergence(self._nearest(counts), counts, self.cells.gaps).min()))
         statistic, log_p = self.textbook(self.sample, values, self.cells.counts, counts)
         if log_p is None:
-            log_p = null.log_survival(plain * scale)
-        return self.watched.verdict(values, statistic, log_p, null.log_survival(least * scale))
+            log_p = mean_log_p(null.log_survival(plain * scale))
+        return self.watched.verdict(values, statistic, log_p, mean_log_p(null.log_survival(least * scale)))
 
     @property
     def _comparable(self) -> bool:
         """Whether there are two cells to compare."""
         return len(self.cells.counts) > 1 and self.cells.counts.sum() > 0
 
-    def _calibration(self, rows: int) -> tuple[DrawnNull, float]:
-        """The null distribution that serves, and what brings a divergence of so many rows to its scale."""
+    def _calibration(self, rows: int) -> tuple[DrawnNull, Matrix]:
+        """The null distribution that serves, and what may bring a divergence of so many rows to its scale (m,)."""
         size = calibrated_size(rows, self.window_rows)
         total = float(self.cells.counts.sum())
-        deff = design_effect(rows, total, self.watched.effective, self.watched.reference_effective)
-        return self._null(size), (1 / size + 1 / total) / ((1 / rows + 1 / total) * deff)
+        effects = design_effects(rows, total, self.watched.effective, self.watched.reference_effective)
+        return self._null(size), (1 / size + 1 / total) / ((1 / rows + 1 / total) * effects)
 
     def _nearest(self, counts: Matrix) -> Matrix:
         """The reference's counts (s, k) under every shift that is tolerated, or moved towards the window's."""

@@ -19,6 +19,7 @@ from inferwatch_detectors.divergence import (
     squared_wasserstein,
     stability,
 )
+from inferwatch_detectors.effective_sample import EffectiveSample
 from inferwatch_detectors.null_distribution import CELL_DRAWS, null_distributions
 from inferwatch_detectors.two_sample import (
     SortedSample,
@@ -147,13 +148,13 @@ def _divided(reference: Reference, method: str) -> tuple[list[int], list[int]]:
     return by_cells, [index for index in range(len(features)) if index not in by_cells]
 
 
-def _watched(reference: Reference, effective: float, index: int) -> Watched:
+def _watched(reference: Reference, effective: EffectiveSample, index: int) -> Watched:
     return Watched(
         reference.schema.features[index],
         reference.profile.features[index],
         reference.rows[:, index],
         effective,
-        effective if reference.ordered else 1.0,
+        effective if reference.ordered else EffectiveSample(),
     )
 
 

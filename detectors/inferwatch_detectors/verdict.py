@@ -134,12 +134,6 @@ def described_change(
     return _share(f"{feature.name} {names[cell]}", profile, counts, cell)
 
 
-def design_effect(rows: int, reference_rows: float, effective: float, reference_effective: float) -> float:
-    """Return the variance of a window's shares about the reference's, against that of independent rows."""
-    ratio = rows / reference_rows
-    return (1 / effective + ratio / reference_effective) / (1 + ratio)
-
-
 def _share(what: str, profile: FeatureProfile, counts: Counts, cell: int) -> str:
     before, after = profile.counts[cell] / profile.counts.sum(), counts[cell] / counts.sum()
     direction = "rose" if after > before else "fell"
