@@ -84,7 +84,7 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _row(name: str, field: FieldInfo) -> str:
-    default = "required" if field.is_required() else _default(field.default)
+    default = "required" if field.is_required() else _default(field.get_default(call_default_factory=True))
     words = " ".join((field.description or "").split())
     return f"| `{name}` | {_type(field.annotation)} | {default} | {words} |"
 
