@@ -12,6 +12,7 @@ from inferwatch.settings import ExplainerSettings, Settings
 from inferwatch_detectors.worker import MonitoredModel
 from inferwatch_explainers.adapters.child_process import ChildProcess
 from inferwatch_explainers.artifact import Artifact
+from inferwatch_explainers.recording import Record
 from inferwatch_explainers.service import ExplainedModel, ExplainerSpec, explain_router
 
 
@@ -41,8 +42,10 @@ def artifact_of(explainer: ExplainerSettings, reference: Reference) -> Artifact 
     )
 
 
-def explanations(settings: Settings, models: Sequence[ExplainedModel], registry: CollectorRegistry) -> APIRouter:
-    """Return the routes that explain these models."""
+def explanations(
+    settings: Settings, models: Sequence[ExplainedModel], registry: CollectorRegistry, record: Record | None
+) -> APIRouter:
+    """Return the routes that explain these models; `record` takes the event of each answer."""
     python = settings.explain.legacy_python
     return explain_router(
         models,
@@ -50,6 +53,7 @@ def explanations(settings: Settings, models: Sequence[ExplainedModel], registry:
         max_queue=settings.explain.max_queue,
         origin=settings.auth.origin(),
         legacy=None if python is None else ChildProcess(python),
+        record=record,
     )
 
 

@@ -17,6 +17,7 @@ from inferwatch_cli.checks import Checked, checked
 from inferwatch_cli.explained import explained_models, explanations
 from inferwatch_cli.listening import listening, loop_factory
 from inferwatch_cli.serving import run_application
+from inferwatch_cli.telling import ToldCollector, delivery_to, running
 from inferwatch_explainers.kserve_routes import kserve_router
 from inferwatch_explainers.service import ExplainedModel
 from inferwatch_logger.access import Application, guarded
@@ -82,8 +83,11 @@ def explain_application(configuration: Checked, models: list[ExplainedModel]) ->
     registry = CollectorRegistry()
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
-    app = FastAPI(title="inferwatch explain")
     settings = configuration.settings
-    app.include_router(explanations(settings, models, registry))
+    delivery = None if settings.explain.sink is None else delivery_to(settings.explain.sink)
+    app = FastAPI(title="inferwatch explain", lifespan=None if delivery is None else running(delivery))
+    if delivery is not None:
+        registry.register(ToldCollector(delivery))
+    app.include_router(explanations(settings, models, registry, None if delivery is None else delivery.emit))
     app.include_router(kserve_router([model.name for model in models], registry=registry))
     return guarded(app, configuration.bearer_token)

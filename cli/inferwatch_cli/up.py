@@ -13,6 +13,7 @@ from inferwatch_cli.checks import Checked
 from inferwatch_cli.explained import explained_models, explanations
 from inferwatch_cli.kept_log import KeptLog, open_log
 from inferwatch_cli.parts import Service, behind_ingest
+from inferwatch_cli.telling import to_journal
 from inferwatch_detectors.worker import Worker
 from inferwatch_logger.modelmesh import MOST_OPEN, WINDOW_S, ModelMesh
 
@@ -26,7 +27,8 @@ def open_up(configuration: Checked, data: Path | None = None) -> Iterator[Servic
     with open_log(configuration, data) as log:
         worker = Worker(configuration.models, log.flow, log.history)
         with log.followed(worker, component="up", transport="http") as app:
-            app.include_router(explanations(settings, explained_models(configuration.models), log.registry))
+            record = to_journal(log.journal, settings.payload_log.redaction())
+            app.include_router(explanations(settings, explained_models(configuration.models), log.registry, record))
             application = behind_ingest(configuration, app, log.journal, log.dead_letter, _modelmesh(log))
             yield Service(application, f"payload log in {log.directory}")
 

@@ -42,11 +42,15 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class ExplainRequest:
-    """Rows to explain (n, d) as the model's schema encodes them, the form they were written in, and the options."""
+    """Rows to explain (n, d) as the model's schema encodes them, the form they were written in, and the options.
+
+    `rows` are those rows as they came.
+    """
 
     values: Matrix
     form: RequestForm
     options: Options
+    rows: Rows
 
 
 def read_request(body: bytes, schema: Schema, deadline: str | None = None) -> ExplainRequest:
@@ -68,7 +72,7 @@ def read_request(body: bytes, schema: Schema, deadline: str | None = None) -> Ex
     given = dict(parameters or {})
     if decoded.protocol == "v2":  # a model may have parameters of its own, and they belong to every call
         form = replace(form, parameters={name: given.pop(name) for name in list(given) if name not in _OPTIONS})
-    return ExplainRequest(values, form, _options(given, deadline))
+    return ExplainRequest(values, form, _options(given, deadline), decoded.rows)
 
 
 def _document(body: bytes) -> Mapping[str, Any]:

@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry
 from starlette.requests import ClientDisconnect
 
 from inferwatch.errors import InvalidOption, InvalidRows, MissingExtra, PredictorError, PredictorTimeout
+from inferwatch.events import Service
 from inferwatch.explanation import Explanation
 from inferwatch.origin import Origin
 from inferwatch.protocols import Explainer, Predict
@@ -31,6 +32,7 @@ from inferwatch_explainers.counterfactual import Counterfactual
 from inferwatch_explainers.metrics import ExplainMetrics
 from inferwatch_explainers.pictures import Format, picture
 from inferwatch_explainers.predictor import RemotePredictor
+from inferwatch_explainers.recording import Record, as_event
 from inferwatch_explainers.registry import (
     DECISION_EXPLAINERS,
     EXPLAINERS,
@@ -177,15 +179,16 @@ def explain_router(
     max_body_bytes: int = 33_554_432,
     origin: Origin | None = None,
     legacy: ChildProcess | None = None,
+    record: Record | None = None,
 ) -> APIRouter:
     """Return the routes `POST /v1/models/{name}:explain` and `POST /v2/models/{name}/explain` for these models.
 
-    Calls to predictors are marked by `origin`; `legacy` runs the algorithms of old libraries. Connections to predictors
-    open with the application and close with it. Raises `InvalidOption` for a method that does not exist and
-    `InvalidReference` for a reference that cannot be a background.
+    Calls to predictors are marked by `origin`, `legacy` runs the algorithms of old libraries, and `record` takes the
+    event of each answer. Connections to predictors open with the application and close with it. Raises
+    `InvalidOption` for a method that does not exist and `InvalidReference` for a reference that cannot be a background.
     """
     served = [_Served(model, origin, legacy) for model in models if model.explainers]
-    service = _Service(served, ExplainMetrics(registry), max_queue, max_instances, max_body_bytes, legacy)
+    service = _Service(served, ExplainMetrics(registry), max_queue, max_instances, max_body_bytes, legacy, record)
     router = APIRouter(tags=["explanations"], lifespan=service.lifespan)
     said: dict[int | str, dict[str, Any]] = {
         200: {
@@ -231,9 +234,11 @@ class _Service:
         max_instances: int,
         max_body_bytes: int,
         legacy: ChildProcess | None,
+        record: Record | None,
     ) -> None:
         self._served = served
         self._legacy = legacy
+        self._record = record
         self._metrics = metrics
         self._max_instances = max_instances
         self._max_body_bytes = max_body_bytes
@@ -282,6 +287,9 @@ class _Service:
         outcome = "deadline" if explanation.deadline_reached else "ok"
         self._metrics.explanations.labels(**labels, outcome=outcome).inc()
         self._metrics.predictor_calls.labels(spec.method).observe(explanation.predictor_calls)
+        if self._record is not None:
+            of = Service(served.model.namespace, name)
+            self._record(as_event(of, served.model.reference.schema, asked, explanation, request.headers))
         if wanted is not None:
             drawn = await asyncio.to_thread(picture, explanation, asked.values, served.model.reference.schema, wanted)
             return Response(drawn, media_type=_PICTURES[wanted])

@@ -20,7 +20,8 @@ from fastapi import FastAPI, Response
 from prometheus_client import CollectorRegistry
 
 from inferwatch.errors import InvalidOption
-from inferwatch.events import EXPLAIN_ID_PREFIX
+from inferwatch.events import EXPLAIN_ID_PREFIX, CloudEvent
+from inferwatch.explanation_event import ExplanationEvent
 from inferwatch.rows import Feature, Matrix, Schema
 from inferwatch_explainers import ExactShapley, background_rows
 from inferwatch_explainers.service import ExplainedModel, ExplainerSpec, explain_router
@@ -258,6 +259,25 @@ def test_wrong_requests_are_400_with_one_sentence(shared: Service, body: object,
     assert status == 400
     assert list(reply) == ["error"]
     assert says in reply["error"]
+
+
+def test_each_answer_is_an_event_and_a_refusal_is_none(setup: Setup) -> None:
+    told: list[CloudEvent] = []
+    service = setup(record=told.append)
+    service.explain([[39, 40, "Navy"]])
+    assert told == []
+    sent = {"Ce-Id": "p-1", "X-Request-Id": "r-1", "Authorization": "Bearer of-the-predictor"}
+    _, reply, _ = service.post("/v1/models/m:explain", {"instances": INSTANCES}, sent)
+    service.post("/v2/models/m/explain", v2_body())
+    first, second = (ExplanationEvent.of(event) for event in told)
+    assert first is not None
+    assert second is not None
+    assert (first.payload_id, first.request_id, str(first.service)) == ("p-1", "r-1", "default/m")
+    assert (second.payload_id, second.request_id) == (None, None)
+    assert list(first.entries) == reply["explanations"]
+    assert first.marks == second.marks
+    assert len(set(first.marks)) == 2
+    assert b"of-the-predictor" not in told[0].data
 
 
 def test_a_wrong_deadline_header_is_400(shared: Service) -> None:

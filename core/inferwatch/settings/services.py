@@ -135,6 +135,9 @@ class ExplainSettings(Section):
 
     max_queue: int = Field(64, ge=1)
     """Requests that may wait; beyond, 429."""
+    sink: str | None = Field(None, pattern=r"^(https?|kafka)://\S+$")
+    """Where `inferwatch explain` sends the event of each explanation: an ingest, as in `http://inferwatch:8080/`. `up`
+    writes them to its own log."""
     legacy_python: Path | None = None
     """The Python of an environment that holds alibi and AIX360; `make test-profiles` makes one in
     `.venvs/legacy-explain`."""
