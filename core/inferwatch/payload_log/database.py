@@ -30,14 +30,17 @@ _ROWS_AT_ONCE = 16
 class Schema:
     """What a database file must be: statements that create it, a mark in its header, and a version.
 
-    `upgrade` holds the statements that bring a file of the version before up to date.
+    `upgrades` holds the statements that bring files of the versions before up to date, a text a version, the last of
+    them for the version before this one. `derived_from`: the file whose contents this one can be made of anew; empty
+    where it holds what is nowhere else.
     """
 
     name: str
     application_id: int
     version: int
     script: str
-    upgrade: str = ""
+    upgrades: tuple[str, ...] = ()
+    derived_from: str = ""
 
 
 @contextmanager
@@ -102,7 +105,7 @@ def open_database(path: Path, schema: Schema, *, read_only: bool = False) -> sql
     if not path.exists():
         if read_only and not path.parent.is_dir():
             raise PayloadLogError(f"{path.parent}: there is no such directory")
-        if read_only or Path(f"{path}-wal").exists():
+        if read_only or (Path(f"{path}-wal").exists() and not schema.derived_from):
             raise PayloadLogError(f"{path}: there is no such file")
         _create(path, schema)
     with translated(path):
@@ -119,7 +122,8 @@ def open_database(path: Path, schema: Schema, *, read_only: bool = False) -> sql
 def _create(path: Path, schema: Schema) -> None:
     draft = path.with_name(f"{path.name}.new")
     with translated(path):
-        draft.unlink(missing_ok=True)
+        for left in (draft, Path(f"{path}-wal"), Path(f"{path}-shm")):
+            left.unlink(missing_ok=True)
         draft.touch()
         connection = connect(draft)
         try:
@@ -197,8 +201,13 @@ def _verify(connection: sqlite3.Connection, path: Path, schema: Schema, *, read_
 
 
 def _upgrade(connection: sqlite3.Connection, path: Path, schema: Schema, version: int, *, read_only: bool) -> None:
-    if version != schema.version - 1 or not schema.upgrade:
-        raise PayloadLogError(f"{path}: of format {version}; this version reads {schema.version}")
+    behind = schema.version - version
+    if behind > len(schema.upgrades):
+        told = f"{path}: of format {version}; this version reads {schema.version}"
+        if schema.derived_from:
+            told += f". Delete it, and start `inferwatch up`: it is derived anew from {schema.derived_from} beside it"
+        raise PayloadLogError(told)
     if read_only:
         raise PayloadLogError(f"{path}: written by an earlier version; `inferwatch up` brings it up to date")
-    connection.executescript(f"BEGIN IMMEDIATE; {schema.upgrade}; PRAGMA user_version = {schema.version}; COMMIT;")
+    steps = "; ".join(schema.upgrades[-behind:])
+    connection.executescript(f"BEGIN IMMEDIATE; {steps}; PRAGMA user_version = {schema.version}; COMMIT;")

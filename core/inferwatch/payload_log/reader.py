@@ -31,7 +31,7 @@ SCHEMA = Schema(
     name="inferwatch payload log",
     application_id=0x69664C67,
     version=2,
-    upgrade=_SEGMENTS,
+    upgrades=(_SEGMENTS,),
     script=f"""
     {_SEGMENTS}
     CREATE TABLE events (

@@ -30,6 +30,11 @@ CREATE TABLE explained_rows (
 CREATE INDEX explained_rows_by_offset ON explained_rows (log_offset);
 """
 
+_REQUEST_IDS = """
+ALTER TABLE payloads ADD COLUMN request_id TEXT;
+CREATE INDEX payloads_by_request ON payloads (request_id, time_ns) WHERE request_id IS NOT NULL;
+"""
+
 SCHEMA = Schema(
     name="inferwatch state",
     application_id=0x69665374,
@@ -65,7 +70,8 @@ CREATE TABLE statuses (
     detector TEXT NOT NULL, document BLOB NOT NULL,
     PRIMARY KEY (namespace, name, endpoint, component, detector));
 """,
-    upgrade=_EXPLANATIONS,
+    upgrades=(_REQUEST_IDS, _EXPLANATIONS),
+    derived_from="log.db",
 )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from inferwatch.errors import PayloadLogError
-from inferwatch.payload_log.state import FILE_NAME, State
+from inferwatch.payload_log.state import FILE_NAME, SCHEMA, State
+from inferwatch.payload_log.views import StateReader
 
 
 @pytest.fixture
@@ -99,17 +100,45 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
         State.open(tmp_path)
 
 
-def test_a_file_of_the_version_before_is_brought_up_to_date(tmp_path: Path) -> None:
-    state = State.open(tmp_path)
+def aged(directory: Path, version: int) -> None:
+    """Make a state of an earlier format, at offset 5."""
+    state = State.open(directory)
     move(state, 5)
     state.close()
-    with sqlite3.connect(tmp_path / FILE_NAME) as before:
+    with sqlite3.connect(directory / FILE_NAME) as before:
         before.execute("DROP TABLE explanations")
         before.execute("DROP TABLE explained_rows")
-        before.execute("PRAGMA user_version = 3")
+        if version < 3:
+            before.execute("DROP INDEX payloads_by_request")
+            before.execute("ALTER TABLE payloads DROP COLUMN request_id")
+        before.execute(f"PRAGMA user_version = {version}")
     before.close()
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_file_of_a_version_before_is_brought_up_to_date(tmp_path: Path, version: int) -> None:
+    aged(tmp_path, version)
+    with pytest.raises(PayloadLogError, match="written by an earlier version; `inferwatch up` brings it up to date"):
+        StateReader(tmp_path)
     state = State.open(tmp_path)
     assert state.position() == 5
     with state.read() as connection:
         assert connection.execute("SELECT * FROM explanations, explained_rows").fetchall() == []
+        assert connection.execute("SELECT request_id FROM payloads").fetchall() == []
+    state.close()
+    State.open(tmp_path).close()
+
+
+@pytest.mark.parametrize("opening", [State.open, StateReader])
+def test_a_file_that_is_too_old_says_what_to_do(tmp_path: Path, opening: Callable[[Path], object]) -> None:
+    aged(tmp_path, 1)
+    with pytest.raises(PayloadLogError) as raised:
+        opening(tmp_path)
+    assert str(raised.value) == (
+        f"{tmp_path / FILE_NAME}: of format 1; this version reads {SCHEMA.version}. Delete it, and start"
+        " `inferwatch up`: it is derived anew from log.db beside it"
+    )
+    (tmp_path / FILE_NAME).unlink()
+    state = State.open(tmp_path)
+    assert state.position() == 0
     state.close()
