@@ -127,7 +127,8 @@ def metrics() -> str:
     lines = [
         "# Metrics",
         "",
-        "What `/metrics` of `inferwatch up` and `inferwatch store` exports, beside `process_*` and `python_*`. Counters end in `_total`.",
+        "What `/metrics` of `inferwatch up` and `inferwatch store` exports, beside `process_*` and `python_*`. Counters"
+        " end in `_total`.",
         "",
         "| metric | type | |",
         "|---|---|---|",

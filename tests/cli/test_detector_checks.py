@@ -28,7 +28,9 @@ def configured(directory: Path, **changed: str) -> Checked:
 
 def test_outputs_are_no_inputs(tmp_path: Path) -> None:
     [model] = configured(tmp_path).models
+    assert model.reference is not None
     assert model.reference.schema.names == ("feature_0", "feature_1")
+    assert model.given is not None
     assert model.given.schema.names == ("feature_0", "feature_1", "feature_2")
 
 

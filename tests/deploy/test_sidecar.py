@@ -41,8 +41,8 @@ def test_the_options_make_a_sidecar_of_the_model_server() -> None:
             inference_service=OPTIONS["inference-service"],
         )
     )
-    assert f"--rest_api_port={sidecar.port}" in POD["spec"]["containers"][0]["args"]
-    assert sidecar.host == "127.0.0.1"
+    assert f"--rest_api_port={sidecar.pool.port}" in POD["spec"]["containers"][0]["args"]
+    assert sidecar.pool.host == "127.0.0.1"
 
 
 def test_ports_probes_and_volumes_meet() -> None:

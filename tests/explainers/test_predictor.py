@@ -74,7 +74,9 @@ def test_few_rows_are_not_worth_a_probe() -> None:
     assert paths(server) == ["v1 json 100"]
 
 
-@pytest.mark.parametrize("binary_outputs", [None, lambda rows: score(rows) + 1e-3, lambda rows: rows], ids=["none", "near", "wider"])
+@pytest.mark.parametrize(
+    "binary_outputs", [None, lambda rows: score(rows) + 1e-3, lambda rows: rows], ids=["none", "near", "wider"]
+)
 def test_a_server_without_binary_or_with_other_answers_is_asked_in_the_requests_own(binary_outputs: Any) -> None:
     spoken = EVERYTHING if binary_outputs else ("v1", "v2")
     server = ModelServer(SCHEMA, score, spoken, binary_outputs=binary_outputs)

@@ -43,7 +43,11 @@ def post(up: Served, number: int) -> None:
 
 @contextmanager
 def posting(up: Served, count: int) -> Iterator[threading.Thread]:
-    thread = threading.Thread(target=lambda: [post(up, number) for number in range(count)])
+    def send() -> None:
+        for number in range(count):
+            post(up, number)
+
+    thread = threading.Thread(target=send)
     thread.start()
     try:
         yield thread

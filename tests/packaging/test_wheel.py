@@ -18,7 +18,17 @@ from tests.packaging.test_source import FOLDERS, PACKAGES
 
 pytestmark = pytest.mark.integration
 
-OPTIONAL = {"confluent_kafka", "grafana_foundation_sdk", "hpack", "kafka", "kserve", "pandas", "pyarrow", "scipy", "sklearn"}
+OPTIONAL = {
+    "confluent_kafka",
+    "grafana_foundation_sdk",
+    "hpack",
+    "kafka",
+    "kserve",
+    "pandas",
+    "pyarrow",
+    "scipy",
+    "sklearn",
+}
 """What the extras bring, and the model server of the demo; a module may need it, a package may not."""
 
 WALK = """

@@ -47,7 +47,8 @@ def test_what_fails_is_neither_stored_nor_counted(tmp_path: Path) -> None:
         assert journal.fault is not None
         assert journal.ledger().received == 0
         journal.append([event(1)], malformed=["bad_time"], also=lambda _: None).result()
-        assert (journal.fault, journal.end()) == (None, 1)
+        assert not journal.fault
+        assert journal.end() == 1
         assert journal.ledger().as_dict() | {"stored": 1, "malformed": {"bad_time": 1}} == journal.ledger().as_dict()
         assert journal.ledger().received == 2
 
