@@ -77,11 +77,14 @@ class KeptLog:
         models = self.configuration.models
         monitor = Monitor(self.journal, self.state, _configured(models), pair_timeout_s=timeout_s)
         self.registry.register(self._snapshot(judge, component, transport))
-        app = api_app(monitor, self.journal, pipeline, further)
+        sealer = _sealer(settings.payload_log, self.journal, self.clock)
+        beside = {} if sealer is None else {"sealing": sealer}
+        app = api_app(monitor, self.journal, pipeline, further, beside)
         app.include_router(acceptance_router(monitor, self.journal, self.state, self.journal, self.clock))
         serve_metrics(app, self.registry)
         pipeline.start()
-        sealer = _sealer(settings.payload_log, self.journal, self.clock)
+        if sealer is not None:
+            sealer.start()
         try:
             yield app
         finally:
@@ -120,27 +123,24 @@ def open_log(configuration: Checked, data: Path | None) -> Iterator[KeptLog]:
         ) as journal,
         State.open(directory) as state,
     ):
-        known = {model.service: model.known for model in configuration.models}
-        keep_feature_names(state, {of: reference.schema.names for of, reference in known.items() if reference})
+        keep_feature_names(state, configuration.feature_names())
         dead_letter = DeadLetter(directory, clock=clock, redaction=settings.payload_log.redaction())
         flow = FlowMetrics(registry, clock)
         yield KeptLog(configuration, directory, clock, registry, flow, journal, state, dead_letter)
 
 
 def _sealer(settings: PayloadLogSettings, journal: Journal, clock: Clock) -> Sealer | None:
-    """Return what seals the log, at work; None where what writes Parquet is not installed."""
+    """Return what seals the log; None where what writes Parquet is not installed."""
     if not can_seal():
         logger.info("the payload log stays one database: sealing it into Parquet files needs inferwatch[store]")
         return None
-    sealer = Sealer(
+    return Sealer(
         journal,
         segment_bytes=settings.segment_bytes,
         segment_age_s=settings.segment_minutes * 60,
         retention_s=settings.retention_days and settings.retention_days * 86_400,
         clock=clock,
     )
-    sealer.start()
-    return sealer
 
 
 def _size_bytes(directory: Path) -> int:

@@ -7,6 +7,7 @@ in the journal is derived. Everything that touches SQLite runs in the thread poo
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated, Any, Protocol, TypeVar
 
 import orjson
@@ -78,11 +79,16 @@ class Following(Part, Protocol):
 
 
 def api_app(
-    monitor: Monitor, journal: Written, pipeline: Following, further: Mapping[str, Part] | None = None
+    monitor: Monitor,
+    journal: Written,
+    pipeline: Following,
+    further: Mapping[str, Part] | None = None,
+    beside: Mapping[str, Part] | None = None,
 ) -> FastAPI:
     """Return the application: `/api`, health, the console, `/openapi.json` and `/docs`. Further routers may join.
 
-    `further`: parts that have to be ready beside the log and the pipeline, by name.
+    `further`: parts that have to be ready beside the log and the pipeline, by name; `beside`: those that events are
+    taken and followed without.
     """
     app = FastAPI(
         title="inferwatch",
@@ -99,7 +105,7 @@ def api_app(
     refuse_in_sentences(app)
     app.include_router(api_router(monitor), dependencies=[Depends(catch_up)])
     app.include_router(ledger_router(monitor.ledger), dependencies=[Depends(catch_up)])
-    app.include_router(health_router({"payload log": journal, "pipeline": pipeline, **(further or {})}))
+    app.include_router(health_router({"payload log": journal, "pipeline": pipeline, **(further or {})}, beside or {}))
     app.include_router(console_router(Console(monitor)), dependencies=[Depends(catch_up)])
     return app
 
@@ -179,8 +185,11 @@ def ledger_router(account: Callable[[], Ledger]) -> APIRouter:
     return router
 
 
-def health_router(parts: Mapping[str, Part]) -> APIRouter:
-    """Return `/healthz`, which answers while the process does, and `/readyz`, which says what is missing."""
+def health_router(parts: Mapping[str, Part], beside: Mapping[str, Part] = MappingProxyType({})) -> APIRouter:
+    """Return `/healthz`, which answers while the process does, and `/readyz`, which says what is missing.
+
+    What is missing `beside` is told, and changes nothing about being ready.
+    """
     router = APIRouter(tags=["health"])
 
     @router.get("/healthz")
@@ -191,10 +200,16 @@ def health_router(parts: Mapping[str, Part]) -> APIRouter:
     @router.get("/readyz", responses={503: {"model": Fault}})
     async def readyz() -> Response:
         """200 where events are taken and followed, else 503 with what is missing."""
-        missing = [f"{name}: {part.fault}" for name, part in parts.items() if part.fault is not None]
-        return refusal(503, "; ".join(missing)) if missing else _reply({"status": "ready"})
+        if missing := _faults(parts):
+            return refusal(503, "; ".join([*missing, *_faults(beside)]))
+        warnings = _faults(beside)
+        return _reply({"status": "ready"} | ({"warnings": warnings} if warnings else {}))
 
     return router
+
+
+def _faults(parts: Mapping[str, Part]) -> list[str]:
+    return [f"{name}: {part.fault}" for name, part in parts.items() if part.fault is not None]
 
 
 Position = TypeVar("Position")

@@ -406,6 +406,15 @@ class TestHealth:
         assert (reply.status, reply.json) == (503, {"error": "pipeline: state.db: the disk is full"})
         assert log.get("/healthz").status == 200
 
+    def test_what_events_are_taken_without_is_told_and_does_not_matter(self, log: WatchedLog) -> None:
+        log.app = api_app(log.monitor, log.journal, log.pipeline, beside={"sealing": Stuck()})
+        reply = log.get("/readyz")
+        told = ["sealing: state.db: the disk is full"]
+        assert (reply.status, reply.json) == (200, {"status": "ready", "warnings": told})
+        log.app = api_app(log.monitor, log.journal, Stuck(), beside={"sealing": Stuck()})
+        reply = log.get("/readyz")
+        assert (reply.status, reply.json["error"]) == (503, f"pipeline: state.db: the disk is full; {told[0]}")
+
 
 def test_the_ledger_adds_up(log: WatchedLog) -> None:
     log.take(*pair(1, [[1, "a"]], [0]))

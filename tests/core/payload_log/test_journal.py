@@ -362,5 +362,5 @@ def test_a_directory_that_cannot_be_one_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(PayloadLogError, match="file: this is no directory"):
         Journal.open(tmp_path / "file")
-    with pytest.raises(PayloadLogError, match="no such file"):
+    with pytest.raises(PayloadLogError, match="no such directory"):
         JournalReader(tmp_path / "missing")
