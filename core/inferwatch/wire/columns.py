@@ -3,7 +3,7 @@
 Whole numbers stay whole up to 64 bits; a column whose numbers fit no common type without loss, or that mixes kinds,
 keeps its cells as they are (`object`). A null beside fractions is NaN, beside anything else None. `{"b64": ...}` is
 bytes. Wide or sparse rows that would make a table far larger than the body stay whole, one nested cell a row, or one
-array where they are numbers.
+array where they are numbers. A cell that is a large array of numbers (`numbers`) is that array.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from inferwatch.errors import UndecodablePayload
 from inferwatch.rows import Block, Column, Grid, Rows
+from inferwatch.wire.numbers import Numbers, plain
 
 MAX_COLUMNS: Final = 4096
 """Rows wider than this stay one nested cell each."""
@@ -34,12 +35,15 @@ MAX_DEPTH: Final = 128
 
 _EXACT: Final = 2**53
 _NULLABLE: Final = frozenset({int, float, type(None)})
-_NESTED: Final = frozenset({list, dict})
+_NESTED: Final = frozenset({list, dict, Numbers})
 _SPARSE_CELLS: Final = 65536
 
 
-def typed(cells: Sequence[Any], *, floating: bool = False) -> NDArray[Any]:
+def typed(cells: Sequence[Any] | Numbers, *, floating: bool = False) -> NDArray[Any]:
     """Return the cells (n,) as float64, int64, uint64, bool or object. `floating` reads whole numbers as fractions."""
+    if isinstance(cells, Numbers):
+        values = cells.flat(floating=floating)
+        return _objects(cells.values.ravel().tolist()) if values is None else values
     kinds = set(map(type, cells))
     kind = kinds.pop() if len(kinds) == 1 else None
     if kind is float:
@@ -57,8 +61,10 @@ def typed(cells: Sequence[Any], *, floating: bool = False) -> NDArray[Any]:
     return _objects(cells)
 
 
-def table(rows: Sequence[Any], names: Sequence[str], *, whole: str) -> Rows:
+def table(rows: Sequence[Any] | Numbers, names: Sequence[str], *, whole: str) -> Rows:
     """Return equally wide rows as columns. Rows that make no table are one column `whole` of nested cells."""
+    if isinstance(rows, Numbers):
+        return Rows(tuple(map(Column, names, rows.columns())), len(rows))
     if len(names) > MAX_COLUMNS or not rows:
         return single(rows, whole)
     kinds = set(map(type, chain.from_iterable(rows)))
@@ -79,7 +85,7 @@ def records(rows: Sequence[dict[str, Any]], *, whole: str) -> Rows:
     return Rows(tuple(Column(name, typed([row.get(name) for row in rows])) for name in names), len(rows))
 
 
-def single(cells: Sequence[Any], name: str) -> Rows:
+def single(cells: Sequence[Any] | Numbers, name: str) -> Rows:
     """Return one column."""
     return Rows((Column(name, typed(cells)),), len(cells))
 
@@ -150,6 +156,8 @@ def _floats(cells: Sequence[Any]) -> NDArray[Any]:
 
 
 def _nested(cell: Any) -> Any:  # noqa: ANN401 - any JSON
+    if type(cell) is Numbers:
+        return cell.values
     if type(cell) not in _NESTED:
         return cell
     if type(cell) is dict and cell.keys() == {"b64"} and isinstance(cell["b64"], str):
@@ -157,7 +165,7 @@ def _nested(cell: Any) -> Any:  # noqa: ANN401 - any JSON
             return b64decode(cell["b64"], validate=True)
         except ValueError:
             return cell
-    level = [cell]
+    level, has_arrays = [cell], False
     for _ in range(MAX_DEPTH):
         level = [
             item
@@ -165,6 +173,7 @@ def _nested(cell: Any) -> Any:  # noqa: ANN401 - any JSON
             for item in (outer.values() if type(outer) is dict else outer)
             if type(item) in _NESTED
         ]
+        has_arrays = has_arrays or any(type(item) is Numbers for item in level)
         if not level:
-            return cell
+            return plain(cell) if has_arrays else cell
     raise UndecodablePayload(f"a value is nested more than {MAX_DEPTH} levels deep")

@@ -9,6 +9,7 @@ last counts.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from inferwatch.events import Role
 from inferwatch.rows import Rows
 from inferwatch.wire import ensemble, grpc, openai, sse, v1, v2, v2_binary
 from inferwatch.wire.compression import GZIP_MAGIC, MAX_INFLATED_BYTES, inflate
+from inferwatch.wire.numbers import Numbers, lift
 from inferwatch.wire.numeric import numeric
 
 __all__ = ["MAX_INFLATED_BYTES", "PROTOCOLS", "Decoded", "decode", "inflate"]
@@ -133,6 +135,10 @@ def _document(data: bytes, has_tail: bool) -> tuple[Any, memoryview]:
 
 
 def _parse(data: bytes) -> Any:  # noqa: ANN401 - any JSON
+    lifted = lift(data)
+    if lifted is not None:
+        with suppress(orjson.JSONDecodeError):  # what is wrong is told of the whole text
+            return lifted.put_back(orjson.loads(lifted.text))
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError as error:
@@ -165,4 +171,4 @@ def _is_health(body: dict[str, Any]) -> bool:
 
 
 def _kind(body: Any) -> str:  # noqa: ANN401 - any JSON
-    return {list: "an array", str: "a string", type(None): "null"}.get(type(body), "a scalar")
+    return {list: "an array", Numbers: "an array", str: "a string", type(None): "null"}.get(type(body), "a scalar")

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from inferwatch.events import Role
 from inferwatch.rows import Block, Grid, Matrix, Rows
 from inferwatch.wire.columns import MAX_COLUMNS, joined, positions
+from inferwatch.wire.numbers import EXACT, MAX_RANK, shape
 from inferwatch.wire.tensors import Head, columns
 
 try:
@@ -25,10 +26,7 @@ try:
 except ImportError:  # there is no wheel for every interpreter
     Array = Parser = None
 
-_EXACT: Final = 2.0**53
 _SMALL_BYTES: Final = 4096
-_MAX_RANK: Final = 8
-_NO_MARKS: Final = bytes(set(range(256)) - set(b"[,]"))
 _V1: Final = {
     Role.REQUEST: ("instances", "instances[{}]", "instances[0]"),
     Role.RESPONSE: ("predictions", "prediction_{}", "prediction"),
@@ -91,34 +89,14 @@ def _instances(data: bytes, cells: Any, role: Role) -> Rows | None:  # noqa: ANN
 
 def _array(data: bytes, cells: Any, role: Role) -> Rows | None:  # noqa: ANN401 - any JSON
     """Lists in lists of one shape, as a tensor."""
-    shape = _shape(data)
-    matrix = None if shape is None else _matrix(cells, shape[0], prod(shape[1:]))
-    if shape is None or matrix is None:
+    start = data.find(b"[")
+    sizes = shape(data, start) if data.rfind(b'"') < start else None  # a text may hold what looks like lists
+    matrix = None if sizes is None else _matrix(cells, sizes[0], prod(sizes[1:]))
+    if sizes is None or matrix is None:
         return None
     name, pattern, only = _V1[role]
-    head = Head(name if role is Role.REQUEST else only, "", shape)
+    head = Head(name if role is Role.REQUEST else only, "", sizes)
     return _spread(head, matrix, _integral(cells), pattern, only, named=role is Role.RESPONSE)
-
-
-def _shape(data: bytes) -> tuple[int, ...] | None:
-    """The shape of the one array that a body has; None where two lists of a level differ in length, or in level."""
-    start = data.find(b"[")
-    if data.rfind(b'"') > start:  # then a text may hold what looks like lists
-        return None
-    before = len(data[:start].translate(None, _NO_MARKS))
-    marks = np.frombuffer(data.translate(None, _NO_MARKS), np.uint8)[before:]
-    opens = marks == ord("[")
-    level = np.cumsum(opens.view(np.int8) - (marks == ord("]")), dtype=np.int16)
-    commas = np.where(marks == ord(","), level, 0)
-    shape: list[int] = []
-    for depth in range(1, int(level.max()) + 1):
-        begins = opens & (level == depth)
-        lists = np.cumsum(begins, dtype=np.int32)
-        lengths = np.bincount(lists[commas == depth], minlength=int(lists[-1]) + 1)[1:] + 1
-        if len(lengths) != prod(shape) or (lengths != lengths[0]).any() or depth > _MAX_RANK:
-            return None
-        shape.append(int(lengths[0]))
-    return tuple(shape)
 
 
 def _tensors(tensors: Any, brackets: int) -> Rows | None:  # noqa: ANN401 - any JSON
@@ -136,20 +114,20 @@ def _tensor(tensor: Any) -> tuple[Rows, int, str] | None:  # noqa: ANN401 - any 
     """The columns of a tensor, how many lists it is to have, and its name."""
     if not _are(tensor.keys(), _TENSOR_FIELDS):
         return None
-    name, shape, datatype, cells = tensor["name"], tensor["shape"].as_list(), tensor["datatype"], tensor["data"]
+    name, sizes, datatype, cells = tensor["name"], tensor["shape"].as_list(), tensor["datatype"], tensor["data"]
     if not isinstance(name, str) or datatype not in _NUMBERS:
         return None
-    if not 0 < len(shape) <= _MAX_RANK or any(type(size) is not int or size <= 0 for size in shape):
+    if not 0 < len(sizes) <= MAX_RANK or any(type(size) is not int or size <= 0 for size in sizes):
         return None
-    count, width = shape[0], prod(shape[1:])
+    count, width = sizes[0], prod(sizes[1:])
     nested = len(cells) != count * width or isinstance(cells[0], Array)
-    if nested and (len(shape) != 2 or len(cells) != count or set(map(len, cells)) != {width}):
+    if nested and (len(sizes) != 2 or len(cells) != count or set(map(len, cells)) != {width}):
         return None
     matrix = _matrix(cells, count, width)
     if matrix is None:
         return None
     is_whole = datatype in _INTEGER and _integral(cells)
-    rows = _spread(Head(name, datatype, tuple(shape)), matrix, is_whole, f"{name}[{{}}]", name)
+    rows = _spread(Head(name, datatype, tuple(sizes)), matrix, is_whole, f"{name}[{{}}]", name)
     return rows, 2 + nested * count, name
 
 
@@ -166,7 +144,7 @@ def _spread(head: Head, matrix: Matrix, is_whole: bool, pattern: str, only: str,
 
 def _matrix(cells: Any, count: int, width: int) -> Matrix | None:  # noqa: ANN401 - any JSON
     values: NDArray[np.float64] = np.frombuffer(cells.as_buffer(of_type="d"), np.float64)
-    is_exact = np.vdot(values, values) < _EXACT**2  # then each of them is below 2^53; unlike `dot`, it may overflow
+    is_exact = np.vdot(values, values) < EXACT**2  # then each of them is below 2^53; unlike `dot`, it may overflow
     return values.reshape(count, width) if is_exact and len(values) == count * width else None
 
 

@@ -23,6 +23,7 @@ from inferwatch.errors import UndecodablePayload
 from inferwatch.events import Role
 from inferwatch.rows import Column, Rows
 from inferwatch.wire.columns import MAX_COLUMNS, positions, table, typed
+from inferwatch.wire.numbers import Numbers
 from inferwatch.wire.tensors import Head, columns
 
 CHAT: Final = "openai_chat"
@@ -173,33 +174,47 @@ def _prompt(body: Mapping[str, Any], kind: str) -> Rows:
 
 
 def _inputs(body: Mapping[str, Any]) -> Rows:
-    given = body["input"]
-    is_several = isinstance(given, list) and not all(type(token) is int for token in given)
-    inputs = given if is_several else [given]
+    inputs = _several(body["input"])
     return Rows((Column("model", typed([body["model"]] * len(inputs))), Column("input", typed(inputs))), len(inputs))
+
+
+def _several(given: Any) -> Sequence[Any]:  # noqa: ANN401 - any JSON
+    """Return the inputs that are given: a list, unless that is of tokens, which are one."""
+    if isinstance(given, Numbers) and given.values.dtype == np.int64:
+        return [given] if given.values.ndim == 1 else list(given.values)
+    if not isinstance(given, (list, Numbers)):
+        return [given]
+    return [given] if all(type(token) is int for token in given) else list(given)
 
 
 def _vectors(items: Sequence[Mapping[str, Any]]) -> Rows:
     if all(type(item.get("index")) is int for item in items):
         items = sorted(items, key=lambda item: item["index"])
     vectors = [_vector(item.get("embedding")) for item in items]
+    if len(set(map(type, vectors))) > 1:
+        vectors = list(map(list, vectors))
     width = len(vectors[0])
     if any(len(vector) != width for vector in vectors) or not width:
         raise UndecodablePayload("the embeddings are empty, or of unequal length")
     if all(isinstance(vector, np.ndarray) for vector in vectors):
-        return columns(Head("embedding", "FP32", (len(vectors), width)), np.concatenate(vectors))
+        return columns(Head("embedding", "", (len(vectors), width)), np.concatenate(vectors))
     names = positions("embedding[{}]", width) if width > 1 else ("embedding",)
     return table(vectors, names, whole="embedding")
 
 
 def _vector(embedding: Any) -> Any:  # noqa: ANN401 - any JSON
-    """Return a vector as it is written: a list, or the base64 of float32, little-endian."""
-    if isinstance(embedding, list):
-        return embedding
+    """Return a vector: fractions, as a list where that is no array of them, or the base64 of float32, little-endian."""
+    if isinstance(embedding, (list, Numbers)):
+        values = typed(embedding, floating=True)
+        return values if values.dtype == np.float64 and _is_vector(embedding) else list(embedding)
     try:
         return np.frombuffer(b64decode(embedding, validate=True), dtype="<f4")
     except (TypeError, ValueError) as error:
         raise UndecodablePayload("an embedding is no list of numbers, nor base64 of them") from error
+
+
+def _is_vector(embedding: Sequence[Any] | Numbers) -> bool:
+    return embedding.values.ndim == 1 if isinstance(embedding, Numbers) else None not in embedding
 
 
 def _text(content: Any) -> str | None:  # noqa: ANN401 - any JSON

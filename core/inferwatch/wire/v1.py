@@ -15,6 +15,7 @@ from typing import Any
 from inferwatch.events import Role
 from inferwatch.rows import Rows
 from inferwatch.wire.columns import MAX_COLUMNS, joined, positions, records, single, table
+from inferwatch.wire.numbers import Numbers
 from inferwatch.wire.tensors import Head, array, columns
 
 _FIELDS = {Role.REQUEST: ("instances", "inputs"), Role.RESPONSE: ("predictions", "outputs")}
@@ -33,19 +34,26 @@ def rows(body: Mapping[str, Any], name: str, role: Role) -> Rows:
     value = body[name]
     if isinstance(value, dict) and _columnar(value):
         return joined(_rows(cells, column, f"{column}[{{}}]", column) for column, cells in value.items())
-    if not isinstance(value, list):
+    if not isinstance(value, (list, Numbers)):
         value = [value]
     if role is Role.RESPONSE:
         return _rows(value, "prediction", "prediction_{}", "prediction")
     found = _rows(value, name, f"{name}[{{}}]", f"{name}[0]")
-    return found if _all(value, dict) and not _encoded(value) else replace(found, named=False)
+    are_objects = isinstance(value, list) and set(map(type, value)) == {dict}
+    return found if are_objects and not _encoded(value) else replace(found, named=False)
 
 
-def _rows(cells: Sequence[Any], name: str, pattern: str, whole: str) -> Rows:
+def _rows(cells: Sequence[Any] | Numbers, name: str, pattern: str, whole: str) -> Rows:
     """The pattern names the columns of lists, `whole` is the name where there is only one, `name` that of a tensor."""
     if not cells:
         return Rows((), 0)
-    if _all(cells, list):
+    if isinstance(cells, Numbers):
+        return _array(cells, name, pattern, whole)
+    kinds = set(map(type, cells))
+    if Numbers in kinds:  # rows of numbers among others
+        cells = [cell.as_list() if type(cell) is Numbers else cell for cell in cells]
+        kinds = set(map(type, cells))
+    if kinds == {list}:
         width = len(cells[0])
         if len(set(map(len, cells))) == 1:
             if width > MAX_COLUMNS or (width and type(cells[0][0]) is list):
@@ -53,18 +61,22 @@ def _rows(cells: Sequence[Any], name: str, pattern: str, whole: str) -> Rows:
                 if values is not None:
                     return columns(Head(name, "", values.shape), values.ravel(), pattern, whole=whole)
             return table(cells, positions(pattern, width) if width > 1 else (whole,) * width, whole=whole)
-    elif _all(cells, dict) and not _encoded(cells):
+    elif kinds == {dict} and not _encoded(cells):
         return records(cells, whole=whole)
     return single(cells, whole)
 
 
+def _array(cells: Numbers, name: str, pattern: str, whole: str) -> Rows:
+    sizes = cells.values.shape
+    if len(sizes) == 1:
+        return single(cells, whole)
+    if len(sizes) == 2 and sizes[1] <= MAX_COLUMNS:
+        return table(cells, positions(pattern, sizes[1]) if sizes[1] > 1 else (whole,), whole=whole)
+    return columns(Head(name, "", sizes), cells.values.ravel(), pattern, whole=whole)
+
+
 def _columnar(value: Mapping[str, Any]) -> bool:
-    return bool(value) and all(isinstance(cells, list) for cells in value.values())
-
-
-def _all(cells: Sequence[Any], kind: type) -> bool:
-    kinds = set(map(type, cells))
-    return len(kinds) == 1 and kind in kinds
+    return bool(value) and all(isinstance(cells, (list, Numbers)) for cells in value.values())
 
 
 def _encoded(cells: Sequence[Mapping[str, Any]]) -> bool:

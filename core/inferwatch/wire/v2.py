@@ -14,6 +14,7 @@ from inferwatch.errors import UndecodablePayload
 from inferwatch.events import Role
 from inferwatch.rows import Rows
 from inferwatch.wire.columns import joined, typed
+from inferwatch.wire.numbers import Numbers
 from inferwatch.wire.tensors import Head, columns, from_base64
 
 _FIELDS = {Role.REQUEST: "inputs", Role.RESPONSE: "outputs"}
@@ -55,10 +56,12 @@ def tensor_rows(tensor: Mapping[str, Any]) -> Rows:
     return columns(head, typed(cells, floating=head.datatype in _FLOATING))
 
 
-def _flat(data: Any, rank: int) -> list[Any]:  # noqa: ANN401 - any JSON
-    cells = data if isinstance(data, list) else [data]
+def _flat(data: Any, rank: int) -> list[Any] | Numbers:  # noqa: ANN401 - any JSON
+    if isinstance(data, Numbers) and data.values.ndim <= max(rank, 1):
+        return data
+    cells = list(data) if isinstance(data, (list, Numbers)) else [data]
     for _ in range(rank - 1):
-        if not cells or not all(type(cell) is list for cell in cells):
+        if not cells or not all(type(cell) in (list, Numbers) for cell in cells):
             break
         cells = [item for cell in cells for item in cell]
     return cells

@@ -1,0 +1,230 @@
+"""Large arrays of numbers, wherever they stand in JSON, are read as cell by cell, and become no Python objects."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from inferwatch.events import Role
+from inferwatch.rows import Rows
+from inferwatch.wire import numbers
+from inferwatch.wire.decode import Decoded, decode
+from inferwatch.wire.numbers import Numbers, lift
+from tests.core.wire.bodies import BODIES, tensor
+
+REQUEST, RESPONSE = Role.REQUEST, Role.RESPONSE
+IMAGES = np.random.default_rng(1).integers(0, 4096, (2, 40, 500)) / 64
+NESTED = IMAGES.tolist()
+needs_simdjson = pytest.mark.skipif(find_spec("simdjson") is None, reason="there is no simdjson for this interpreter")
+
+LARGE: dict[str, tuple[Role, Any]] = {
+    "v1 records": (REQUEST, {"instances": [{"image": image, "age": 3} for image in NESTED]}),
+    "v1 records with a text": (REQUEST, {"instances": [{"name": '[1, "', "image": image} for image in NESTED]}),
+    "v1 beside text": (REQUEST, {"instances": [["a", image] for image in NESTED]}),
+    "v1 by column": (REQUEST, {"inputs": {"image": NESTED, "name": ["a", "b"]}}),
+    "v1 with a field beside": (REQUEST, {"instances": NESTED, "parameters": {"top": 1}}),
+    "v1 predictions": (RESPONSE, {"predictions": [{"label": "a", "mask": image} for image in NESTED]}),
+    "v2 nested": (REQUEST, {"inputs": [tensor("image", "FP32", IMAGES.shape, NESTED)]}),
+    "v2 beside text": (
+        REQUEST,
+        {"inputs": [tensor("name", "BYTES", [2], ["a", "b"]), tensor("image", "FP32", IMAGES.shape, NESTED)]},
+    ),
+    "v2 of an ensemble": (RESPONSE, {"a": {"outputs": [tensor("image", "FP64", IMAGES.shape, NESTED)]}}),
+    "v1 in a CloudEvent": (REQUEST, {"specversion": "1.0", "data": {"instances": NESTED}}),
+    "openai_embeddings": (
+        RESPONSE,
+        {"data": [{"index": place, "embedding": row} for place, row in enumerate(IMAGES.reshape(40, 1000).tolist())]},
+    ),
+    "openai prompts of tokens": (REQUEST, {"model": "m", "prompt": list(range(40_000))}),
+}
+
+
+@contextmanager
+def cell_by_cell() -> Iterator[None]:
+    """Decode without simdjson, and therefore every number by itself."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(numbers, "Parser", None)
+        yield
+
+
+def as_lists(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return [as_lists(item) for item in value] if isinstance(value, list) else value
+
+
+def content(found: Decoded) -> Any:
+    """Everything that two decodings must agree on but whether a cell's numbers are a list or an array."""
+    rows = found.rows
+    if rows is None:
+        return found
+    columns = [(column.name, column.values.dtype, as_lists(list(column.values.tolist()))) for column in rows.columns]
+    return found.protocol, columns, rows.count, rows.named, rows.blocks
+
+
+def assert_read_as_cell_by_cell(data: bytes, role: Role) -> None:
+    found = decode(data, role)
+    with cell_by_cell():
+        expected = decode(data, role)
+    assert repr(content(found)) == repr(content(expected)) or content(found) == content(expected)
+
+
+@needs_simdjson
+@pytest.mark.parametrize("where", LARGE)
+def test_numbers_become_no_objects_wherever_they_stand(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cell by cell the peak is 17 times the size of the numbers: a list, its objects, and their copies."""
+    role, body = LARGE[where]
+    data = orjson.dumps(body)
+    assert_read_as_cell_by_cell(data, role)
+    monkeypatch.delattr(Numbers, "as_list")
+    tracemalloc.start()
+    found = decode(data, role)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.rows is not None, found.fault
+    assert peak < 6 * IMAGES.nbytes
+
+
+@needs_simdjson
+@pytest.mark.parametrize("where", LARGE)
+def test_a_parser_of_objects_sees_none_of_the_numbers(where: str) -> None:
+    _, body = LARGE[where]
+    lifted = lift(orjson.dumps(body))
+    assert lifted is not None
+    assert len(lifted.text) < 4096
+    assert sum(array.values.size for array in lifted.arrays.values()) == 40_000
+    assert orjson.loads(orjson.dumps(body)) == numbers.plain(lifted.put_back(orjson.loads(lifted.text)))
+
+
+def rows_of(body: Any, role: Role = REQUEST) -> Rows:
+    found = decode(orjson.dumps(body), role)
+    assert found.rows is not None, found.fault
+    return found.rows
+
+
+@needs_simdjson
+def test_a_large_cell_is_an_array_of_its_shape() -> None:
+    rows = rows_of({"instances": [{"image": image, "age": 3, "few": [1, 2]} for image in NESTED]})
+    assert rows.names == ("image", "age", "few")
+    assert [cell.dtype for cell in rows.columns[0].values] == [np.float64] * 2
+    np.testing.assert_array_equal(np.stack(list(rows.columns[0].values)), IMAGES)
+    assert rows.columns[2].values.tolist() == [[1, 2]] * 2
+
+
+@needs_simdjson
+def test_an_embedding_is_a_block_however_it_is_written() -> None:
+    for width in (3, 1000):
+        vectors = IMAGES.reshape(-1, width + width % 2)[:2].tolist()
+        rows = rows_of({"data": [{"embedding": vector} for vector in vectors]}, RESPONSE)
+        assert [column.values.dtype for column in rows.columns] == [np.float64] * len(vectors[0])
+        assert np.array_equal(np.stack(list(rows.whole().columns[0].values)), vectors)
+
+
+@needs_simdjson
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [[1, 2.5] * 4] * 40,
+        [[1, -7] * 4] * 40,
+        [[2**53, -(2**63)] * 4] * 40,
+        [[2**64 - 1, 1] * 4] * 40,
+        [[2**53 + 1, 0.5] * 4] * 40,
+        [[1e300, 0.0] * 4] * 40,
+        [[1e300, 1] * 4] * 40,
+        [[-0.0, 0] * 4] * 40,
+        [[None, 1.5] + [1, 2.5] * 200] * 2 + [[1, 2.5] * 201],
+        [["a", *range(300)], list(range(301)), list(range(301))],
+        [list(range(300)), list(range(301))],
+        [[True] * 300, [1] * 300],
+        [1, 2.5] * 200,
+        [[[1, 2.5] * 200, [None]], [[1, 2], 3]],
+        [[[[[[[[[[1, 2.5] * 200]]]]]]]]],
+        [{"a": {"b": [1, 2.5] * 200}, "c": [[1] * 300, None]}],
+        [{"a": [1] * 300}, {"a": [None]}, {"b64": [1] * 300}],
+        [{"b64": [0.5] * 300}],
+        {"a": [[1, 2.5] * 4] * 40, "b": [0.5] * 40},
+    ],
+)
+@pytest.mark.parametrize("form", ["instances", "inputs", "datatype", "predictions", "embedding", "input", "prompt"])
+def test_unusual_arrays_are_read_as_cell_by_cell(cells: Any, form: str) -> None:
+    body: Any = {form: cells, "parameters": {}}
+    if form == "datatype":
+        body = {"inputs": [tensor("x", kind, [40, 8], cells) | {"name": kind} for kind in ("FP32", "INT64")]}
+    elif form == "embedding":
+        body = {"data": [{"embedding": cells}, {"embedding": cells}]}
+    elif form in ("input", "prompt"):
+        body = {"model": "m", form: cells}
+    role = RESPONSE if form in ("predictions", "embedding") else REQUEST
+    assert_read_as_cell_by_cell(orjson.dumps(body), role)
+
+
+NUMBER = "1234567.5,"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"instances": [{"a": "[%s1]", "b": 1}]}',
+        '{"instances": [{"a": "\\"[%s1]", "b": 1}]}',
+        '{"instances": [{"a": "\\\\", "b": [%s1]}]}',
+        '{"instances": [{"a": "\\\\\\"", "b": [%s1], "b": [1]}]}',
+        '{"instances": [{[%s1]: 1}]}',
+        '{"instances": [{"a": [%s1][1]}]}',
+        '{"instances": [{"a" [%s1]}]}',
+        '{"instances": [{"a": [%s1]}]} [%s1]',
+        '{"instances": [{"a": [%s1, NaN]}, {"a": [%s1]}]}',
+        '{"instances": [{"a": [%s1], "b": NaN}]}',
+        '{"instances": [{"a": [%s,1], "b": ""}]}',
+        '{"instances": [{"a": [%s01], "b": ""}]}',
+        '{"instances": [{"a": [%s1], "b": "',
+        '{"instances": [{"a": [%s1',
+        "[%s1]",
+    ],
+)
+def test_only_arrays_of_valid_json_are_lifted(text: str) -> None:
+    assert_read_as_cell_by_cell(text.replace("%s", NUMBER * 60).encode(), REQUEST)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from([body for bodies in BODIES.values() for body in bodies]), st.data())
+def test_any_body_is_read_as_cell_by_cell(body: tuple[Role, bytes], data: st.DataObject) -> None:
+    role, damaged = body
+    for _ in range(data.draw(st.integers(0, 3))):
+        start = data.draw(st.integers(0, len(damaged)))
+        odd = st.sampled_from(
+            [b"[", b"]", b",", b'"', b"\\", b"1", b"0.5", b"[1,2,3]", b"[[1.5],[2],[3]]", b"{", b"}", b" "]
+        )
+        damaged = damaged[:start] + data.draw(odd) + damaged[start + data.draw(st.integers(0, 3)) :]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(numbers, "_MIN_BYTES", 7)
+        patch.setattr(numbers, "MIN_NUMBERS", 3)
+        found = decode(damaged, role)
+    expected = decode(damaged, role)
+    if expected.rows is None:
+        assert found.protocol == expected.protocol
+    else:
+        assert content(found) == content(expected) or repr(content(found)) == repr(content(expected))
+
+
+@needs_simdjson
+def test_arrays_are_found_by_their_number_of_numbers() -> None:
+    for count, is_lifted in ((255, False), (256, True)):
+        assert (lift(orjson.dumps({"a": [1] * count, "b": "c"})) is not None) == is_lifted
+    values = Numbers(np.array([[1.0, 2.5]]), np.array([[True, False]]))
+    assert repr(list(values)) == "[[1, 2.5]]"
+
+
+@needs_simdjson
+@pytest.mark.parametrize("text", ["[[null,", "[[[[[[1,", '"1,', "[1,2],", "1" * 512 + "[", "]" * 600 + "a"])
+def test_what_is_no_array_is_passed_in_linear_time(text: str) -> None:
+    """Seconds, were it quadratic."""
+    assert lift(text.encode() * (2_000_000 // len(text))) is None
