@@ -33,6 +33,8 @@ def read_outputs(reply: Reply, count: int, model_name: str) -> NDArray[Any]:
 
 
 def _rows(reply: Reply, name: str) -> Rows:
+    if reply.body.lstrip()[:1] == b"<":
+        raise PredictorError(f"the predictor of {name} answered a page of HTML or XML in place of predictions")
     decoded = decode(reply.body, Role.RESPONSE)
     if decoded.rows is None:
         reason = decoded.fault or f"a {decoded.protocol} reply"

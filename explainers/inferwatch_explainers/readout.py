@@ -79,7 +79,8 @@ def _texts(array: NDArray[Any]) -> NDArray[Any]:
     cells = array.tolist()
     if any(not isinstance(cell, (str, bytes, bool, int)) for cell in cells):
         strange = next(cell for cell in cells if not isinstance(cell, (str, bytes, bool, int)))
-        raise PredictorError(f"the predictor answered {str(strange)[:64]!r}, which is neither a number nor a label")
+        shown = "null" if strange is None else repr(str(strange)[:64])
+        raise PredictorError(f"the predictor answered {shown}, which is neither a number nor a label")
     result = np.empty(len(cells), dtype=object)
     result[:] = [cell.decode("utf-8", "replace") if isinstance(cell, bytes) else cell for cell in cells]
     return result
