@@ -25,6 +25,7 @@ from inferwatch.payload_log.database import connect, sync_directory, translated
 from inferwatch.payload_log.entry import ERASED, Entry
 from inferwatch.payload_log.explanations import forget_explanations
 from inferwatch.payload_log.journal import Journal
+from inferwatch.payload_log.reader import FILE_NAME as LOG_NAME
 from inferwatch.payload_log.reader import JournalReader
 from inferwatch.payload_log.removal import forget_payloads
 from inferwatch.payload_log.segment import filter_segment, times_of, write_segment
@@ -108,9 +109,11 @@ class Sealer:
         removed = self._forget(horizons)
         with JournalReader(self._directory) as reader:
             sealed = reader.sealed()
+        behind = 0
         for part in sealed:
             if part.first_ns < max(horizons.values()) and not self._stopping.is_set():
-                self._drop(part, horizons)
+                self._drop(part, horizons, behind)
+            behind = part.last_offset
         self._horizons = horizons
         return removed
 
@@ -173,6 +176,14 @@ class Sealer:
     def _empty(self, first: int, last: int) -> None:
         self._in_steps(_empty, first, last)
 
+    def _first_key(self, behind: int) -> int:
+        path = self._directory / LOG_NAME
+        with translated(path), closing(connect(path, read_only=True)) as log:
+            (offset,) = log.execute(
+                "SELECT coalesce(min(offset), 1) FROM events WHERE offset > ?", (behind,)
+            ).fetchone()
+        return int(offset)
+
     def _in_steps(self, step: Callable[[int, int, sqlite3.Connection], object], first: int, last: int) -> None:
         for low in range(first, last + 1, _EMPTIED_AT_ONCE):
             if self._stopping.is_set():
@@ -215,11 +226,15 @@ class Sealer:
                 removed += len(numbers)
         return removed
 
-    def _drop(self, part: Sealed, horizons: Mapping[Service, int]) -> None:
+    def _drop(self, part: Sealed, horizons: Mapping[Service, int], behind: int) -> None:
+        """Remove from a file what is past the retention; with the last of it go the keys of its rows.
+
+        So do those between it and `behind`, the end of the file before: of files that an erasure has emptied.
+        """
         path = self._directory / DIRECTORY / part.file
         contents = filter_segment(path, lambda table: _is_kept(table, horizons))
         if not contents.rows:  # the keys first: a process that ends here finds the file again, and goes on
-            self._in_steps(_expire, part.first_offset, part.last_offset)
+            self._in_steps(_expire, self._first_key(behind), part.last_offset)
         if self._stopping.is_set():
             return
         self._journal.run(lambda log: note_contents(log, part, contents)).result()

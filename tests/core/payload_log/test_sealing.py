@@ -59,6 +59,12 @@ def files(directory: Path) -> list[str]:
     return sorted(path.name for path in (directory / "segments").glob("*"))
 
 
+def keys(directory: Path) -> list[int]:
+    """Return the offsets of which the database has a row, emptied or not."""
+    with closing(connect(directory / "log.db", read_only=True)) as log:
+        return [offset for (offset,) in log.execute("SELECT offset FROM events ORDER BY offset")]
+
+
 def raw_rows(directory: Path) -> int:
     """Return how many events lie in the database with their bodies."""
     with closing(connect(directory / "log.db", read_only=True)) as log:
@@ -232,6 +238,26 @@ def test_a_file_past_its_retention_is_removed(tmp_path: Path) -> None:
         assert files(tmp_path) == []
         assert [entry.event.id for entry in entries(tmp_path)] == ["new"]
         assert journal.get(1) is None
+
+
+def test_the_keys_of_an_erased_file_go_with_those_of_the_next_one(tmp_path: Path) -> None:
+    for number, day in enumerate((-9, -8, -7)):
+        take(tmp_path, [request(f"{day}-{each}", day * 86_400, [[number, each]]) for each in range(3)])
+        with Journal.open(tmp_path, clock=ManualClock(EVENING)) as journal:
+            sealer_of(journal).seal(everything=True)
+    for identity in ("-8-0", "-8-1", "-8-2"):
+        erase(tmp_path, INCOME, with_id(identity))
+    assert files(tmp_path) == ["0000000000000001.parquet", "0000000000000007.parquet"]
+    assert keys(tmp_path) == list(range(1, 10)), "an erased event that is sent again is a duplicate"
+    take(tmp_path, [request("new", -6 * 86_400, [[1]])])
+    with Journal.open(tmp_path, clock=ManualClock(EVENING)) as journal:
+        sealer_of(journal, retention_s=2.5 * 86_400).retain()
+        assert keys(tmp_path) == list(range(4, 11)), "of the first file alone"
+    take(tmp_path, [request("newer", 0, [[1]])])
+    with Journal.open(tmp_path, clock=ManualClock(EVENING)) as journal:
+        sealer_of(journal, retention_s=86_400.0).retain()
+        assert files(tmp_path) == []
+        assert keys(tmp_path) == [10, 11]
 
 
 def test_the_thread_seals_and_ends(journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
