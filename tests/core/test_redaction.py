@@ -29,7 +29,7 @@ def event(data: bytes, **extensions: str) -> CloudEvent:
         (SSN, b'{"instances": [{"ssn": "1", "a": 2}, {"a": 3}]}', b'{"instances":[{"ssn":null,"a":2},{"a":3}]}'),
         (SSN, b'{"instances": [{"ssn": {"n": 1}}]}', b'{"instances":[{"ssn":null}]}'),
         (SSN, b'{"inst\\u0061nces": [{"ss\\u006e": 1}]}', b'{"instances":[{"ssn":null}]}'),
-        (SSN, gzip.compress(b'{"instances": [{"ssn": 1}]}'), b'{"instances":[{"ssn":null}]}'),
+        (SSN, gzip.compress(b'{"instances": [{"ssn": 1}]}', mtime=0), b'{"instances":[{"ssn":null}]}'),
         (
             SSN,
             b'{"specversion": "1.0", "data": {"instances": [{"ssn": 1}]}}',

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from inferwatch.errors import InvalidOption
 from inferwatch.explanation import Attribution, Explanation, Summary
@@ -18,8 +19,6 @@ from inferwatch_explainers.artifact import Artifact
 from inferwatch_explainers.exact_shapley import ExactShapley
 from inferwatch_explainers.pictures import picture
 from tests.profiles.worlds import digits, table
-
-torch = pytest.importorskip("torch")
 
 pytestmark = [pytest.mark.profile, pytest.mark.filterwarnings("ignore")]  # the libraries' own
 
