@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from typing import Any
 from uuid import uuid4
@@ -13,17 +14,19 @@ from sklearn.tree import DecisionTreeClassifier
 
 
 class Served(kserve.Model):  # type: ignore[misc]  # kserve is in another environment
-    """Answers what a scikit-learn model predicts, in V1 and in V2 with one tensor of all features.
+    """Answers what a scikit-learn model predicts, in V1 and in V2 with one tensor of all features, after a delay.
 
     Replies in V2 are binary where the request asks for that, which KServe sees to.
     """
 
-    def __init__(self, name: str, model: Any) -> None:
+    def __init__(self, name: str, model: Any, delay_s: float = 0.0) -> None:
         super().__init__(name)
         self._model = model
+        self._delay_s = delay_s
         self.ready = True
 
-    def predict(self, payload: Any, headers: Any = None, response_headers: Any = None) -> Any:  # noqa: ARG002
+    async def predict(self, payload: Any, headers: Any = None, response_headers: Any = None) -> Any:  # noqa: ARG002
+        await asyncio.sleep(self._delay_s)
         if isinstance(payload, kserve.InferRequest):
             outputs = self._model.predict(payload.inputs[0].as_numpy())
             datatype = "INT64" if outputs.dtype.kind == "i" else "FP64"
@@ -39,7 +42,8 @@ def main() -> None:
     price = LinearRegression().fit(rows, rows @ np.array([3.0, -2.0, 0.5, 0.0]) + 1.0)
     sign = DecisionTreeClassifier(random_state=0).fit(rows, (rows[:, 0] > 0).astype(int))
     server = kserve.ModelServer(http_port=int(sys.argv[1]), enable_grpc=False, workers=1, access_log_format=None)
-    server.start([Served("price", price), Served("sign", sign)])
+    slow = [Served(f"price-{delay_ms}ms", price, delay_ms / 1000) for delay_ms in (5, 20)]
+    server.start([Served("price", price), Served("sign", sign), *slow])
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from prometheus_client import CollectorRegistry
 
 from inferwatch.rows import Feature, Matrix, Schema
 from inferwatch_cli.demo.processes import answering, free_port, running
-from inferwatch_explainers import ExactShapley, background_rows
+from inferwatch_explainers import ExactShapley, KernelShap, background_rows
 from inferwatch_explainers.predictor import RemotePredictor
 from inferwatch_explainers.service import ExplainedModel, ExplainerSpec, explain_router
 from tests.components import demo_python
@@ -26,6 +27,9 @@ from tests.explainers.servers import serving
 pytestmark = pytest.mark.integration
 
 SCHEMA = Schema(tuple(Feature(name, "numeric") for name in ("rooms", "noise", "garden", "colour")))
+PRICES = {0: "price", 5: "price-5ms", 20: "price-20ms"}
+"""The served models of the same function, by the milliseconds that each call takes."""
+
 WEIGHTS = np.array([3.0, -2.0, 0.5, 0.0])
 ROWS = [[1.0, 0.5, -1.0, 2.0], [-0.7, 1.5, 0.0, -1.0]]
 
@@ -55,7 +59,7 @@ def service(kserve: str) -> Iterator[str]:
     """Serve explanations of both models and give the address."""
     app = FastAPI()
     methods = [ExplainerSpec(method, kserve, deadline_s=20.0) for method in ("kernel_shap", "exact_shapley")]
-    models = [ExplainedModel("default", name, SAMPLE, methods) for name in ("price", "sign", "gone")]
+    models = [ExplainedModel("default", name, SAMPLE, methods) for name in (*PRICES.values(), "sign", "gone")]
     app.include_router(explain_router(models, registry=CollectorRegistry()))
     with serving(app) as url:
         yield url
@@ -123,6 +127,52 @@ def test_a_model_that_the_server_lacks_is_502(service: str) -> None:
     with fault.value as reply:
         assert reply.code == 502
         assert "404" in json.loads(reply.read())["error"]
+
+
+@pytest.mark.parametrize("delay_ms", PRICES)
+@pytest.mark.parametrize("protocol", ["v1", "v2", "v2_binary"])
+def test_a_model_that_takes_its_time_is_explained_alike_in_few_calls(kserve: str, protocol: Any, delay_ms: int) -> None:
+    """A call is waited for, so what an explanation takes beside it is bounded by the number of calls."""
+    with RemotePredictor(kserve, PRICES[delay_ms], SCHEMA, protocol=protocol) as predict:
+        attribution = KernelShap(predict, background_rows(SAMPLE), schema=SCHEMA).explain(np.array(ROWS))
+    expected = WEIGHTS * (np.array(ROWS) - background_rows(SAMPLE).mean(axis=0))
+    np.testing.assert_allclose(attribution.values, expected, atol=1e-9)
+    assert attribution.predictor_calls <= 3
+    assert attribution.elapsed_s >= predict.calls * delay_ms / 1000
+
+
+@pytest.mark.parametrize("protocol", ["v1", "v2"])
+@pytest.mark.parametrize(
+    ("row", "status", "says"),
+    [
+        ([1.0, 2.0, 3.0], 400, "3 columns"),
+        ([1.0, None, 3.0, 4.0], 400, "noise of instance 0 is missing"),
+        (["a", 2.0, 3.0, 4.0], 400, "rooms of instance 0 is 'a'; a finite number is needed"),
+    ],
+)
+def test_bad_rows_never_reach_the_server(service: str, protocol: str, row: list[Any], status: int, says: str) -> None:
+    body: dict[str, Any] = {"instances": [row]}
+    path = "/v1/models/price:explain"
+    if protocol == "v2":
+        datatype = "BYTES" if "a" in row else "FP64"
+        body = {"inputs": [{"name": "input-0", "shape": [1, len(row)], "datatype": datatype, "data": row}]}
+        path = "/v2/models/price/explain"
+    request = urllib.request.Request(service + path, json.dumps(body).encode())
+    with pytest.raises(urllib.error.HTTPError) as fault, urllib.request.urlopen(request, timeout=60):
+        pass
+    with fault.value as reply:
+        assert reply.code == status
+        assert says in json.loads(reply.read())["error"]
+
+
+def test_a_slow_server_is_504_only_where_nothing_came_back(service: str) -> None:
+    body = {"instances": ROWS, "parameters": {"deadline_s": 0.004}}
+    request = urllib.request.Request(f"{service}/v1/models/{PRICES[20]}:explain", json.dumps(body).encode())
+    with pytest.raises(urllib.error.HTTPError) as fault, urllib.request.urlopen(request, timeout=60):
+        pass
+    with fault.value as reply:
+        assert reply.code == 504
+        assert PRICES[20] in json.loads(reply.read())["error"]
 
 
 @pytest.mark.parametrize("name", ["price", "sign"])
