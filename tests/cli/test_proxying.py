@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import ssl
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from inferwatch.errors import ConfigError
+from inferwatch.events import CloudEvent
 from inferwatch_cli.proxying import ProxyOptions, ignored_options, sidecar_of
-from tests.certificates import authority
+from tests.certificates import authority, signed
+from tests.core.delivery.scripted_sink import scripted_sink
 
 
 def options(**given: Any) -> ProxyOptions:
@@ -120,6 +124,25 @@ def test_the_configuration_says_how_sinks_over_https_are_verified(tmp_path: Path
     assert fault.startswith("--logger-ca-cert-file: /etc/tls/logger/absent.crt cannot be used: "), "the option wins"
     (tmp_path / "tls/ca.pem").unlink()
     sidecar_of(options(sinks=https, config=config, skip_verify=True))
+
+
+def test_events_reach_a_sink_that_shows_and_asks_for_what_the_configuration_names(tmp_path: Path) -> None:
+    authority(tmp_path, "ca")
+    serving = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=tmp_path / "ca.pem")
+    serving.load_cert_chain(*signed(tmp_path, "server", by="ca"))
+    serving.verify_mode = ssl.CERT_REQUIRED
+    signed(tmp_path, "client", by="ca")
+    config = tmp_path / "config.yaml"
+    config.write_text("capture: {tls: {ca_file: ca.pem, certificate_file: client.pem, key_file: client.key}}\n")
+
+    async def test() -> None:
+        async with scripted_sink(tls=serving) as sink:
+            delivery = sidecar_of(options(sinks=[sink.url], config=config)).delivery
+            delivery.emit(CloudEvent("1", "/s", "t"))
+            await delivery.aclose()
+            assert sink.ids == ["1"]
+
+    asyncio.run(asyncio.wait_for(test(), 20))
 
 
 def test_a_ca_file_of_the_upstream(tmp_path: Path) -> None:
