@@ -6,7 +6,8 @@ import asyncio
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
+from urllib.parse import urlsplit
 
 import typer
 from fastapi import FastAPI
@@ -21,6 +22,9 @@ from inferwatch_cli.telling import ToldCollector, delivery_to, running
 from inferwatch_explainers.kserve_routes import kserve_router
 from inferwatch_explainers.service import ExplainedModel
 from inferwatch_logger.access import Application, guarded
+
+_HEADLESS_PORT: Final = 8080
+"""Where a predictor listens whose service is headless: KServe names no port then either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,12 @@ def pointed(models: list[ExplainedModel], options: PredictorOptions) -> list[Exp
 def _at(model: ExplainedModel, url: str, options: PredictorOptions) -> ExplainedModel:
     protocol = _protocol(options.protocol)
     specs = [
-        replace(spec, predictor_url=url, protocol=spec.protocol if protocol is None else protocol)
+        replace(
+            spec,
+            predictor_url=url,
+            protocol=spec.protocol if protocol is None else protocol,
+            other_url=f"{url}:{_HEADLESS_PORT}" if urlsplit(url).port is None else None,
+        )
         for spec in model.explainers
     ]
     return replace(model, explainers=specs)

@@ -52,6 +52,16 @@ def kserve_router(model_names: Sequence[str], *, registry: CollectorRegistry) ->
         """Answer that explanations can be asked for."""
         return {"ready": True}
 
+    @router.get("/v2/models")
+    async def model_list() -> dict[str, list[str]]:
+        """Answer the models that can be explained."""
+        return {"models": list(model_names)}
+
+    @router.get("/v2/models/{name}")
+    async def metadata(name: str) -> Response:
+        """Answer what is known of a model: as with KServe's own servers, no tensors; 404 where it is not known."""
+        return of_model(name, {"name": name, "versions": None, "platform": "", "inputs": [], "outputs": []})
+
     @router.get("/v2/models/{name}/ready")
     async def model_ready(name: str) -> Response:
         """Answer whether a model can be explained; 404 where it is not known."""

@@ -11,6 +11,12 @@ class ExplainMetrics:
     """The metrics of one service, registered where the caller says."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self.reading_seconds = Histogram(
+            "request_preprocess_seconds", "Time to read an explain request.", ["model_name"], registry=registry
+        )
+        self.writing_seconds = Histogram(
+            "request_postprocess_seconds", "Time to write an explanation or draw it.", ["model_name"], registry=registry
+        )
         self.seconds = Histogram(
             "request_explain_seconds", "Time to answer an explain request.", ["model_name"], registry=registry
         )

@@ -63,7 +63,8 @@ class RemotePredictor:
     a time, and into smaller ones where the server answers 413. 429, 503 and broken connections are tried again, three
     times in all.
 
-    Every call is marked as an explainer's by `origin`, with a signature where that has a key.
+    Every call is marked as an explainer's by `origin`, with a signature where that has a key. Where nothing listens at
+    `url`, calls go to `other_url`, if there is one, for as long as something listens there.
 
     In a notebook, `with RemotePredictor(...) as predict` gives a function of rows that needs no event loop.
     """
@@ -78,8 +79,10 @@ class RemotePredictor:
         timeout_s: float = 60.0,
         max_rows: int = 10_000,
         origin: Origin | None = None,
+        other_url: str | None = None,
     ) -> None:
         self._origin = origin or Origin()
+        self._addresses = [each.rstrip("/") for each in (url, other_url) if each is not None]
         self.schema = schema
         self.model_name = model_name
         self.timeout_s = timeout_s
@@ -87,13 +90,6 @@ class RemotePredictor:
         self.speaks: Dialect | None = None if protocol == "auto" else protocol
         self.fixed = protocol != "auto"
         self.binary: dict[Hashable, bool] = {}
-        name = quote(model_name, safe="")
-        infer = f"{url.rstrip('/')}/v2/models/{name}/infer"
-        self._urls: Mapping[Dialect, str] = {
-            "v1": f"{url.rstrip('/')}/v1/models/{name}:predict",
-            "v2": infer,
-            "v2_binary": infer,
-        }
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -152,7 +148,7 @@ class RemotePredictor:
         if call.head_bytes is not None:
             marked[LENGTH_HEADER] = str(call.head_bytes)
         async with self._session.post(
-            self._urls[call.dialect],
+            self._route(call.dialect),
             data=call.body,
             headers=marked,
             allow_redirects=False,  # a redirect could carry the caller's credentials elsewhere
@@ -163,6 +159,22 @@ class RemotePredictor:
                 if len(reply) > _MOST_REPLY_BYTES:
                     raise PredictorError(f"the predictor of {self.model_name} answered more than 256 MiB")
             return Reply(response.status, bytes(reply), response.headers.get("Retry-After"))
+
+    @property
+    def address(self) -> str:
+        """Where the next call goes."""
+        return self._addresses[0]
+
+    def turn_from(self, address: str) -> bool:
+        """Go to the other address where this is the one in use; return whether there are two."""
+        if address == self.address:
+            self._addresses.reverse()
+        return len(self._addresses) > 1
+
+    def _route(self, dialect: Dialect) -> str:
+        name = quote(self.model_name, safe="")
+        path = f"/v1/models/{name}:predict" if dialect == "v1" else f"/v2/models/{name}/infer"
+        return self.address + path
 
     def run(self, work: Coroutine[Any, Any, _Answer], timeout_s: float) -> _Answer:
         """Return what the work returns, done in the event loop on behalf of another thread."""
@@ -274,9 +286,12 @@ class BoundPredictor:
         for attempt in range(_ATTEMPTS):
             last = attempt == _ATTEMPTS - 1
             self.calls += 1
+            address = self._remote.address
             try:
                 reply = await self._once(call)
             except aiohttp.ClientConnectorError as fault:
+                if not last and self._remote.turn_from(address):
+                    continue
                 raise PredictorError(f"the predictor of {name} cannot be reached: {fault}") from fault
             except aiohttp.ClientError as fault:
                 if last:

@@ -59,7 +59,8 @@ class ExplainerSpec:
     """One way to explain a model: the method, where its predictor is, and what a request may leave out.
 
     With an artefact the model is asked in this process; a predictor beside it then has to answer alike. `options`,
-    `input_shape` and `examples` are for algorithms of other libraries (`inferwatch_explainers.adapters`).
+    `input_shape` and `examples` are for algorithms of other libraries (`inferwatch_explainers.adapters`). The predictor
+    is asked at `other_url` where nothing listens at `predictor_url`.
     """
 
     method: str
@@ -72,6 +73,7 @@ class ExplainerSpec:
     options: Mapping[str, Any] = field(default_factory=dict)
     input_shape: tuple[int, ...] = ()
     examples: Path | None = None
+    other_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,12 @@ class _Served:
         self.reference: Matrix = complete_rows(model.reference)
         self.predictors = {
             (spec.predictor_url, spec.protocol): RemotePredictor(
-                spec.predictor_url, model.name, schema, protocol=spec.protocol, origin=origin
+                spec.predictor_url,
+                model.name,
+                schema,
+                protocol=spec.protocol,
+                origin=origin,
+                other_url=spec.other_url,
             )
             for spec in model.explainers
             if spec.predictor_url is not None
@@ -269,9 +276,9 @@ class _Service:
             wanted = _picture_format(request.headers.get("accept", ""))
             served = self._find(name, namespace)
             labels |= {"model_namespace": served.model.namespace, "model_name": name}
-            asked = read_request(
-                await self._body(request), served.model.reference.schema, request.headers.get(DEADLINE_HEADER)
-            )
+            body = await self._body(request)
+            with self._metrics.reading_seconds.labels(name).time():
+                asked = read_request(body, served.model.reference.schema, request.headers.get(DEADLINE_HEADER))
             self._check_count(asked)
             check_method(asked.options.method or served.model.explainers[0].method)
             spec = served.spec(asked.options.method)
@@ -287,13 +294,15 @@ class _Service:
         outcome = "deadline" if explanation.deadline_reached else "ok"
         self._metrics.explanations.labels(**labels, outcome=outcome).inc()
         self._metrics.predictor_calls.labels(spec.method).observe(explanation.predictor_calls)
-        if self._record is not None:
-            of = Service(served.model.namespace, name)
-            self._record(as_event(of, served.model.reference.schema, asked, explanation, request.headers))
-        if wanted is not None:
-            drawn = await asyncio.to_thread(picture, explanation, asked.values, served.model.reference.schema, wanted)
-            return Response(drawn, media_type=_PICTURES[wanted])
-        return _json(reply(asked.options.reply, explanation, asked.values, served.model.reference.schema, name))
+        schema = served.model.reference.schema
+        with self._metrics.writing_seconds.labels(name).time():
+            if self._record is not None:
+                of = Service(served.model.namespace, name)
+                self._record(as_event(of, schema, asked, explanation, request.headers))
+            if wanted is not None:
+                drawn = await asyncio.to_thread(picture, explanation, asked.values, schema, wanted)
+                return Response(drawn, media_type=_PICTURES[wanted])
+            return _json(reply(asked.options.reply, explanation, asked.values, schema, name))
 
     def _find(self, name: str, namespace: str | None) -> _Served:
         named = [served for served in self._served if served.model.name == name]

@@ -184,3 +184,18 @@ def test_a_broken_binary_reply_is_the_predictors_fault(head: bytes, tail: bytes)
         pytest.raises(PredictorError, match="answered no predictions"),
     ):
         predict(ROWS[:2])
+
+
+def test_where_nothing_listens_the_other_address_is_asked_and_the_first_again_once_that_is_gone() -> None:
+    server = ModelServer(SCHEMA, score, ("v1",))
+    with (
+        serving(server.application()) as url,
+        RemotePredictor("http://127.0.0.1:1", "m", SCHEMA, other_url=url) as predict,
+    ):
+        np.testing.assert_array_equal(predict(ROWS[:3]), score(ROWS[:3]))
+        predict(ROWS[:3])
+        assert (predict.calls, len(server.calls)) == (3, 2)
+    with RemotePredictor(url, "m", SCHEMA, other_url="http://127.0.0.1:1") as predict:
+        with pytest.raises(PredictorError, match="cannot be reached"):
+            predict(ROWS[:3])
+        assert predict.calls == 3

@@ -457,7 +457,8 @@ def wait_for(condition: Callable[[], bool]) -> None:
 def test_metrics_have_kserves_name_and_ours(setup: Setup) -> None:
     service = setup()
     service.explain()
-    assert service.metric("request_explain_seconds_count", model_name="m") == 1
+    for part in ("preprocess", "explain", "postprocess"):
+        assert service.metric(f"request_{part}_seconds_count", model_name="m") == 1
     assert service.metric("inferwatch_explain_predictor_calls_count", method="kernel_shap") == 1
     assert service.metric("inferwatch_explain_predictor_calls_sum", method="kernel_shap") == len(service.server.calls)
     assert service.metric("inferwatch_explain_inflight") == 0
