@@ -18,7 +18,7 @@ from inferwatch_cli.checks import Checked, checked
 from inferwatch_cli.listening import listening, log_to_stderr, loop_factory
 from inferwatch_cli.parts import Service
 from inferwatch_logger.access import Application
-from inferwatch_logger.bounded_http import BoundedHttp
+from inferwatch_logger.bounded_http import REQUEST_TIMEOUT_S, bounded_http
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,8 @@ def serve(opening: Opening, verb: str, config: Path, data: Path | None, host: st
         gc.set_threshold(_YOUNG_OBJECTS)
         typer.echo(f"inferwatch {verb} on http://{shown}:{bound_port}, {service.what}")
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            runner.run(run_application(service.application, listener))
+            timeout_s = configuration.settings.ingest.request_timeout_s
+            runner.run(run_application(service.application, listener, request_timeout_s=timeout_s))
 
 
 class _Server(uvicorn.Server):
@@ -63,11 +64,16 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def run_application(application: Application, listener: socket.socket) -> None:
-    """Serve an application until SIGTERM or SIGINT, and let requests under way end."""
+async def run_application(
+    application: Application, listener: socket.socket, *, request_timeout_s: float = REQUEST_TIMEOUT_S
+) -> None:
+    """Serve an application until SIGTERM or SIGINT, and let requests under way end.
+
+    A request that has not come whole within `request_timeout_s` is given up.
+    """
     config = uvicorn.Config(
         application,
-        http=BoundedHttp,
+        http=bounded_http(request_timeout_s),
         log_config=None,
         log_level=logging.WARNING,
         access_log=False,

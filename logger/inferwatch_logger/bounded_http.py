@@ -15,14 +15,22 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 MAX_HEAD_BYTES: Final = 1024 * 1024
 """A longer request line with its headers is answered 431; events carry whole JSON documents in their headers."""
 
+REQUEST_TIMEOUT_S: Final = 60.0
+"""Seconds that a request may take to come, unless one says otherwise."""
+
 TOO_LATE: Final = "inferwatch.too_late"
 """In the scope of a request that was given up, whose application is told that the client has left."""
+
+
+def bounded_http(request_timeout_s: float) -> type[BoundedHttp]:
+    """Return the protocol with another bound on the time of a request, seconds: uvicorn makes one for a connection."""
+    return type("BoundedHttp", (BoundedHttp,), {"receive_timeout_s": request_timeout_s})
 
 
 class BoundedHttp(HttpToolsProtocol):
     """Answers 408 to a request that is not complete in time, and closes the connection."""
 
-    receive_timeout_s: ClassVar[float] = 60.0
+    receive_timeout_s: ClassVar[float] = REQUEST_TIMEOUT_S
     """Seconds from the connection, or from the first byte of a later request, to the last byte of the request."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - uvicorn's own

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -16,20 +17,16 @@ import uvicorn
 
 from inferwatch.payload_log.dead_letter import DeadLetter
 from inferwatch.payload_log.journal import Journal
-from inferwatch_logger.bounded_http import MAX_HEAD_BYTES, BoundedHttp
+from inferwatch_cli.demo.processes import free_port
+from inferwatch_logger.bounded_http import MAX_HEAD_BYTES, bounded_http
 from inferwatch_logger.ingest import Ingest
 from tests.logger.test_ingest import EVENT
+from tests.watched import eventually, get, process
 
 REQUEST_S = 0.4
 HEAD = (
     "POST /events HTTP/1.1\r\nHost: a\r\n" + "".join(f"{name}: {value}\r\n" for name, value in EVENT.items())
 ).encode()
-
-
-class Impatient(BoundedHttp):
-    """The protocol, in a hurry."""
-
-    receive_timeout_s = REQUEST_S
 
 
 @pytest.fixture
@@ -42,7 +39,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 def served(journal: Journal) -> Iterator[tuple[int, uvicorn.Server]]:
     """The ingest behind a real server; its port, and the server."""
     ingest = Ingest(journal, DeadLetter(journal.directory))
-    server = uvicorn.Server(uvicorn.Config(ingest, lifespan="off", log_config=None, http=Impatient))
+    server = uvicorn.Server(uvicorn.Config(ingest, lifespan="off", log_config=None, http=bounded_http(REQUEST_S)))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
@@ -172,11 +169,26 @@ def test_headers_of_many_kilobytes_pass_and_endless_ones_are_answered_431(
 ) -> None:
     send(served[0], 2, {"ce-metadata": json.dumps({"X-Long": ["y" * 65_536]}), "x-other": "z" * 300_000})
     with connected(served[0]) as client:
-        try:
+        client.sendall((HEAD + b"x-more: " + b"y" * MAX_HEAD_BYTES)[: MAX_HEAD_BYTES + 1])
+        assert sentence(everything(client), 431) == "the head is longer than 1048576 bytes"
+    assert (journal.ledger().stored, journal.ledger().received) == (2, 2)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("request_timeout_s", [0.3, 1.5])
+def test_the_time_of_a_request_is_a_setting(tmp_path: Path, request_timeout_s: float) -> None:
+    config = tmp_path / "inferwatch.yaml"
+    config.write_text(
+        f"ingest: {{request_timeout_s: {request_timeout_s}}}\npayload_log: {{path: {tmp_path / 'log'}}}\n"
+    )
+    port = free_port()
+    command = [sys.executable, "-m", "inferwatch_cli", "up", "--config", config, "--port", str(port)]
+    with process(command, tmp_path / "up.log"):
+        eventually("up is ready", lambda: get(f"http://127.0.0.1:{port}/readyz"))
+        with connected(port) as client:
+            began = time.monotonic()
             client.sendall(HEAD)
-            for _ in range(2 * MAX_HEAD_BYTES // 10_000):
-                client.sendall(b"x-more: " + b"y" * 9_990 + b"\r\n")
-        except OSError:
-            pass
-        everything(client)
-    assert journal.ledger().stored == 2
+            told = sentence(everything(client), 408)
+            took_s = time.monotonic() - began
+    assert told == f"the request has not come within {request_timeout_s:g} s"
+    assert took_s >= request_timeout_s - 0.05

@@ -80,6 +80,9 @@ class IngestSettings(Section):
     """Larger bodies are stored cut, bytes; default 32 MiB."""
     pair_timeout_s: float = Field(60.0, gt=0, le=86_400)
     """A response belongs to a request of its id whose event time is at most so many seconds away."""
+    request_timeout_s: float = Field(60.0, gt=0, le=86_400)
+    """A request that has not come whole after so many seconds is answered 408 and its connection closed, so that slow
+    clients hold none for ever."""
     max_inflight_bytes: int = Field(268_435_456, ge=1_048_576)
     """Bytes that may wait for the log; beyond, events are refused and counted. Default 256 MiB."""
     type_aliases: AliasSettings = AliasSettings()
