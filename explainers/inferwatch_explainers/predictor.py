@@ -17,6 +17,7 @@ import aiohttp
 import numpy as np
 from numpy.typing import NDArray
 
+from inferwatch.delivery.http_reply import seconds_of
 from inferwatch.errors import PredictorError, PredictorTimeout
 from inferwatch.events import ORIGIN_HEADER
 from inferwatch.origin import Origin
@@ -322,8 +323,8 @@ class BoundPredictor:
 
     async def _pause(self, attempt: int, retry_after: str | None) -> None:
         wait = random.uniform(0.5, 1.0) * 0.1 * 2**attempt  # noqa: S311 - jitter
-        if retry_after is not None and retry_after.isdecimal():
-            wait = float(min(int(retry_after), 60))
+        if (wished := seconds_of(retry_after)) is not None:
+            wait = wished
         if wait >= self._time_left():
             raise PredictorTimeout(f"the predictor of {self._remote.model_name} is busy for longer than there is time")
         await asyncio.sleep(wait)

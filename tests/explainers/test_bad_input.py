@@ -12,7 +12,7 @@ from fastapi import Response
 
 from inferwatch.rows import Matrix
 from inferwatch_explainers.service import ExplainerSpec
-from tests.explainers.test_service import Service, held, score, starting
+from tests.explainers.test_service import SCHEMA, Service, held, score, starting
 
 
 class Case(NamedTuple):
@@ -108,16 +108,15 @@ def shared() -> Iterator[Service]:
 
 def ask(service: Service, protocol: str, row: list[Any], **headers: str) -> tuple[int, str]:
     """Explain a row and return the status, and the sentence where there is one."""
-    parameters = {"method": "exact_shapley"}
-    if protocol == "v1":
-        path, body = "/v1/models/m:explain", {"instances": [row], "parameters": parameters}
-    else:
-        names = ("age", "hours", "work")
+    path = "/v1/models/m:explain"
+    body: dict[str, Any] = {"instances": [row]}
+    if protocol == "v2":
+        path = "/v2/models/m/explain"
         inputs = [
             {"name": name, "shape": [1], "datatype": "BYTES" if isinstance(cell, str) else "FP64", "data": [cell]}
-            for name, cell in zip(names, row, strict=False)
+            for name, cell in zip(SCHEMA.names, row, strict=False)
         ]
-        path, body = "/v2/models/m/explain", {"inputs": inputs, "parameters": parameters}
+        body = {"inputs": inputs}
     status, reply, _ = service.post(path, body, headers)
     return status, reply.get("error", "")
 

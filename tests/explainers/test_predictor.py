@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import numpy as np
 import orjson
 import pytest
+from fastapi import Response
 
-from inferwatch.errors import PredictorError
+from inferwatch.errors import PredictorError, PredictorTimeout
 from inferwatch.events import Role
 from inferwatch.origin import Origin
 from inferwatch.rows import Feature, Matrix, Schema
@@ -87,8 +91,6 @@ def test_a_server_without_binary_or_with_other_answers_is_asked_in_the_requests_
 
 
 def test_a_busy_probe_decides_nothing() -> None:
-    from fastapi import Response
-
     server = ModelServer(SCHEMA, score, EVERYTHING)
     busy = Response(b"", 503, {"Retry-After": "0"})
     original = server._binary_reply
@@ -174,8 +176,6 @@ def head(shape: list[int], datatype: str, size: int) -> bytes:
     ids=["head", "short", "cut", "datatype", "text"],
 )
 def test_a_broken_binary_reply_is_the_predictors_fault(head: bytes, tail: bytes) -> None:
-    from fastapi import Response
-
     server = ModelServer(SCHEMA, score, EVERYTHING)
     server.spoil = Response(head + tail, headers={"inference-header-content-length": str(len(head))})
     with (
@@ -199,3 +199,26 @@ def test_where_nothing_listens_the_other_address_is_asked_and_the_first_again_on
         with pytest.raises(PredictorError, match="cannot be reached"):
             predict(ROWS[:3])
         assert predict.calls == 3
+
+
+@pytest.mark.parametrize(("status", "in_seconds"), [(429, True), (503, False)])
+def test_a_busy_server_is_asked_again_when_it_says(status: int, in_seconds: bool) -> None:
+    moment = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=2)
+    started = time.monotonic()
+    said = "0.4" if in_seconds else format_datetime(moment, usegmt=True)
+    server = ModelServer(SCHEMA, score, ("v1",), refusals=[Response(b"", status, {"Retry-After": said})])
+    with serving(server.application()) as url, RemotePredictor(url, "m", SCHEMA) as predict:
+        np.testing.assert_array_equal(predict(ROWS[:3]), score(ROWS[:3]))
+    assert (predict.calls, len(server.calls)) == (2, 2)
+    assert time.monotonic() - started >= 0.4 if in_seconds else datetime.now(UTC) >= moment
+
+
+def test_a_server_that_is_busy_beyond_the_deadline_is_not_waited_for() -> None:
+    server = ModelServer(SCHEMA, score, ("v1",), refusals=[Response(b"", 503, {"Retry-After": "30"})])
+    with serving(server.application()) as url, RemotePredictor(url, "m", SCHEMA) as predict:
+        bound = predict._remote.bind(RequestForm.plain(SCHEMA), ends=time.monotonic() + 5)
+        started = time.monotonic()
+        with pytest.raises(PredictorTimeout, match="busy for longer than there is time"):
+            bound(ROWS[:3])
+        assert time.monotonic() - started < 4
+    assert bound.calls == 1

@@ -93,11 +93,12 @@ def outcome_of(reply: Reply, url: str) -> DeliveryError | None:
     return DeliveryError(
         f"{url} answered {reply.status}",
         retryable=retryable,
-        retry_after_s=_seconds(reply.retry_after) if retryable else None,
+        retry_after_s=seconds_of(reply.retry_after) if retryable else None,
     )
 
 
-def _seconds(retry_after: str | None) -> float | None:
+def seconds_of(retry_after: str | None) -> float | None:
+    """Return how long a `Retry-After` asks to wait, in seconds or until a date; None where there is none to read."""
     if retry_after is None:
         return None
     try:
