@@ -298,6 +298,33 @@ def test_every_fault_of_a_broken_envelope_is_named_counted_and_kept(bench: Bench
     assert letter["error"] == sentence
 
 
+def test_an_id_given_twice_is_malformed_unless_it_is_the_same(bench: Bench) -> None:
+    headers = [(name.encode(), value.encode()) for name, value in EVENT.items()]
+    sentence = assert_refused(bench.send([*headers, (b"Ce-Id", b"2")], b"the body"), 400)
+    assert "id: is given twice with different values" in sentence
+    assert bench.journal.ledger().malformed == {"duplicate_attribute": 1}
+    (letter,) = bench.letters()
+    assert (letter["reason"], letter["body"], letter["error"]) == ("duplicate_attribute", "the body", sentence)
+    assert_taken(bench.send([*headers, (b"Ce-Id", b"1")], b"{}"))
+    assert [entry.event.id for entry in bench.journal.read(0, 10)] == ["1"]
+
+
+@pytest.mark.parametrize("kind", ["application/cloudevents+json", "application/cloudevents-batch+json"])
+def test_of_a_key_twice_in_an_envelope_the_last_counts(bench: Bench, kind: str) -> None:
+    """As in every JSON that is read here; a name in another case is another key, and a fault."""
+    body = json.dumps(structured("first"))[:-1]
+    opening, closing = ("[", "]") if "batch" in kind else ("", "")
+    twice = f'{opening}{body}, "id": "last", "data": {{"instances": [[2]]}}}}{closing}'
+    assert_taken(bench.send({"content-type": kind}, twice.encode()))
+    event = bench.journal.read(0, 1)[0].event
+    assert (event.id, json.loads(event.data)) == ("last", {"instances": [[2]]})
+    sentence = assert_refused(
+        bench.send({"content-type": kind}, f'{opening}{body}, "ID": "other"}}{closing}'.encode()), 400
+    )
+    assert "id: is given twice with different values" in sentence
+    assert bench.journal.ledger().malformed == {"duplicate_attribute": 1}
+
+
 def test_a_request_without_any_attribute_is_malformed(bench: Bench) -> None:
     assert_refused(bench.send({"content-type": "application/json"}, b'{"instances": []}'), 400)
     assert bench.letters()[0]["body"] == '{"instances": []}'

@@ -182,7 +182,7 @@ def test_the_time_of_a_request_is_a_setting(tmp_path: Path, request_timeout_s: f
         f"ingest: {{request_timeout_s: {request_timeout_s}}}\npayload_log: {{path: {tmp_path / 'log'}}}\n"
     )
     port = free_port()
-    command = [sys.executable, "-m", "inferwatch_cli", "up", "--config", config, "--port", str(port)]
+    command: list[str | Path] = [sys.executable, "-m", "inferwatch_cli", "up", "--config", config, "--port", str(port)]
     with process(command, tmp_path / "up.log"):
         eventually("up is ready", lambda: get(f"http://127.0.0.1:{port}/readyz"))
         with connected(port) as client:
