@@ -8,7 +8,7 @@ PEERS := .venvs/peers
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-demo setup-cloudevents setup-peers setup-profiles demo test test-profiles fast integration check bench docs notebooks clean
+.PHONY: help setup setup-test setup-demo setup-cloudevents setup-peers setup-profiles setup-detect-peers demo test test-profiles fast integration check bench docs notebooks clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -52,6 +52,10 @@ integration: setup-test setup-demo setup-cloudevents
 
 setup-peers: setup
 	@scripts/environment $(PEERS) locks/peers.txt --requirement scripts/peers-requirements.txt
+
+setup-detect-peers: setup
+	@for peer in detect-peers legacy-detect evidently; do scripts/environment .venvs/$$peer locks/$$peer.txt \
+	  --requirement scripts/$$peer-requirements.txt || exit; done
 
 bench: setup-test setup-peers ## the benchmark table, peers beside ours
 	@$(BIN)/python -m benchmarks

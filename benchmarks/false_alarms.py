@@ -156,7 +156,7 @@ def measure(
     random = np.random.default_rng([seed, window, list(STREAMS).index(name)])
     scores, shifted = np.empty((references, windows)), []
     for number in range(references):
-        reference, dependence, live = _drawn(stream, random, reference_rows, window, windows + 1)
+        reference, dependence, live = drawn(stream, random, reference_rows, window, windows + 1)
         detector = _detector(method, reference, window, promises[0], smallest_effect, dependence, cell_draws)
         for place, rows in enumerate(live[:-1]):
             scores[number, place] = _score(detector, rows)
@@ -165,10 +165,10 @@ def measure(
     return [_rate(case, 1 / length, scores, np.array(shifted)) for length in promises]
 
 
-def _drawn(
+def drawn(
     stream: Stream, random: np.random.Generator, reference_rows: int, window: int, windows: int
 ) -> tuple[Reference, Dependence | None, list[Matrix]]:
-    """A reference, what the burn-in says about dependence, and live windows."""
+    """Return a reference, what the burn-in says about dependence, and live windows."""
     if not stream.dependent:
         values = stream.draw(random, reference_rows)
         return _reference(stream, values), None, [stream.draw(random, window) for _ in range(windows)]
