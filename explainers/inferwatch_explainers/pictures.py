@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from textwrap import wrap
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -21,6 +22,7 @@ MOST_ROWS = 10
 
 _MOST_FEATURES = 15
 _IMAGE_LINES = 12
+_TITLE_CHARACTERS = 90
 _UP, _DOWN, _PLAIN = "#c0392b", "#2471a3", "#7f8c8d"
 
 
@@ -57,7 +59,7 @@ def _lines(explanation: Explanation, row: int) -> int:
     if isinstance(explanation, Summary):
         return max(2, len(_said(explanation, row)))
     if isinstance(explanation, Anchors):
-        return max(2, len(explanation.anchors[row]))
+        return 2 + len(_rule_lines(explanation, row))
     return max(2, len(explanation.changed[row]))
 
 
@@ -142,9 +144,13 @@ def _rule(axes: Axes, explanation: Anchors, row: int) -> None:
     axes.barh(["coverage", "precision"], [coverage, precision], color=[_PLAIN, _DOWN])
     axes.errorbar(precision, 1, xerr=[[precision - low], [0.0]], color=_UP, capsize=4)
     axes.set_xlim(0, 1)
-    axes.set_title(
-        f"{explanation.method}: " + (_plain(" and ".join(explanation.anchors[row])) or "always"), fontsize=10
-    )
+    axes.set_title("\n".join(_rule_lines(explanation, row)), fontsize=10)
+
+
+def _rule_lines(explanation: Anchors, row: int) -> list[str]:
+    """Return what holds, in lines that fit the picture."""
+    rule = " and ".join(explanation.anchors[row]) or "always"
+    return [_plain(line) for line in wrap(f"{explanation.method}: {rule}", _TITLE_CHARACTERS)]
 
 
 def _text(axes: Axes, lines: list[str]) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import html
+import re
 import sys
 import urllib.error
 import urllib.request
@@ -11,6 +13,7 @@ import orjson
 import pytest
 
 from inferwatch.errors import MissingExtra
+from inferwatch.explanation import Anchors
 from inferwatch.rows import Feature, Matrix, Schema
 from inferwatch_explainers import AnchorsTabular, Counterfactual, KernelShap
 from inferwatch_explainers.pictures import picture
@@ -58,6 +61,20 @@ def test_many_rows_and_features_are_cut_and_that_is_said() -> None:
         drawn = picture(explanation, rows, schema, "svg").decode()
     assert "the first 10 of 12 rows" in drawn
     assert "5 smaller ones are not shown" in drawn
+
+
+def test_a_long_rule_is_written_in_lines_that_fit() -> None:
+    names = tuple(f"feature number {number}" for number in range(9))
+    one = np.ones(1)
+    rule = tuple(f"{name} <= 0.7977" for name in names)
+    anchors = Anchors("anchors_tabular", names, (rule,), one, one, one, one, (1,), 1, 1, 0.1)
+    schema = Schema(tuple(Feature(name, "numeric") for name in names))
+    drawn = picture(anchors, np.ones((1, 9)), schema, "svg").decode()
+    lines = [line for line in re.findall(r"<!-- (.*?) -->", drawn, re.DOTALL) if "<=" in html.unescape(line)]
+    assert lines
+    said = [part for line in lines for part in html.unescape(line).splitlines()]
+    assert max(map(len, said)) <= 90
+    assert " ".join(part.strip() for part in said) == "anchors_tabular: " + " and ".join(rule)
 
 
 def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
