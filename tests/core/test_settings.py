@@ -288,8 +288,8 @@ def test_a_fault_from_the_environment_names_the_variable(file: Path, monkeypatch
     assert faults(file, "colour: red") == [
         "ingest.max_body_bytes: 'many': input should be a valid integer, unable to parse string as an integer"
         " (from the environment, INFERWATCH_INGEST__MAX_BODY_BYTES)",
-        "ingest.colour: unknown key; allowed here: max_body_bytes, pair_timeout_s, max_inflight_bytes, type_aliases,"
-        " modelmesh"
+        "ingest.colour: unknown key; allowed here: max_body_bytes, pair_timeout_s, request_timeout_s,"
+        " max_inflight_bytes, type_aliases, modelmesh"
         " (from the environment, INFERWATCH_INGEST__COLOUR)",
         "colour: unknown key; allowed here: transport, payload_log, ingest, capture, auth, explain, exclude, models",
     ]
