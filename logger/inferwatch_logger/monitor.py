@@ -173,7 +173,7 @@ class Monitor:
         )
 
     def configured(self, service: Service) -> ConfiguredModel | None:
-        """Return what is configured for a service, with the reference that was made of its traffic where there is one."""
+        """Return what is configured for a service, with the reference made of its traffic where there is one."""
         model = configured_for(self._models, service)
         if model is None:
             return None

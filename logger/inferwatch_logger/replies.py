@@ -41,8 +41,8 @@ class ModelItem(Reply):
     namespace: str
     name: str
     state: ModelState
-    """`alarm`: a detector is in alarm; `silent`: no event for an hour; `ok`: at least one has judged; `stale`: those that
-    have, did so a day before the newest event; `waiting`: not enough rows yet."""
+    """`alarm`: a detector is in alarm; `silent`: no event for an hour; `ok`: at least one has judged; `stale`: those
+    that have, did so a day before the newest event; `waiting`: not enough rows yet."""
     events: int
     """Stored events."""
     rows: int
