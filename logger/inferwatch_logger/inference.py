@@ -216,13 +216,17 @@ class Inference:
             self.response_end()
 
     def make(self) -> None:
-        """Make the events of what is complete."""
-        asked, self._asked = self._asked, None
-        if asked is not None:
+        """Make the event of the part that was complete first, and at the next call that of the other one.
+
+        So events come in the order in which requests, and responses, were complete.
+        """
+        if self._asked is not None:
+            asked, self._asked = self._asked, None
             self._make_request(_joined(asked))
-        replied, self._replied = self._replied, None
-        if replied is not None and self._sampled:
-            self._make_response(_joined(replied))
+        elif self._replied is not None:
+            replied, self._replied = self._replied, None
+            if self._sampled:
+                self._make_response(_joined(replied))
 
     def _leave_request(self) -> None:
         if self._request is not None:

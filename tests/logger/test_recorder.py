@@ -54,6 +54,27 @@ def test_the_path_names_the_model(path: str, name: str) -> None:
     assert event.source == "http://localhost:9081/"
 
 
+def test_events_come_in_the_order_in_which_their_parts_were_complete() -> None:
+    events: list[CloudEvent] = []
+
+    async def pipelined() -> None:
+        recorder = Recorder(Capture.of(name="m"), events.append)
+        first, second = (recorder.begin("POST", f"/{number}", []) for number in range(2))
+        assert first is not None
+        assert second is not None
+        first.request_end()
+        recorder.flush()  # the first request's event is made before the second request is complete
+        second.request_end()
+        for inference, body in ((first, b"1"), (second, b"2")):
+            inference.response_start(200, ())
+            inference.response_part(body)
+            inference.response_end()
+        recorder.flush()
+
+    asyncio.run(pipelined())
+    assert [event.data for event in events] == [b"", b"", b"1", b"2"]
+
+
 def test_names_are_bounded() -> None:
     paths = [*(f"/v1/models/m{number}:predict" for number in range(1_003)), "/v1/models/m1:predict"]
     events = captured(*paths, mode="request")
