@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from inferwatch.errors import UndecodablePayload
 from inferwatch.rows import Block, Column, Rows
 from inferwatch.wire.columns import MAX_COLUMNS, positions, typed
+from inferwatch.wire.numbers import plain
 
 MAX_RANK: Final = 32
 """Tensors of more dimensions are not decoded."""
@@ -64,6 +65,7 @@ class Head:
             raise UndecodablePayload("a tensor's name and datatype are no strings")
         if datatype not in ITEMS and datatype != "BYTES":
             raise UndecodablePayload(f"tensor {name[:64]!r} has the unknown datatype {datatype[:16]!r}")
+        shape = plain(shape)
         if not isinstance(shape, list) or any(type(size) is not int or size < 0 for size in shape):
             raise UndecodablePayload(f"tensor {name[:64]!r} has a shape that is no list of sizes")
         if len(shape) > MAX_RANK:
