@@ -10,7 +10,18 @@ from contextlib import redirect_stdout
 from importlib import import_module
 from pathlib import Path
 
-NAMES = ("ingest", "capture", "proxy", "delivery", "kafka_path", "dead_sink", "decode", "log", "false_alarms", "explain")
+NAMES = (
+    "ingest",
+    "capture",
+    "proxy",
+    "delivery",
+    "kafka_path",
+    "dead_sink",
+    "decode",
+    "log",
+    "false_alarms",
+    "explain",
+)
 REPORT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 _OPENING = """# Benchmarks
 

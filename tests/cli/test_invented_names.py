@@ -32,6 +32,7 @@ def send(application: Application, first: int) -> None:
     assert len(listing["items"]) == 100  # and all of them are derived by now
 
 
+@pytest.mark.slow
 def test_invented_names_leave_nothing_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index, "MOST_NUMBERS", 200)
     sizes = []

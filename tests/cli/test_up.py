@@ -63,6 +63,7 @@ def models(up: Service) -> dict[str, int]:
     return {f"{item['namespace']}/{item['name']}": item["events"] for item in items}
 
 
+@pytest.mark.slow
 def test_invented_model_names_make_no_series_and_open_no_files(tmp_path: Path) -> None:
     with open_up(Checked(Settings(), ()), tmp_path) as up:
         before = series(up)

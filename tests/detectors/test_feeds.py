@@ -244,6 +244,7 @@ def expected(quickly_learnt: None) -> list[Finding]:  # noqa: ARG001 - the order
     return by_time(Worker([EVERYTHING]).judge(items(everything())))
 
 
+@pytest.mark.slow
 def test_everything_is_judged(expected: list[Finding]) -> None:
     judged = {(finding.detector, finding.endpoint, finding.segment) for finding in expected}
     assert {("histogram", "default", None), ("minutes", "default", None), ("answers", "default", None)} <= judged
@@ -251,6 +252,7 @@ def test_everything_is_judged(expected: list[Finding]) -> None:
     assert len({finding.id for finding in expected}) == len(expected)
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(0, 300), max_size=6), st.booleans())
 @settings(max_examples=8, deadline=None)
 def test_neither_deliveries_nor_restarts_change_a_finding(

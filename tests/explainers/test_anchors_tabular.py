@@ -52,6 +52,7 @@ def test_a_rule_that_holds_by_itself_is_found() -> None:
     assert found.predictor_calls <= 8
 
 
+@pytest.mark.slow
 def test_what_is_stated_holds_on_fresh_rows() -> None:
     """20 rules of a noisy model: precision within 0.04 on 4,000 fresh rows each, at most one below its 95 % bound."""
     weights = np.random.default_rng(5).normal(size=8)

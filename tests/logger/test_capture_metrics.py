@@ -71,7 +71,9 @@ def test_a_registry_has_the_metrics_of_all_that_register_with_it() -> None:
     async def test() -> None:
         for name in ("income", "iris"):
             for _ in range(2):  # as two applications of one process
-                sink = MemorySink(lambda event: DeliveryError("no", retryable=False) if "200" in repr(event) else None)
+                sink = MemorySink(
+                    lambda event: DeliveryError("no", retryable=False) if event.type == RESPONSE_TYPE else None
+                )
                 middleware = CaptureMiddleware(
                     PLAIN, sink=sink, name=name, metrics=registry, max_body_bytes=10, redact=["$.instances"]
                 )

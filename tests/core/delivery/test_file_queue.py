@@ -192,7 +192,7 @@ class FileQueueMachine(RuleBasedStateMachine):
 
 
 TestFileQueue = FileQueueMachine.TestCase
-TestFileQueue.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestFileQueue.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
 
 
 def filled(path: Path, count: int, sinks: tuple[str, ...] = SINKS) -> None:

@@ -298,6 +298,7 @@ def test_names_that_would_fill_memory() -> None:
     assert list(cells(rows_of({"inputs": [tensor([0], [1], "INT8", name=name)]}, protocol="v2"))) == [name]
 
 
+@pytest.mark.slow
 def test_columns_that_would_fill_memory() -> None:
     many = [tensor([], [0, MAX_COLUMNS], "INT8", name=str(index)) for index in range(1000)]
     tracemalloc.start()
@@ -378,7 +379,7 @@ TENSORS = st.fixed_dictionaries(
 FIELDS = ["instances", "inputs", "predictions", "outputs", "model_name", "platform", "specversion", "data", "error"]
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(
     st.dictionaries(st.sampled_from(FIELDS), JSON | st.lists(TENSORS, max_size=3), min_size=1),
     st.sampled_from(list(Role)),
