@@ -65,6 +65,10 @@ def test_deliveries_are_timed_by_their_outcome() -> None:
     assert counted == [{"success": 3, "failure": 0}, {"success": 0, "failure": 1}]
 
 
+def refused_response(event: CloudEvent) -> DeliveryError | None:
+    return DeliveryError("no", retryable=False) if event.type == RESPONSE_TYPE else None
+
+
 def test_a_registry_has_the_metrics_of_all_that_register_with_it() -> None:
     registry = CollectorRegistry()
 
