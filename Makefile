@@ -36,7 +36,7 @@ demo: setup setup-demo ## the main job: a true drift alarm on real traffic to a 
 test: check fast integration ## everything that must pass
 
 test-profiles: setup-profiles ## the heavy libraries, each in an environment of its own
-	@.venvs/modern/bin/pytest -m profile
+	@.venvs/modern/bin/pytest -m profile tests/profiles tests/packaging/test_licences.py
 
 check: setup-test ## lint, types, imports
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
