@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := .venvs/demo
 PEERS := .venvs/peers
+PARALLEL := --numprocesses auto --maxprocesses 8 --dist worksteal
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
@@ -44,11 +45,12 @@ check: setup-test ## lint, types, imports
 	@$(BIN)/lint-imports --no-cache
 
 fast: setup-test
-	@$(BIN)/pytest -m 'not integration and not slow and not profile' --numprocesses auto --maxprocesses 8 --dist worksteal
+	@$(BIN)/pytest -m 'not integration and not slow and not profile' $(PARALLEL)
 
 integration: setup-test setup-demo setup-cloudevents
 	@scripts/components
-	@$(BIN)/pytest -m '(integration or slow) and not profile'
+	@$(BIN)/pytest -m 'slow and not integration and not profile' $(PARALLEL)
+	@$(BIN)/pytest -m 'integration and not profile'
 
 setup-peers: setup
 	@scripts/environment $(PEERS) locks/peers.txt --requirement scripts/peers-requirements.txt

@@ -96,8 +96,9 @@ reference of 2015 with its 95 % interval (age in standard deviations, the others
 windows of 1,000 rows in which the feature alarmed. 2015 is the half of its rows that the reference does not hold.
 
 In the files of 2017 and 2018 the people of group quarters, 7 % of all, no longer stand among the others but together,
-at the end and at the beginning: five windows of 1,000 hold nothing else, and the others next to none of them. What
-alarms is that order; people themselves changed most in ancestry and schooling, by 0.03 to 0.04 in total variation.
+at the end and at the beginning: five windows of 1,000 hold nothing else, and the others next to none of them. That
+order is the likeliest cause of the alarms; people themselves changed most in ancestry and schooling, by 0.03 to 0.04 in
+total variation.
 """
 
 
