@@ -42,7 +42,7 @@ __all__ = ["small"]
 pytestmark = pytest.mark.integration
 
 CAPTURES: tuple[Capture, ...] = ("proxy", "middleware")
-MEMORY_BYTES = 12 << 20
+MEMORY_BYTES = 32 << 20
 STREAMS_BYTES = 200 << 20
 """What a process takes in all, with a thousand streams open."""
 
