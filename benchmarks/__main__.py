@@ -1,4 +1,4 @@
-"""Runs every benchmark, or those named, and keeps what they print in docs/benchmarks.md: `python -m benchmarks`."""
+"""Runs every benchmark, or those named, and keeps what each prints in docs/benchmarks.md: `python -m benchmarks`."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ NAMES = (
     "false_alarms",
     "explain",
 )
+_HEADING = "\n## benchmarks."
 REPORT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 _OPENING = """# Benchmarks
 
@@ -40,27 +41,30 @@ class _Tee(io.StringIO):
         return super().write(text)
 
 
-def report(names: Sequence[str]) -> str:
-    """Return what the benchmarks print, one section each."""
-    sections = [_OPENING]
-    for name in names:
-        began = time.perf_counter()
-        with redirect_stdout(_Tee()) as printed:
-            print(f"\n## benchmarks.{name}\n")
-            import_module(f"benchmarks.{name}").main()
-        sections.append(f"{printed.getvalue()}\nTook {time.perf_counter() - began:.0f} s.\n")
-    return "".join(sections)
+def measured(name: str) -> str:
+    """Run one benchmark, and return its section."""
+    began = time.perf_counter()
+    with redirect_stdout(_Tee()) as printed:
+        print(f"{_HEADING}{name}\n")
+        import_module(f"benchmarks.{name}").main()
+    return f"{printed.getvalue()}\nTook {time.perf_counter() - began:.0f} s.\n"
+
+
+def kept(report: str) -> dict[str, str]:
+    """Return the sections of a report by their benchmark's name."""
+    return {section.split("\n", 1)[0]: _HEADING + section for section in report.split(_HEADING)[1:]}
 
 
 def main(names: Sequence[str]) -> None:
-    """Run the benchmarks of these names, all where none is given; only a run of all is kept."""
+    """Run the benchmarks of these names, all where none is given; each replaces its own section of the report."""
     unknown = sorted(set(names) - set(NAMES))
     if unknown:
         sys.exit(f"no benchmark {', '.join(unknown)}; there are {', '.join(NAMES)}")
-    text = report(names or NAMES)
-    if not names:
+    for name in names or NAMES:
+        section = measured(name)
+        sections = kept(REPORT.read_text(encoding="utf-8")) | {name: section}
+        text = _OPENING + "".join(sections[name] for name in NAMES if name in sections)
         REPORT.write_text(text, encoding="utf-8")
-        print(f"\nwritten to {REPORT}")
 
 
 if __name__ == "__main__":
