@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-_START_S = 20
+_START_S = 60.0
 
 
 @contextmanager
