@@ -9,17 +9,16 @@ does nothing: the copy of both bodies and their place in the queue.
 from __future__ import annotations
 
 import asyncio
-import statistics
 import sys
 import time
-import urllib.request
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from benchmarks.captured import Sample, arrived, paired, received, row
 from benchmarks.load import run_load
 from benchmarks.processes import cpu_s, free_port, machine, running
 from inferwatch.delivery.memory import MemorySink
@@ -28,21 +27,9 @@ from inferwatch_logger import CaptureMiddleware
 ROWS = {"100 B": 4, "10 KiB": 480}
 """Flowers a request."""
 CONNECTIONS = 16
-SECONDS = 1.5
-ROUNDS = 5
+SECONDS = 0.8
+ROUNDS = 15
 INSIDE = 20_000
-_DELIVERY_S = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One round: requests a second, processor microseconds a request, latency, and events delivered a request."""
-
-    rate: float
-    cpu_us: float
-    p50_ms: float
-    p99_ms: float
-    events: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +52,9 @@ def serving(kind: str, sink: int) -> Iterator[Server]:
 
 def measure(server: Server, rows: int, sink: int, *, seconds: float = SECONDS) -> Sample:
     """Load a server and wait for the events of what it answered."""
-    before, arrived = cpu_s(server.process), _received(sink)
+    before, unloaded = cpu_s(server.process), received(sink)
     result = run_load("predictions", server.port, rows, CONNECTIONS, seconds)
-    events = _arrived(sink, arrived, server.captured * result.requests) - arrived
+    events = arrived(sink, unloaded, server.captured * result.requests) - unloaded
     cpu_us = 1e6 * (cpu_s(server.process) - before) / result.requests
     rate = result.requests / result.seconds
     return Sample(rate, cpu_us, result.p50_ms, result.p99_ms, events / result.requests)
@@ -112,7 +99,9 @@ async def _inside(body_bytes: int, requests: int) -> tuple[float, float]:
 
 def main(rows: dict[str, int] = ROWS) -> None:
     """Print the tables."""
-    print(f"Capture: {CONNECTIONS} keep-alive connections, {ROUNDS} rounds of {SECONDS:g} s in turns, medians.")
+    print(
+        f"Capture: {CONNECTIONS} keep-alive connections, {ROUNDS} rounds of {SECONDS:g} s in turns, medians; the comparison is the median of the rounds'."
+    )
     print(f"{machine('uvicorn', 'uvloop', 'fastapi', 'scikit-learn')}\n")
     print(
         "| body | server | requests/s | CPU µs/request (lowest to highest) | more | events a request | p50 / p99 ms |"
@@ -128,37 +117,12 @@ def main(rows: dict[str, int] = ROWS) -> None:
             for _ in range(ROUNDS):
                 for server, taken in zip((bare, ours), samples.values(), strict=True):
                     taken.append(measure(server, count, sink))
-            usual = statistics.median(sample.cpu_us for sample in samples["bare"])
             for kind, taken in samples.items():
-                print(_row(size, kind, taken, usual), flush=True)
+                more = f"{100 * (paired(taken, samples['bare']) - 1):+.0f} %"
+                print(row(size, kind, taken, more), flush=True)
     print("\n| body | inside the middleware, µs p50 / p99 |\n| --- | --- |")
     for size, body_bytes in (("100 B", 100), ("10 KiB", 10_240)):
         print("| {} | {:.0f} / {:.0f} |".format(size, *inside(body_bytes)))
-
-
-def _row(size: str, kind: str, taken: Sequence[Sample], bare_us: float) -> str:
-    def median(field: str) -> float:
-        return float(statistics.median(getattr(sample, field) for sample in taken))
-
-    spent = [sample.cpu_us for sample in taken]
-    more = f"{100 * (median('cpu_us') / bare_us - 1):+.0f} %"
-    return (
-        f"| {size} | {kind} | {median('rate'):,.0f} | {median('cpu_us'):.0f} ({min(spent):.0f} to {max(spent):.0f}) "
-        f"| {more} | {median('events'):.2f} | {median('p50_ms'):.1f} / {median('p99_ms'):.1f} |"
-    )
-
-
-def _received(sink: int) -> int:
-    with urllib.request.urlopen(f"http://127.0.0.1:{sink}/") as reply:
-        return int(reply.read())
-
-
-def _arrived(sink: int, before: int, expected: int) -> int:
-    """Return how many events have arrived once all that are expected have, or after a while."""
-    deadline = time.monotonic() + _DELIVERY_S
-    while (count := _received(sink)) < before + expected and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return count
 
 
 if __name__ == "__main__":

@@ -9,12 +9,12 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-import uvicorn
 from fastapi import FastAPI
 from pydantic import BaseModel
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
+from benchmarks.serving import serve
 from inferwatch_logger import CaptureMiddleware
 
 
@@ -67,11 +67,4 @@ def application(kind: str, sink: str) -> Any:  # noqa: ANN401 - an ASGI applicat
 
 if __name__ == "__main__":
     kind_text, port_text, *rest = sys.argv[1:]
-    uvicorn.run(
-        application(kind_text, *rest or [""]),
-        port=int(port_text),
-        loop="uvloop",
-        http="httptools",
-        access_log=False,
-        log_level="warning",
-    )
+    serve(application(kind_text, *rest or [""]), int(port_text))

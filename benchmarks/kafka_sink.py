@@ -10,12 +10,13 @@ import asyncio
 import sys
 import threading
 
-import uvicorn
 from cloudevents.core.bindings.http import HTTPMessage, from_http_event
 from cloudevents.core.bindings.kafka import to_binary_event
 from cloudevents.core.formats.json import JSONFormat
 from confluent_kafka import Producer
 from fastapi import FastAPI, Request, Response
+
+from benchmarks.serving import serve
 
 
 def application(producer: Producer) -> FastAPI:
@@ -57,13 +58,4 @@ if __name__ == "__main__":
         }
     )
     threading.Thread(target=poll, args=(opened,), daemon=True).start()
-    uvicorn.run(
-        application(opened),
-        port=int(port),
-        loop="uvloop",
-        http="httptools",
-        lifespan="off",
-        access_log=False,
-        proxy_headers=False,
-        log_level="warning",
-    )
+    serve(application(opened), int(port), lifespan="off")

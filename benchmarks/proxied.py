@@ -19,13 +19,14 @@ from typing import Any, cast
 
 import aiohttp
 import httptools
-import uvicorn
 import uvloop
 from starlette.applications import Starlette
 from starlette.background import BackgroundTasks
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+
+from benchmarks.serving import serve
 
 _TYPES = ("org.kubeflow.serving.inference.request", "org.kubeflow.serving.inference.response")
 
@@ -56,7 +57,7 @@ class Raw(asyncio.Protocol):
         self.transport.write(head % len(body) + body)
 
 
-async def serve(port: int, answer: Callable[[bytes, int], bytes]) -> None:
+async def serve_raw(port: int, answer: Callable[[bytes, int], bytes]) -> None:
     """Serve for good."""
     server = await asyncio.get_running_loop().create_server(lambda: Raw(answer), "127.0.0.1", port)
     await server.serve_forever()
@@ -168,13 +169,6 @@ PROXIES = {"starlette": starlette_proxy, "fastapi": fastapi_proxy}
 if __name__ == "__main__":
     kind, port, *addresses = sys.argv[1:]
     if kind in PROXIES:
-        uvicorn.run(
-            PROXIES[kind](*addresses),
-            port=int(port),
-            loop="uvloop",
-            http="httptools",
-            access_log=False,
-            log_level="warning",
-        )
+        serve(PROXIES[kind](*addresses), int(port))
     else:
-        uvloop.run(serve(int(port), Predictor() if kind == "predictor" else Sink()))
+        uvloop.run(serve_raw(int(port), Predictor() if kind == "predictor" else Sink()))

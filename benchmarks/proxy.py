@@ -14,16 +14,13 @@ from __future__ import annotations
 
 import os
 import signal
-import statistics
 import subprocess
 import sys
-import time
-import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.captured import Sample, arrived, paired, received, row
 from benchmarks.load import run_load
 from benchmarks.processes import cpu_s, free_port, machine, running
 
@@ -32,20 +29,8 @@ SIZES = {"100 B": (4, 16), "10 KiB": (480, 16), "1 MiB": (47_600, 4)}
 PEERS = Path(__file__).parents[1] / ".venvs" / "peers" / "bin" / "python"
 AGENT = "KSERVE_AGENT"
 """The variable that names the program of KServe's agent."""
-SECONDS = 1.5
-ROUNDS = 3
-_DELIVERY_S = 15.0
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One round: requests a second, processor microseconds a request, latency, and events delivered a request."""
-
-    rate: float
-    cpu_us: float
-    p50_ms: float
-    p99_ms: float
-    events: float
+SECONDS = 1.0
+ROUNDS = 7
 
 
 @contextmanager
@@ -81,12 +66,12 @@ def measure(kind: str, size: tuple[int, int], upstream: int, sink: int) -> Sampl
         return Sample(result.requests / result.seconds, 0.0, result.p50_ms, result.p99_ms, 0.0)
     port = free_port()
     with proxying(kind, port, upstream, sink) as process:
-        unloaded = _received(sink)
+        unloaded = received(sink)
         warm = run_load("predictions", port, rows, connections, 0.5)
-        arrived = _arrived(sink, unloaded, 2 * warm.requests)
+        warmed = arrived(sink, unloaded, 2 * warm.requests)
         before = cpu_s(process)
         result = run_load("predictions", port, rows, connections, SECONDS)
-        events = _arrived(sink, arrived, 2 * result.requests) - arrived
+        events = arrived(sink, warmed, 2 * result.requests) - warmed
         cpu_us = 1e6 * (cpu_s(process) - before) / result.requests
     return Sample(result.requests / result.seconds, cpu_us, result.p50_ms, result.p99_ms, events / result.requests)
 
@@ -109,7 +94,9 @@ def main(sizes: dict[str, tuple[int, int]] = SIZES, rounds: int = ROUNDS) -> Non
     """Print the table."""
     kinds = present()
     few = ", ".join(f"{connections} at {size}" for size, (_, connections) in sizes.items())
-    print(f"Proxy: keep-alive connections, {few}; {rounds} rounds of {SECONDS:g} s in turns, medians.")
+    print(
+        f"Proxy: keep-alive connections, {few}; {rounds} rounds of {SECONDS:g} s in turns, medians; the comparison is the median of the rounds'."
+    )
     print(f"{machine('uvloop', 'httptools')}{_versions()}\n")
     print(
         "| body | proxy | requests/s | CPU µs/request (lowest to highest) | / ours | events a request | p50 / p99 ms |"
@@ -125,9 +112,8 @@ def main(sizes: dict[str, tuple[int, int]] = SIZES, rounds: int = ROUNDS) -> Non
             for _ in range(rounds):
                 for kind, taken in samples.items():
                     taken.append(measure(kind, size, upstream, sink))
-            ours = statistics.median(sample.cpu_us for sample in samples["ours"])
             for kind, taken in samples.items():
-                print(_row(name, kind, taken, ours), flush=True)
+                print(row(name, kind, taken, f"{paired(taken, samples['ours']):.1f}"), flush=True)
 
 
 def _versions() -> str:
@@ -139,31 +125,6 @@ def _versions() -> str:
         f"from importlib.metadata import version\nprint(*(f', {{name}} {{version(name)}}' for name in {names}), sep='')"
     )
     return subprocess.run([PEERS, "-c", code], check=True, stdout=subprocess.PIPE, text=True).stdout.rstrip()
-
-
-def _row(size: str, kind: str, taken: Sequence[Sample], ours_us: float) -> str:
-    def median(field: str) -> float:
-        return float(statistics.median(getattr(sample, field) for sample in taken))
-
-    spent = [sample.cpu_us for sample in taken]
-    return (
-        f"| {size} | {kind} | {median('rate'):,.0f} | {median('cpu_us'):.0f} ({min(spent):.0f} to {max(spent):.0f}) "
-        f"| {median('cpu_us') / ours_us:.1f} | {median('events'):.2f} "
-        f"| {median('p50_ms'):.1f} / {median('p99_ms'):.1f} |"
-    )
-
-
-def _received(sink: int) -> int:
-    with urllib.request.urlopen(f"http://127.0.0.1:{sink}/") as reply:
-        return int(reply.read())
-
-
-def _arrived(sink: int, before: int, expected: int) -> int:
-    """Return how many events have arrived once all that are expected have, or after a while."""
-    deadline = time.monotonic() + _DELIVERY_S
-    while (count := _received(sink)) < before + expected and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return count
 
 
 if __name__ == "__main__":

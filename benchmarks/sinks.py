@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 from cloudevents.core.bindings.http import HTTPMessage, from_http_event
 from fastapi import FastAPI, Request, Response
 
+from benchmarks.serving import serve
 from inferwatch.events import CloudEvent
 from inferwatch.payload_log.dead_letter import DeadLetter
 from inferwatch.payload_log.journal import Journal
@@ -72,13 +72,4 @@ SINKS = {"ours": ours, "unbatched": unbatched, "sdk": sdk}
 if __name__ == "__main__":
     kind, port, directory = sys.argv[1:]
     with Journal.open(Path(directory)) as opened:
-        uvicorn.run(
-            SINKS[kind](opened),
-            port=int(port),
-            loop="uvloop",
-            http="httptools",
-            lifespan="off",
-            access_log=False,
-            proxy_headers=False,
-            log_level="warning",
-        )
+        serve(SINKS[kind](opened), int(port), lifespan="off")

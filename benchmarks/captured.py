@@ -1,0 +1,54 @@
+"""What the benchmarks of the middleware and of the sidecar share: a round, its row, and the events that arrived."""
+
+from __future__ import annotations
+
+import statistics
+import time
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_DELIVERY_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One round: requests a second, processor microseconds a request, latency, and events delivered a request."""
+
+    rate: float
+    cpu_us: float
+    p50_ms: float
+    p99_ms: float
+    events: float
+
+
+def row(size: str, kind: str, taken: Sequence[Sample], compared: str) -> str:
+    """Return a Markdown row of medians, and what the processor time is compared with its peer's."""
+
+    def median(field: str) -> float:
+        return float(statistics.median(getattr(sample, field) for sample in taken))
+
+    spent = [sample.cpu_us for sample in taken]
+    return (
+        f"| {size} | {kind} | {median('rate'):,.0f} | {median('cpu_us'):.0f} ({min(spent):.0f} to {max(spent):.0f}) "
+        f"| {compared} | {median('events'):.2f} | {median('p50_ms'):.1f} / {median('p99_ms'):.1f} |"
+    )
+
+
+def paired(taken: Sequence[Sample], peer: Sequence[Sample]) -> float:
+    """Return the ratio of the processor times of two servers, the median over the rounds that ran side by side."""
+    return statistics.median(ours.cpu_us / theirs.cpu_us for ours, theirs in zip(taken, peer, strict=True))
+
+
+def received(sink: int) -> int:
+    """Return how many events a sink on this port has received."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{sink}/") as reply:
+        return int(reply.read())
+
+
+def arrived(sink: int, before: int, expected: int) -> int:
+    """Return how many events have arrived once all that are expected have, or after a while."""
+    deadline = time.monotonic() + _DELIVERY_S
+    while (count := received(sink)) < before + expected and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return count
