@@ -3,7 +3,8 @@
 An iris classifier behind FastAPI serves the same requests with and without the middleware, in turns; the events go to
 a receiver in a process of its own, and what of them has arrived is shown. The processor time is the server process's
 own. Below, the time that one request spends inside the middleware, measured in this process around an application that
-does nothing: the copy of both bodies and their place in the queue.
+does nothing: the copy of both bodies and their place in the queue. Processor times are compared round by round, and the
+median of that is shown.
 """
 
 from __future__ import annotations
@@ -99,9 +100,7 @@ async def _inside(body_bytes: int, requests: int) -> tuple[float, float]:
 
 def main(rows: dict[str, int] = ROWS) -> None:
     """Print the tables."""
-    print(
-        f"Capture: {CONNECTIONS} keep-alive connections, {ROUNDS} rounds of {SECONDS:g} s in turns, medians; the comparison is the median of the rounds'."
-    )
+    print(f"Capture: {CONNECTIONS} keep-alive connections, {ROUNDS} rounds of {SECONDS:g} s in turns, medians.")
     print(f"{machine('uvicorn', 'uvloop', 'fastapi', 'scikit-learn')}\n")
     print(
         "| body | server | requests/s | CPU µs/request (lowest to highest) | more | events a request | p50 / p99 ms |"

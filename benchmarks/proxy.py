@@ -2,8 +2,8 @@
 
 A predictor that answers at once stands behind each proxy, a sink that answers at once beside it, each a process of its
 own; rounds alternate between the proxies, and medians are shown. The processor time is the proxy process's own, until
-the events of everything that was answered have arrived. `direct` is the predictor without a proxy: its latency is what
-the others add to.
+the events of everything that was answered have arrived, compared round by round. `direct` is the predictor without a
+proxy: its latency is what the others add to.
 
 The peers: the proxies that one writes with Starlette and aiohttp, and with FastAPI, httpx and the CloudEvents SDK, in
 an environment of their own (`make setup-peers`); and KServe's agent, where `KSERVE_AGENT` names its program, as `go
@@ -94,9 +94,7 @@ def main(sizes: dict[str, tuple[int, int]] = SIZES, rounds: int = ROUNDS) -> Non
     """Print the table."""
     kinds = present()
     few = ", ".join(f"{connections} at {size}" for size, (_, connections) in sizes.items())
-    print(
-        f"Proxy: keep-alive connections, {few}; {rounds} rounds of {SECONDS:g} s in turns, medians; the comparison is the median of the rounds'."
-    )
+    print(f"Proxy: keep-alive connections, {few}; {rounds} rounds of {SECONDS:g} s in turns, medians.")
     print(f"{machine('uvloop', 'httptools')}{_versions()}\n")
     print(
         "| body | proxy | requests/s | CPU µs/request (lowest to highest) | / ours | events a request | p50 / p99 ms |"
