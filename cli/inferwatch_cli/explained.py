@@ -13,7 +13,8 @@ from inferwatch_detectors.worker import MonitoredModel
 from inferwatch_explainers.adapters.child_process import ChildProcess
 from inferwatch_explainers.artifact import Artifact
 from inferwatch_explainers.recording import Record
-from inferwatch_explainers.service import ExplainedModel, ExplainerSpec, explain_router
+from inferwatch_explainers.served import ExplainedModel, ExplainerSpec
+from inferwatch_explainers.service import explain_router
 
 
 def explained_models(models: Sequence[MonitoredModel]) -> list[ExplainedModel]:

@@ -20,7 +20,7 @@ from inferwatch_cli.listening import listening, loop_factory
 from inferwatch_cli.serving import run_application
 from inferwatch_cli.telling import ToldCollector, delivery_to, running
 from inferwatch_explainers.kserve_routes import kserve_router
-from inferwatch_explainers.service import ExplainedModel
+from inferwatch_explainers.served import ExplainedModel
 from inferwatch_logger.access import Application, guarded
 
 _HEADLESS_PORT: Final = 8080

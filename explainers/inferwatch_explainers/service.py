@@ -7,10 +7,8 @@ import logging
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import orjson
 from fastapi import APIRouter, Request, Response
@@ -21,27 +19,16 @@ from inferwatch.errors import InvalidOption, InvalidRows, MissingExtra, Predicto
 from inferwatch.events import Service
 from inferwatch.explanation import Explanation
 from inferwatch.origin import Origin
-from inferwatch.protocols import Explainer, Predict
-from inferwatch.rows import Matrix
 from inferwatch_explainers.adapters.child_process import ChildProcess
-from inferwatch_explainers.adapters.setting import Setting
-from inferwatch_explainers.adapters.table import ADAPTERS
-from inferwatch_explainers.artifact import Artifact
-from inferwatch_explainers.background import Reference, background_rows, complete_rows
-from inferwatch_explainers.counterfactual import Counterfactual
 from inferwatch_explainers.metrics import ExplainMetrics
 from inferwatch_explainers.pictures import Format, picture
-from inferwatch_explainers.predictor import RemotePredictor
 from inferwatch_explainers.recording import Record, as_event
 from inferwatch_explainers.registry import (
-    DECISION_EXPLAINERS,
-    EXPLAINERS,
-    MODEL_EXPLAINERS,
     check_method,
-    looks_into_model,
 )
 from inferwatch_explainers.reply_shapes import check_shape, reply
-from inferwatch_explainers.request import DEADLINE_HEADER, ExplainRequest, Options, read_request
+from inferwatch_explainers.request import DEADLINE_HEADER, ExplainRequest, read_request
+from inferwatch_explainers.served import ExplainedModel, ExplainerSpec, Served, explain_request
 from inferwatch_explainers.turnstile import TurnedAway, Turnstile
 
 logger = logging.getLogger(__name__)
@@ -54,127 +41,12 @@ _FORWARDED_PREFIX = "x-b3-"
 _UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
-class ExplainerSpec:
-    """One way to explain a model: the method, where its predictor is, and what a request may leave out.
-
-    With an artefact the model is asked in this process; a predictor beside it then has to answer alike. `options`,
-    `input_shape` and `examples` are for algorithms of other libraries (`inferwatch_explainers.adapters`). The predictor
-    is asked at `other_url` where nothing listens at `predictor_url`.
-    """
-
-    method: str
-    predictor_url: str | None
-    protocol: Literal["auto", "v1", "v2", "v2_binary"] = "auto"
-    deadline_s: float = 5.0
-    samples: int | None = None
-    artifact: Artifact | None = None
-    immutable: tuple[str, ...] = ()
-    options: Mapping[str, Any] = field(default_factory=dict)
-    input_shape: tuple[int, ...] = ()
-    examples: Path | None = None
-    other_url: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ExplainedModel:
-    """A model to explain; the first of its explainers is the default."""
-
-    namespace: str
-    name: str
-    reference: Reference
-    explainers: Sequence[ExplainerSpec]
-
-
 class _Refusal(Exception):
     def __init__(self, status: int, outcome: str, sentence: str, headers: dict[str, str] | None = None) -> None:
         super().__init__(sentence)
         self.status = status
         self.outcome = outcome
         self.headers = headers
-
-
-class _Served:
-    """A model with its background drawn, one predictor an address, and explainers of the model itself prepared."""
-
-    def __init__(self, model: ExplainedModel, origin: Origin | None, legacy: ChildProcess | None) -> None:
-        for spec in model.explainers:
-            check_method(spec.method)
-        self.model = model
-        self._legacy = legacy
-        schema = model.reference.schema
-        self.background: Matrix = background_rows(model.reference)
-        self.reference: Matrix = complete_rows(model.reference)
-        self.predictors = {
-            (spec.predictor_url, spec.protocol): RemotePredictor(
-                spec.predictor_url,
-                model.name,
-                schema,
-                protocol=spec.protocol,
-                origin=origin,
-                other_url=spec.other_url,
-            )
-            for spec in model.explainers
-            if spec.predictor_url is not None
-        }
-        self.of_models = {
-            spec.method: MODEL_EXPLAINERS[spec.method](
-                spec.artifact.estimator, spec.artifact.inputs(self.background), schema=schema
-            )
-            for spec in model.explainers
-            if spec.method in MODEL_EXPLAINERS and spec.artifact is not None
-        }
-
-    def spec(self, method: str | None) -> ExplainerSpec:
-        """Return the explainer of this method, else the default one with the method in its place."""
-        default = self.model.explainers[0]
-        if method is None:
-            return default
-        named = next((spec for spec in self.model.explainers if spec.method == method), None)
-        return named or replace(default, method=method, samples=None, options={})
-
-    def explainer(self, spec: ExplainerSpec, predict: Predict, options: Options, deadline_s: float) -> Explainer:
-        """Return what explains this model so. Raises `InvalidOption` for an option or an artefact that is not there."""
-        schema, samples = self.model.reference.schema, options.samples or spec.samples
-        if options.immutable and spec.method != "counterfactual":
-            raise InvalidOption(f"immutable is for counterfactual, not for {spec.method}")
-        if options.options and spec.method not in ADAPTERS:
-            raise InvalidOption(f"options are for algorithms of other libraries, and {spec.method} is none")
-        if spec.method in ADAPTERS:
-            return self._adapted(spec, predict, options, deadline_s)
-        if spec.method in self.of_models:
-            return self.of_models[spec.method]
-        if spec.method in MODEL_EXPLAINERS:
-            raise InvalidOption(f"{spec.method} explains a model at hand; none is configured as its `artifact`")
-        if spec.method == "counterfactual":
-            fixed = options.immutable if options.immutable is not None else spec.immutable
-            return Counterfactual(
-                predict, self.reference, schema=schema, samples=samples, deadline_s=deadline_s, immutable=fixed
-            )
-        if spec.method in DECISION_EXPLAINERS:
-            decide = DECISION_EXPLAINERS[spec.method]
-            return decide(predict, self.reference, schema=schema, samples=samples, deadline_s=deadline_s)
-        make = EXPLAINERS[spec.method]
-        return make(predict, self.background, schema=schema, samples=samples, deadline_s=deadline_s)
-
-    def _adapted(self, spec: ExplainerSpec, predict: Predict, options: Options, deadline_s: float) -> Explainer:
-        adapter = ADAPTERS[spec.method]
-        artifact = spec.artifact
-        own = adapter.needs == "trees" and artifact is not None
-        return adapter.make(
-            Setting(
-                predict,
-                artifact.inputs(self.background) if own and artifact is not None else self.background,
-                self.reference,
-                self.model.reference.schema,
-                adapter.checked(spec.method, {**spec.options, **(options.options or {})}),
-                None if artifact is None else artifact.estimator,
-                spec.input_shape,
-                deadline_s,
-                spec.examples,
-                self._legacy,
-            )
-        )
 
 
 def explain_router(
@@ -194,7 +66,7 @@ def explain_router(
     event of each answer. Connections to predictors open with the application and close with it. Raises
     `InvalidOption` for a method that does not exist and `InvalidReference` for a reference that cannot be a background.
     """
-    served = [_Served(model, origin, legacy) for model in models if model.explainers]
+    served = [Served(model, origin, legacy) for model in models if model.explainers]
     service = _Service(served, ExplainMetrics(registry), max_queue, max_instances, max_body_bytes, legacy, record)
     router = APIRouter(tags=["explanations"], lifespan=service.lifespan)
     said: dict[int | str, dict[str, Any]] = {
@@ -235,7 +107,7 @@ _REASONS = {
 class _Service:
     def __init__(
         self,
-        served: Sequence[_Served],
+        served: Sequence[Served],
         metrics: ExplainMetrics,
         max_queue: int,
         max_instances: int,
@@ -304,7 +176,7 @@ class _Service:
                 return Response(drawn, media_type=_PICTURES[wanted])
             return _json(reply(asked.options.reply, explanation, asked.values, schema, name))
 
-    def _find(self, name: str, namespace: str | None) -> _Served:
+    def _find(self, name: str, namespace: str | None) -> Served:
         named = [served for served in self._served if served.model.name == name]
         found = [served for served in named if namespace in (None, served.model.namespace)]
         if not found:
@@ -332,37 +204,15 @@ class _Service:
             raise _Refusal(413, "too_large", f"{count} instances are too many; at most {self._max_instances} are taken")
 
     async def _explanation(
-        self, served: _Served, spec: ExplainerSpec, asked: ExplainRequest, headers: dict[str, str], started: float
+        self, served: Served, spec: ExplainerSpec, asked: ExplainRequest, headers: dict[str, str], started: float
     ) -> Explanation:
         ends = started + (asked.options.deadline_s or spec.deadline_s)
         try:
             async with self._turnstile.place(ends - time.monotonic()):
-                return await asyncio.to_thread(_explain, served, spec, asked, headers, ends)
+                return await asyncio.to_thread(explain_request, served, spec, asked, headers, ends)
         except TurnedAway:
             sentence = "too many explanations are under way; try again in a second"
             raise _Refusal(429, "busy", sentence, {"Retry-After": "1"}) from None
-
-
-def _explain(
-    served: _Served, spec: ExplainerSpec, asked: ExplainRequest, headers: dict[str, str], ends: float
-) -> Explanation:
-    """Explain in a worker's thread; the time spent waiting for a place counts against the deadline."""
-    remote = None
-    if spec.predictor_url is not None:
-        remote = served.predictors[spec.predictor_url, spec.protocol].bind(asked.form, headers=headers, ends=ends)
-    predict: Predict | None = remote
-    if spec.artifact is not None:
-        answering = spec.artifact.answering
-        predict = spec.artifact.outputs if remote is None else answering(asked.values, remote(asked.values))
-    if predict is None:
-        raise AssertionError("unreachable: an explainer has a predictor or an artefact")
-    explainer = served.explainer(spec, predict, asked.options, max(ends - time.monotonic(), 1e-3))
-    at_hand = spec.artifact is not None and looks_into_model(spec.method)
-    rows = spec.artifact.inputs(asked.values) if at_hand and spec.artifact is not None else asked.values
-    explanation = explainer.explain(rows, target=asked.options.target)
-    if remote is None:
-        return replace(explanation, predictor_calls=0, predictor_rows=0)
-    return replace(explanation, predictor_calls=remote.calls, predictor_rows=remote.rows)
 
 
 def _json(content: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -16,7 +16,8 @@ from inferwatch.errors import InvalidOption, PredictorError
 from inferwatch.rows import Feature, Schema
 from inferwatch_explainers import ExactShapley, background_rows
 from inferwatch_explainers.artifact import Artifact
-from inferwatch_explainers.service import ExplainedModel, ExplainerSpec, explain_router
+from inferwatch_explainers.served import ExplainedModel, ExplainerSpec
+from inferwatch_explainers.service import explain_router
 from tests.explainers.servers import ModelServer, serving
 from tests.explainers.test_service import Sample, Service
 

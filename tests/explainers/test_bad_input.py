@@ -11,7 +11,7 @@ import pytest
 from fastapi import Response
 
 from inferwatch.rows import Matrix
-from inferwatch_explainers.service import ExplainerSpec
+from inferwatch_explainers.served import ExplainerSpec
 from tests.explainers.test_service import SCHEMA, Service, held, score, starting
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from inferwatch_explainers.service import ExplainerSpec
+from inferwatch_explainers.served import ExplainerSpec
 from tests.explainers.test_service import INSTANCES, Service, score, starting
 
 

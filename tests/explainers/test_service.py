@@ -24,7 +24,8 @@ from inferwatch.events import EXPLAIN_ID_PREFIX, CloudEvent
 from inferwatch.explanation_event import ExplanationEvent
 from inferwatch.rows import Feature, Matrix, Schema
 from inferwatch_explainers import ExactShapley, background_rows
-from inferwatch_explainers.service import ExplainedModel, ExplainerSpec, explain_router
+from inferwatch_explainers.served import ExplainedModel, ExplainerSpec
+from inferwatch_explainers.service import explain_router
 from tests.explainers.servers import ModelServer, serving
 
 SCHEMA = Schema(

@@ -20,7 +20,8 @@ from inferwatch.rows import Feature, Matrix, Schema
 from inferwatch_cli.demo.processes import answering, free_port, running
 from inferwatch_explainers import ExactShapley, KernelShap, background_rows
 from inferwatch_explainers.predictor import RemotePredictor
-from inferwatch_explainers.service import ExplainedModel, ExplainerSpec, explain_router
+from inferwatch_explainers.served import ExplainedModel, ExplainerSpec
+from inferwatch_explainers.service import explain_router
 from tests.components import demo_python
 from tests.explainers.servers import serving
 
