@@ -12,6 +12,9 @@ from inferwatch.rows import Matrix
 Target = int | str | bool | None
 """What was explained of a prediction: the index of an output, a label, or None for a model's only number."""
 
+Span = tuple[int, int]
+"""Where something stands in a text, in characters: its first one, and the one behind its last."""
+
 
 @dataclass(frozen=True, slots=True)
 class Attribution:
@@ -67,10 +70,11 @@ class Anchors:
     """A rule for each of n predictions that alone makes the model predict the same, nearly always.
 
     `anchors` (n) are the conditions of each rule, all of which have to hold: `feature op number`, `low < feature <=
-    high` or `feature = category`; none where the model predicts the same for nearly every row. `precision` (n,) is
-    the share of perturbed rows keeping to the rule that are predicted alike, of rows drawn for this estimate alone;
-    `precision_low` (n,) its lower 95 % confidence bound; `coverage` (n,) the share of the reference that keeps to the
-    rule. The rest is as in `Attribution`.
+    high` or `feature = category`, or a word of a text; none where the model predicts the same for nearly every row.
+    `precision` (n,) is the share of perturbed rows keeping to the rule that are predicted alike, of rows drawn for this
+    estimate alone; `precision_low` (n,) its lower 95 % confidence bound; `coverage` (n,) the share of the reference, or
+    of perturbed texts, that keeps to the rule. `positions` (n) say where in the text each word stands; empty for rules
+    about rows. The rest is as in `Attribution`.
     """
 
     method: str
@@ -85,6 +89,7 @@ class Anchors:
     predictor_rows: int
     elapsed_s: float
     deadline_reached: bool = False
+    positions: tuple[tuple[Span, ...], ...] = ()
 
     def as_dicts(self) -> list[dict[str, Any]]:
         """Return one JSON-ready object a row, under the names of the public contract."""
@@ -93,6 +98,7 @@ class Anchors:
                 "method": self.method,
                 "features": list(self.features),
                 "anchor": list(self.anchors[row]),
+                **({"positions": [list(span) for span in self.positions[row]]} if self.positions else {}),
                 "precision": float(self.precision[row]),
                 "precision_low": float(self.precision_low[row]),
                 "coverage": float(self.coverage[row]),

@@ -1,6 +1,7 @@
 """Explainers: why a model predicted what it predicted."""
 
 from inferwatch_explainers.anchors_tabular import AnchorsTabular
+from inferwatch_explainers.anchors_text import AnchorsText
 from inferwatch_explainers.background import background_rows
 from inferwatch_explainers.counterfactual import Counterfactual
 from inferwatch_explainers.exact_shapley import ExactShapley
@@ -11,6 +12,7 @@ from inferwatch_explainers.tree_shap import TreeShap
 
 __all__ = [
     "AnchorsTabular",
+    "AnchorsText",
     "Counterfactual",
     "ExactShapley",
     "KernelShap",

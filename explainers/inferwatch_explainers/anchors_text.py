@@ -1,0 +1,153 @@
+"""Anchors of texts: words that alone make a model predict the same, whatever stands in place of the others."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inferwatch.errors import InvalidOption, InvalidRows
+from inferwatch.explanation import Anchors, Span, Target
+from inferwatch_explainers.anchor_search import Effort, Sample, anchors
+from inferwatch_explainers.arguments import check_options
+from inferwatch_explainers.conditions import Rule
+from inferwatch_explainers.words import words
+
+PredictTexts = Callable[[Sequence[str]], NDArray[Any]]
+"""Texts (r) -> outputs (r,) or (r, k)."""
+
+DEFAULT_SAMPLES = 10_000
+"""Perturbed texts an explained text, at most."""
+
+_A_PARENT = 400
+
+
+class AnchorsText:
+    """Explains predicted classes of texts by words, each at its place: while they stand, the prediction does.
+
+    `predict` takes a list of texts and answers labels, probabilities (r, k), or one number in [0, 1], the probability
+    of the second of two classes. A perturbed text keeps the words of the rule; every other word is replaced with the
+    probability `replaced` in (0, 1), by the text `mask`, or where that is None, left out together with the space behind
+    it. No language model takes part. How rules are found and tested is told in `anchor_search`: as words are replaced
+    independently of each other, one sample serves all rules that grow from the same one.
+
+    `coverage` is the share of perturbed texts in which the words still stand, (1 - replaced) to the power of their
+    number. `samples` bounds the perturbed texts an explained text; with a deadline the best rule so far is the answer.
+
+    >>> explainer = AnchorsText(lambda texts: np.array([int("great" in text) for text in texts]))
+    >>> found = explainer.explain(["A great film, truly"])
+    >>> found.anchors, found.positions
+    ((('great',),), (((2, 7),),))
+    """
+
+    method = "anchors_text"
+
+    def __init__(
+        self,
+        predict: PredictTexts,
+        *,
+        mask: str | None = "UNK",
+        replaced: float = 0.5,
+        samples: int | None = None,
+        deadline_s: float | None = None,
+        seed: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        check_options(samples, deadline_s)
+        if not 0 < replaced < 1:
+            raise InvalidOption(f"replaced is {replaced}; a probability between 0 and 1 is needed")
+        self._predict = predict
+        self._mask, self._replaced = mask, replaced
+        self._effort = Effort(DEFAULT_SAMPLES if samples is None else samples, deadline_s, clock)
+        self._seed = seed
+
+    def explain(self, texts: Sequence[str], /, *, target: Target = None) -> Anchors:
+        """Return a rule for each text: `anchors` are its words in their order, `positions` where they stand.
+
+        Raises `InvalidRows` for no texts, or one without words, `InvalidOption` for a predictor that answers no classes
+        or a `target` that is not the predicted class, `PredictorError` for a predictor that fails, and
+        `PredictorTimeout` when it was too slow for the first round.
+        """
+        spaces = [self._space(place, text) for place, text in enumerate(checked_texts(texts))]
+        return anchors(spaces, self._predicted, self._effort, method=self.method, features=("text",), target=target)
+
+    def _space(self, place: int, text: str) -> _WordSpace:
+        spans = words(text)
+        if not spans:
+            raise InvalidRows(f"text {place} has no words: {text[:64]!r}")
+        return _WordSpace(text, spans, self._mask, self._replaced, np.random.default_rng([self._seed, place]))
+
+    def _predicted(self, texts: NDArray[Any]) -> NDArray[Any]:
+        return self._predict(texts.tolist())
+
+
+def checked_texts(texts: object) -> list[str]:
+    """Return the texts. Raises `InvalidRows` where there are none, or one is not a text."""
+    listed = list(texts) if isinstance(texts, Sequence | np.ndarray) and not isinstance(texts, str | bytes) else []
+    if not listed:
+        raise InvalidRows(f"texts to explain are a list of at least one text, not {texts!r:.64}")
+    for place, text in enumerate(listed):
+        if not isinstance(text, str):
+            raise InvalidRows(f"text {place} is {text!r:.64}; a text is needed")
+    return listed
+
+
+class _WordSpace:
+    """Words of one text, each a condition; what is perturbed is the text itself."""
+
+    def __init__(
+        self, text: str, spans: list[Span], mask: str | None, replaced: float, generator: np.random.Generator
+    ) -> None:
+        self._text, self._spans = text, spans
+        self._replaced = replaced
+        self._generator = generator
+        ends = [start for start, _ in spans[1:]] + [len(text)]
+        gaps = [text[end:following] for (_, end), following in zip(spans, ends, strict=True)]
+        self._kept = np.array([text[start:end] for start, end in spans], dtype=object) + np.array(gaps, dtype=object)
+        instead = [gap.lstrip() for gap in gaps] if mask is None else [mask + gap for gap in gaps]
+        self._instead = np.array(instead, dtype=object)
+        self.conditions = len(spans)
+
+    def explained(self) -> NDArray[Any]:
+        return np.array([self._text], dtype=object)
+
+    def keeping(self, rule: Rule, count: int) -> NDArray[Any]:
+        """Return texts in which the words of the rule stand."""
+        return self._texts(self._masks(rule, count))
+
+    def samples(self, candidates: Mapping[Rule, Rule], most: int) -> list[Sample]:
+        """Return texts for each rule that candidates grew from: those in which the further word stands judge it."""
+        grown: dict[Rule, list[Rule]] = {}
+        for candidate, parent in candidates.items():
+            grown.setdefault(parent, []).append(candidate)
+        count = min(_A_PARENT, most // len(grown))
+        samples = []
+        for parent, rules in grown.items():
+            masks = self._masks(parent, count)
+            judged = {rule: np.flatnonzero(masks[:, next(iter(rule - parent))]) for rule in rules}
+            samples.append(Sample(self._texts(masks), judged))
+        return samples if count else []
+
+    def coverage(self, rule: Rule) -> float:
+        """Return the share of perturbed texts in which the words of the rule stand."""
+        return float((1.0 - self._replaced) ** len(rule))
+
+    def written(self, rule: Rule) -> tuple[str, ...]:
+        return tuple(self._text[start:end] for start, end in self.positions(rule))
+
+    def positions(self, rule: Rule) -> tuple[Span, ...]:
+        return tuple(self._spans[place] for place in sorted(rule))
+
+    def _masks(self, rule: Rule, count: int) -> NDArray[np.bool_]:
+        """Return which words stand (count, words)."""
+        masks = self._generator.random((count, self.conditions)) >= self._replaced
+        masks[:, sorted(rule)] = True
+        return masks
+
+    def _texts(self, masks: NDArray[np.bool_]) -> NDArray[Any]:
+        lead = self._text[: self._spans[0][0]]
+        parts = np.where(masks, self._kept, self._instead).tolist()
+        return np.array([lead + "".join(each) for each in parts], dtype=object)
