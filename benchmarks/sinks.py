@@ -1,4 +1,4 @@
-"""The event sinks that are compared: `python -m benchmarks.sinks ours|unbatched|sdk PORT DIRECTORY`."""
+"""The event sinks that are compared: `python -m benchmarks.sinks bare|ours|unbatched|sdk PORT DIRECTORY`."""
 
 from __future__ import annotations
 
@@ -67,7 +67,19 @@ def sdk(journal: Journal) -> Application:
     return app
 
 
-SINKS = {"ours": ours, "unbatched": unbatched, "sdk": sdk}
+def bare(_: Journal) -> Application:
+    """Return what reads the body and answers, and keeps nothing: what HTTP alone costs."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401, ARG001 - ASGI
+        while (await receive()).get("more_body"):
+            pass
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body"})
+
+    return app
+
+
+SINKS = {"bare": bare, "ours": ours, "unbatched": unbatched, "sdk": sdk}
 
 if __name__ == "__main__":
     kind, port, directory = sys.argv[1:]
