@@ -19,18 +19,16 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.captured import Sample, arrived, paired, received, row
+from benchmarks.captured import SIZES, Sample, arrived, conditions, paired, received, row
 from benchmarks.load import run_load
 from benchmarks.processes import cpu_s, free_port, machine, running
 from inferwatch.delivery.memory import MemorySink
 from inferwatch_logger import CaptureMiddleware
 
-ROWS = {"100 B": 4, "10 KiB": 480}
-"""Flowers a request."""
-CONNECTIONS = 16
 SECONDS = 0.8
 ROUNDS = 15
-INSIDE = 20_000
+INSIDE = {"100 B": (100, 20_000), "10 KiB": (10_240, 20_000), "1 MiB": (1_048_576, 500)}
+"""Bytes a body, and requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +49,18 @@ def serving(kind: str, sink: int) -> Iterator[Server]:
         yield Server(port, process, 2 if kind == "ours" else 0)
 
 
-def measure(server: Server, rows: int, sink: int, *, seconds: float = SECONDS) -> Sample:
+def measure(server: Server, size: tuple[int, int], sink: int, *, seconds: float = SECONDS) -> Sample:
     """Load a server and wait for the events of what it answered."""
+    rows, connections = size
     before, unloaded = cpu_s(server.process), received(sink)
-    result = run_load("predictions", server.port, rows, CONNECTIONS, seconds)
+    result = run_load("predictions", server.port, rows, connections, seconds)
     events = arrived(sink, unloaded, server.captured * result.requests) - unloaded
     cpu_us = 1e6 * (cpu_s(server.process) - before) / result.requests
     rate = result.requests / result.seconds
     return Sample(rate, cpu_us, result.p50_ms, result.p99_ms, events / result.requests)
 
 
-def inside(body_bytes: int, requests: int = INSIDE) -> tuple[float, float]:
+def inside(body_bytes: int, requests: int) -> tuple[float, float]:
     """Return the 50th and the 99th percentile, in microseconds, of what the middleware adds to one request."""
     return asyncio.run(_inside(body_bytes, requests))
 
@@ -98,9 +97,9 @@ async def _inside(body_bytes: int, requests: int) -> tuple[float, float]:
     return float(p50), float(p99)
 
 
-def main(rows: dict[str, int] = ROWS) -> None:
+def main(sizes: dict[str, tuple[int, int]] = SIZES) -> None:
     """Print the tables."""
-    print(f"Capture: {CONNECTIONS} keep-alive connections, {ROUNDS} rounds of {SECONDS:g} s in turns, medians.")
+    print(f"Capture: {conditions(sizes, ROUNDS, SECONDS)}")
     print(f"{machine('uvicorn', 'uvloop', 'fastapi', 'scikit-learn')}\n")
     print(
         "| body | server | requests/s | CPU µs/request (lowest to highest) | more | events a request | p50 / p99 ms |"
@@ -110,18 +109,18 @@ def main(rows: dict[str, int] = ROWS) -> None:
     command = [sys.executable, "-m", "benchmarks.iris_server", "sink", str(sink)]
     with running(command, sink), serving("bare", sink) as bare, serving("ours", sink) as ours:
         for server in (bare, ours):
-            measure(server, 1, sink, seconds=0.5)
-        for size, count in rows.items():
+            measure(server, (1, 16), sink, seconds=0.5)
+        for name, size in sizes.items():
             samples: dict[str, list[Sample]] = {"bare": [], "with capture": []}
             for _ in range(ROUNDS):
                 for server, taken in zip((bare, ours), samples.values(), strict=True):
-                    taken.append(measure(server, count, sink))
+                    taken.append(measure(server, size, sink))
             for kind, taken in samples.items():
                 more = f"{100 * (paired(taken, samples['bare']) - 1):+.0f} %"
-                print(row(size, kind, taken, more), flush=True)
+                print(row(name, kind, taken, more), flush=True)
     print("\n| body | inside the middleware, µs p50 / p99 |\n| --- | --- |")
-    for size, body_bytes in (("100 B", 100), ("10 KiB", 10_240)):
-        print("| {} | {:.0f} / {:.0f} |".format(size, *inside(body_bytes)))
+    for name, (body_bytes, requests) in INSIDE.items():
+        print("| {} | {:.0f} / {:.0f} |".format(name, *inside(body_bytes, requests)))
 
 
 if __name__ == "__main__":

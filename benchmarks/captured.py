@@ -8,6 +8,8 @@ import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+SIZES = {"100 B": (4, 16), "10 KiB": (480, 16), "1 MiB": (47_600, 4)}
+"""Flowers a request, and connections; few of large ones, so that no queue is full."""
 _DELIVERY_S = 15.0
 
 
@@ -20,6 +22,12 @@ class Sample:
     p50_ms: float
     p99_ms: float
     events: float
+
+
+def conditions(sizes: dict[str, tuple[int, int]], rounds: int, seconds: float) -> str:
+    """Say under what load is measured."""
+    connections = ", ".join(f"{connections} at {size}" for size, (_, connections) in sizes.items())
+    return f"keep-alive connections, {connections}; {rounds} rounds of {seconds:g} s in turns, medians."
 
 
 def row(size: str, kind: str, taken: Sequence[Sample], compared: str) -> str:

@@ -20,12 +20,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from benchmarks.captured import Sample, arrived, paired, received, row
+from benchmarks.captured import SIZES, Sample, arrived, conditions, paired, received, row
 from benchmarks.load import run_load
 from benchmarks.processes import cpu_s, free_port, machine, running
 
-SIZES = {"100 B": (4, 16), "10 KiB": (480, 16), "1 MiB": (47_600, 4)}
-"""Flowers a request, and connections; few of large ones, so that no queue is full."""
 PEERS = Path(__file__).parents[1] / ".venvs" / "peers" / "bin" / "python"
 AGENT = "KSERVE_AGENT"
 """The variable that names the program of KServe's agent."""
@@ -93,8 +91,7 @@ def present() -> list[str]:
 def main(sizes: dict[str, tuple[int, int]] = SIZES, rounds: int = ROUNDS) -> None:
     """Print the table."""
     kinds = present()
-    few = ", ".join(f"{connections} at {size}" for size, (_, connections) in sizes.items())
-    print(f"Proxy: keep-alive connections, {few}; {rounds} rounds of {SECONDS:g} s in turns, medians.")
+    print(f"Proxy: {conditions(sizes, rounds, SECONDS)}")
     print(f"{machine('uvloop', 'httptools')}{_versions()}\n")
     print(
         "| body | proxy | requests/s | CPU µs/request (lowest to highest) | / ours | events a request | p50 / p99 ms |"
