@@ -13,6 +13,7 @@ from typing import Any, Final, Self
 
 import orjson
 
+from inferwatch.cells import as_json
 from inferwatch.clock import format_time, parse_time
 from inferwatch.events import EXPLANATION_TYPE, CloudEvent, Service
 from inferwatch.redaction import Redaction
@@ -119,8 +120,5 @@ def _cell(cell: Any) -> Any:  # noqa: ANN401 - any cell
         return cell
     if isinstance(cell, int | float):
         return float(cell)
-    if isinstance(cell, bytes):
-        return cell.decode("utf-8", "replace")
-    if hasattr(cell, "tolist"):
-        cell = cell.tolist()
+    cell = as_json(cell, lambda data: data.decode("utf-8", "replace"))
     return [_cell(part) for part in cell] if isinstance(cell, list) else cell

@@ -7,7 +7,7 @@ index of its category, an unseen category as the number of categories, and a mis
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from math import prod
@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from inferwatch.cells import coding, numbers
 from inferwatch.derived import derivable, derived
 from inferwatch.errors import InvalidRows
 
@@ -27,17 +28,14 @@ Places = slice | NDArray[np.intp]
 
 Kind = Literal["numeric", "categorical"]
 
-_WRONG_TYPE_BITS = 0x7FF8_0000_0000_0BAD
-_WRONG_TYPE = float(np.array([_WRONG_TYPE_BITS], np.uint64).view(np.float64)[0])
-"""A NaN that says by its payload bits that something was there and was no number: for all else a missing value."""
-
 
 @dataclass(frozen=True, slots=True)
 class Column:
     """One column as it came over the wire: `values` is (n,) of numbers, bool, or object.
 
     Numbers of JSON are float64, int64 or uint64; those of binary tensors have the tensor's own type. Object cells are
-    text, bytes, None (missing), numbers that fit no common dtype without loss, nested lists, or arrays.
+    text, bytes, None (missing), numbers that fit no common dtype without loss, arrays, or nested lists and objects, in
+    which large arrays of numbers are arrays.
     """
 
     name: str
@@ -193,7 +191,10 @@ class Schema:
 
     @cached_property
     def _encoders(self) -> Mapping[str, Callable[[NDArray[Any]], Matrix]]:
-        return {feature.name: _encoder(feature) for feature in self.features}
+        return {
+            feature.name: numbers if feature.kind == "numeric" else coding(feature.categories)
+            for feature in self.features
+        }
 
     @cached_property
     def _is_numeric(self) -> bool:
@@ -302,16 +303,6 @@ def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
     return np.concatenate(parts if alike else [part.astype(object) for part in parts])
 
 
-def is_wrong_type(column: Matrix) -> NDArray[np.bool_]:
-    """Return which cells (n,) of an encoded numeric column are NaN because what was sent is no number.
-
-    >>> numbers = Column("age", np.array([40, "forty", None], dtype=object))
-    >>> is_wrong_type(Schema((Feature("age", "numeric"),)).encode(Rows((numbers,), 3)).values[:, 0]).tolist()
-    [False, True, False]
-    """
-    return np.asarray(np.ascontiguousarray(column).view(np.uint64) == _WRONG_TYPE_BITS)
-
-
 def with_derived(rows: Rows, features: tuple[str, ...]) -> Rows:
     """Return the rows with a column for each feature that can be derived from one of theirs (`inferwatch.derived`).
 
@@ -338,79 +329,6 @@ def _places(rows: Rows, place: int) -> range:
         return range(place, place + 1)
     block = rows.blocks[place - len(rows.columns)]
     return range(block.start, block.start + prod(block.shape))
-
-
-def category(value: Any) -> str | None:  # noqa: ANN401 - any cell of any table
-    """Return the one text that stands for a cell as a category; None if it is missing, or an array.
-
-    16, 16.0 and "16" are the same:
-
-    >>> [category(cell) for cell in (16, 16.0, "16", True, 0.5, None, float("nan"))]
-    ['16', '16', '16', 'true', '0.5', None, None]
-    """
-    if value is None or isinstance(value, np.ndarray) or value != value:
-        return None
-    if isinstance(value, (bool, np.bool_)):
-        return "true" if value else "false"
-    if isinstance(value, (float, np.floating)) and float(value).is_integer():
-        return str(int(value))
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    return str(value)
-
-
-def _encoder(feature: Feature) -> Callable[[NDArray[Any]], Matrix]:
-    if feature.kind == "numeric":
-        return _numbers
-    codes: dict[Any, float] = {}
-    for code, text in enumerate(feature.categories):
-        codes[text] = float(code)
-        for parse in (int, float):
-            try:
-                number = parse(text)
-            except ValueError:
-                continue
-            if category(number) == text:
-                codes.setdefault(number, float(code))
-    for text, flag in (("true", True), ("false", False)):
-        if text in codes:
-            codes.setdefault(flag, codes[text])
-    unseen = float(len(feature.categories))
-
-    def encode(values: NDArray[Any]) -> Matrix:
-        cells = values.tolist()
-        try:
-            coded = [codes.get(cell, unseen) for cell in cells]
-        except TypeError:  # a cell that cannot be hashed is a nested list: no category at all
-            coded = [codes.get(cell, unseen) if isinstance(cell, Hashable) else unseen for cell in cells]
-        result = np.array(coded, dtype=np.float64)
-        if unseen in coded:
-            for index in np.flatnonzero(result == unseen):
-                text = category(cells[index])
-                result[index] = np.nan if text is None else codes.get(text, unseen)
-        return result
-
-    return encode
-
-
-def _numbers(values: NDArray[Any]) -> Matrix:
-    if values.dtype != object:
-        return values.astype(np.float64)
-    return np.array([_number(cell) for cell in values.tolist()], dtype=np.float64)
-
-
-def _number(cell: Any) -> float:  # noqa: ANN401 - any cell of any payload
-    if isinstance(cell, (int, float)):
-        try:
-            return float(cell)
-        except OverflowError:
-            return np.inf if cell > 0 else -np.inf
-    if isinstance(cell, (str, bytes)):
-        try:
-            return float(cell)
-        except ValueError:
-            return _WRONG_TYPE
-    return np.nan if cell is None else _WRONG_TYPE
 
 
 def _plain(feature: Feature, values: Matrix) -> list[Any]:

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from inferwatch.cells import category
 from inferwatch.errors import InferwatchError, InvalidReference, MissingExtra
-from inferwatch.rows import Column, Rows, category
+from inferwatch.rows import Column, Rows
 
 
 def read_table(path: str | Path) -> Rows:

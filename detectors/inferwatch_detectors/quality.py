@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from inferwatch.cells import is_wrong_type
 from inferwatch.errors import InvalidOption, InvalidRows
 from inferwatch.finding import FeatureFinding, Finding, Window
 from inferwatch.promise import Promise
 from inferwatch.reference import Reference
 from inferwatch.reference.profile import FeatureProfile, NumericProfile
-from inferwatch.rows import Batch, Feature, Matrix, is_wrong_type
+from inferwatch.rows import Batch, Feature, Matrix
 from inferwatch_detectors.beta_binomial import log_all_alike, log_at_least
 from inferwatch_detectors.dependence import Dependence
 from inferwatch_detectors.effect import two_digits

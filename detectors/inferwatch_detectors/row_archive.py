@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from inferwatch.cells import as_json
 from inferwatch.reference.archive import pack, unpack
 from inferwatch.rows import Block, Column, Rows
 
@@ -15,10 +16,10 @@ _NAME = "rows.json"
 
 
 def pack_rows(rows: Rows) -> bytes:
-    """Return rows as bytes. Arrays in cells become nested lists."""
+    """Return rows as bytes. Arrays in cells become nested lists, bytes in arrays objects with their `base64`."""
     numeric = {str(place): column.values for place, column in enumerate(rows.columns) if column.values.dtype != object}
     cells = {
-        str(place): [_plain(cell) for cell in column.values.tolist()]
+        str(place): [_kept(cell) for cell in column.values.tolist()]
         for place, column in enumerate(rows.columns)
         if column.values.dtype == object
     }
@@ -37,14 +38,19 @@ def unpack_rows(data: bytes) -> Rows:
     return Rows(tuple(columns), header["count"], header["named"], blocks)
 
 
-def _plain(cell: Any) -> Any:  # noqa: ANN401 - any cell
-    if isinstance(cell, np.ndarray):
-        return cell.tolist()
-    return {"base64": b64encode(cell).decode()} if isinstance(cell, bytes) else cell
+def _kept(cell: Any) -> Any:  # noqa: ANN401 - any cell
+    plain = as_json(cell, lambda data: {"base64": b64encode(data).decode()})
+    return {"object": plain} if isinstance(cell, dict) else plain
+
+
+def _cell(kept: Any) -> Any:  # noqa: ANN401 - any JSON
+    if not isinstance(kept, dict):
+        return kept
+    return kept["object"] if "object" in kept else b64decode(kept["base64"])
 
 
 def _objects(cells: list[Any]) -> NDArray[np.object_]:
     values = np.empty(len(cells), dtype=object)
     for place, cell in enumerate(cells):
-        values[place] = b64decode(cell["base64"]) if isinstance(cell, dict) else cell
+        values[place] = _cell(cell)
     return values

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from inferwatch.cells import category
 from inferwatch.payload_log.views import column_names
 from inferwatch.pipeline import Item
 from inferwatch.reference import Reference
-from inferwatch.rows import category
 from inferwatch.settings import SegmentSettings
 from inferwatch.wire.metadata import logged_headers
 from inferwatch_detectors.parts import Labels

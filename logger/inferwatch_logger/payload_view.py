@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
-import numpy as np
 import orjson
 
+from inferwatch.cells import as_json
 from inferwatch.clock import format_time
 from inferwatch.explanation_event import row_marks
 from inferwatch.payload_log.entry import Entry
@@ -102,17 +102,11 @@ def _cells(rows: Rows) -> list[list[Any]]:
     if not rows.columns:
         return [[] for _ in range(rows.count)]
     columns = [
-        [_plain(cell) for cell in cells] if column.values.dtype == object else cells
+        [as_json(cell, _text) for cell in cells] if column.values.dtype == object else cells
         for column in rows.columns
         for cells in [column.values.tolist()]
     ]
     return [list(line) for line in zip(*columns, strict=True)]
-
-
-def _plain(cell: Any) -> Any:  # noqa: ANN401 - any cell
-    if isinstance(cell, np.ndarray):
-        return [_plain(item) for item in cell.tolist()] if cell.dtype == object else cell.tolist()
-    return _text(cell) if isinstance(cell, bytes) else cell
 
 
 def _text(data: bytes) -> str | dict[str, str]:

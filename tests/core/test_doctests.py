@@ -33,4 +33,4 @@ def test_example(example: doctest.DocTest, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_there_are_examples() -> None:
-    assert {example.name for example in EXAMPLES} >= {"inferwatch.clock.ManualClock", "inferwatch.rows.category"}
+    assert {example.name for example in EXAMPLES} >= {"inferwatch.clock.ManualClock", "inferwatch.cells.category"}

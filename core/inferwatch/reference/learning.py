@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inferwatch.rows import Column, Feature, category
+from inferwatch.cells import category
+from inferwatch.rows import Column, Feature
 
 MOST_CATEGORIES = 256
 """How many categories are learnt for a feature, the most frequent ones; the others count together as unlisted."""

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from inferwatch.errors import UndecodablePayload
 from inferwatch.rows import Block, Column, Grid, Rows
-from inferwatch.wire.numbers import Numbers, plain
+from inferwatch.wire.numbers import Numbers
 
 MAX_COLUMNS: Final = 4096
 """Rows wider than this stay one nested cell each."""
@@ -33,8 +33,10 @@ MAX_NAME: Final = 256
 MAX_DEPTH: Final = 128
 """Cells nested deeper than this are not decoded."""
 
+NULLABLE: Final = frozenset({int, float, type(None)})
+"""The types of cells that fractions can stand for, a null as NaN."""
+
 _EXACT: Final = 2**53
-_NULLABLE: Final = frozenset({int, float, type(None)})
 _NESTED: Final = frozenset({list, dict, Numbers})
 _SPARSE_CELLS: Final = 65536
 
@@ -54,7 +56,7 @@ def typed(cells: Sequence[Any] | Numbers, *, floating: bool = False) -> NDArray[
         return _floats(cells) if floating else _integers(cells)
     if kind is bool:
         return np.array(cells, dtype=np.bool_)
-    if kind is None and kinds <= _NULLABLE and (float in kinds or floating):
+    if kind is None and kinds <= NULLABLE and (float in kinds or floating):
         return _floats(cells)
     if kind in _NESTED or kinds & _NESTED:
         return _objects([_nested(cell) for cell in cells])
@@ -165,15 +167,19 @@ def _nested(cell: Any) -> Any:  # noqa: ANN401 - any JSON
             return b64decode(cell["b64"], validate=True)
         except ValueError:
             return cell
-    level, has_arrays = [cell], False
+    level = [cell]
     for _ in range(MAX_DEPTH):
-        level = [
-            item
-            for outer in level
-            for item in (outer.values() if type(outer) is dict else outer)
-            if type(item) in _NESTED
-        ]
-        has_arrays = has_arrays or any(type(item) is Numbers for item in level)
+        level = [item for outer in level for item in _inside(outer)]
         if not level:
-            return plain(cell) if has_arrays else cell
+            return cell
     raise UndecodablePayload(f"a value is nested more than {MAX_DEPTH} levels deep")
+
+
+def _inside(outer: Any) -> list[Any]:  # noqa: ANN401 - a list or an object
+    """Return the lists and objects in one, and set each array of numbers in it as an array."""
+    places = outer.items() if type(outer) is dict else enumerate(outer)
+    nested = [(place, item) for place, item in places if type(item) in _NESTED]
+    for place, item in nested:
+        if type(item) is Numbers:
+            outer[place] = item.values
+    return [item for _, item in nested if type(item) is not Numbers]

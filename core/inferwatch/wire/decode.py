@@ -26,7 +26,7 @@ from inferwatch.wire.numeric import numeric
 __all__ = ["MAX_INFLATED_BYTES", "PROTOCOLS", "Decoded", "decode", "inflate"]
 
 PROTOCOLS: Final = (
-    *("v1", "v2", "v2_binary", "grpc", openai.CHAT, openai.COMPLETIONS, openai.EMBEDDINGS),
+    *("v1", "v2", "v2_binary", "grpc", "ensemble", openai.CHAT, openai.COMPLETIONS, openai.EMBEDDINGS),
     *("health", "unknown"),
 )
 """What a body can be; core/README.md lists them."""
@@ -59,7 +59,6 @@ class Decoded:
 
 _HEALTH: Final = Decoded("health")
 _NO_TAIL: Final = memoryview(b"")
-_SNIFFED_BYTES: Final = 4096
 _DIGITS: Final = 20
 _BEYOND: Final = 2**64
 
@@ -84,12 +83,13 @@ def decode(data: bytes, role: Role, *, max_inflated_bytes: int = MAX_INFLATED_BY
 def _classify(data: bytes, role: Role) -> Decoded:
     if data.startswith(_METRICS):
         return _HEALTH
-    has_tail = data.find(v2_binary.MARK, 0, _SNIFFED_BYTES) >= 0
+    has_tail = v2_binary.MARK in data
     numbers = None if has_tail else numeric(data, role)
     if numbers is not None:
         return Decoded(*numbers)
     try:
-        body, tail = _document(data, has_tail)
+        document, tail = v2_binary.split(data) if has_tail else (data, _NO_TAIL)
+        body = _parse(document)
     except UndecodablePayload:
         rows = grpc.bare_rows(data, role)
         if rows is None:
@@ -120,18 +120,6 @@ def _classify(data: bytes, role: Role) -> Decoded:
         raise UndecodablePayload("the reply is an error")
     shown = ", ".join(repr(key[:32]) for key in list(body)[:5]) or "none"
     raise UndecodablePayload(f"the body is a JSON object of no known protocol; its fields: {shown}")
-
-
-def _document(data: bytes, has_tail: bool) -> tuple[Any, memoryview]:
-    """Return the JSON value of a body, and the binary tail behind it, which may be there without being told."""
-    if not has_tail:
-        try:
-            return _parse(data), _NO_TAIL
-        except UndecodablePayload:
-            if v2_binary.MARK not in data:
-                raise
-    document, tail = v2_binary.split(data)
-    return _parse(document), tail
 
 
 def _parse(data: bytes) -> Any:  # noqa: ANN401 - any JSON

@@ -1,16 +1,19 @@
 """Large arrays of numbers in JSON, wherever they stand, lifted out of the text before it is parsed.
 
-Stretches of numbers are found by the bytes alone. Each that is one array, nested to one shape, is copied by simdjson
-into a buffer, and a short list that nobody can have sent stands in its place while the rest is parsed: no number of it
-becomes a Python object. What is irregular (lists of unequal length, a null or a text among the numbers, whole numbers
-beyond what the array's type holds) stays in the text.
+Stretches of numbers and nulls are found by the bytes alone. Each that is one array, nested to one shape, is copied by
+simdjson into a buffer, and a short list that nobody can have sent stands in its place while the rest is parsed: no
+number of it becomes a Python object. Of lists of unequal length, each is an array of its own. What no array holds as it
+was written (a text or a boolean among numbers, whole numbers of 2^53 or more beside fractions or nulls, nulls alone)
+stays in the text.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain, repeat
 from math import prod
 from typing import Any, Final
 
@@ -32,16 +35,21 @@ MAX_RANK: Final = 8
 """Lists nested deeper are not read as an array."""
 
 _MIN_BYTES: Final = 2 * MIN_NUMBERS + 1
+_INT64: Final = 2**63
+_TYPES: Final = {"i": np.int64, "u": np.uint64, "d": np.float64}
 _STRIDE: Final = 64
-_NUMERIC: Final = b"+-.0123456789eE,[] \t\r\n"
+_NUMERIC: Final = b"+-.0123456789eE,[] \t\r\nnul"
 _OTHER: Final = bytes(byte not in _NUMERIC for byte in range(256))
 _NO_MARKS: Final = bytes(set(range(256)) - set(b"[,]"))
-_NO_KINDS: Final = bytes(set(range(256)) - set(b".eE,"))
+_NO_KINDS: Final = bytes(set(range(256)) - set(b".eE,n"))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Numbers:
-    """An array of JSON: `values` float64 or int64, of its shape; those marked `whole` of float64 are written so."""
+    """An array of JSON: `values` of its shape, float64, where NaN is null, or int64 or uint64.
+
+    Those marked `whole` of float64 are written so. There are marks wherever there are nulls.
+    """
 
     values: NDArray[Any]
     whole: NDArray[np.bool_] | None = None
@@ -59,21 +67,35 @@ class Numbers:
             return list(self.values.tolist())
         cells = self.values.astype(object)
         cells[self.whole] = self.values[self.whole].astype(np.int64)
+        cells[np.isnan(self.values)] = None
         return list(cells.tolist())
 
     def flat(self, *, floating: bool = False) -> NDArray[Any] | None:
         """Return the values (n,), row-major; None where they are to be fractions and some would be rounded."""
         values = self.values.ravel()
-        if not floating or values.dtype == np.float64:
+        if not floating:
+            return _column(values, None if self.whole is None else self.whole.ravel())
+        if values.dtype == np.float64:
             return values
         return values.astype(np.float64) if np.abs(values.astype(np.float64)).max() < EXACT else None
 
     def columns(self) -> list[NDArray[Any]]:
-        """Return the columns of lists in a list; those that are written whole throughout are int64."""
-        if self.whole is None:
-            return list(self.values.T)
-        kinds = zip(self.values.T, np.all(self.whole, axis=0).tolist(), strict=True)
-        return [column.astype(np.int64) if is_whole else column for column, is_whole in kinds]
+        """Return the columns of lists in a list, each in the type of its own numbers."""
+        marks = repeat(None) if self.whole is None else self.whole.T
+        return list(map(_column, self.values.T, marks))
+
+
+def _column(values: NDArray[Any], whole: NDArray[np.bool_] | None) -> NDArray[Any]:
+    """The numbers of a column (n,): whole ones as integers, beside nulls as objects; beside fractions a null is NaN."""
+    if values.dtype == np.uint64 and values.max() < _INT64:
+        return values.astype(np.int64)
+    if whole is None or not (whole | np.isnan(values)).all():
+        return values
+    if whole.all():
+        return values.astype(np.int64)
+    cells = np.full(len(values), None)
+    cells[whole] = values[whole].astype(np.int64)
+    return cells
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,23 +127,13 @@ def lift(data: bytes) -> Lifted | None:
     kept: list[bytes] = []
     arrays: dict[str, Numbers] = {}
     position = 0
-    for start, stop in list(_stretches(data)):
-        numbers = _read(data[start:stop])
-        if numbers is not None:
-            name = f"{mark}{len(arrays)}"
-            arrays[name] = numbers
-            kept += (data[position:start], b'["%b"]' % name.encode())
-            position = stop
+    stretches = list(_stretches(data))
+    for start, stop, numbers in chain.from_iterable(_arrays(data, *stretch) for stretch in stretches):
+        name = f"{mark}{len(arrays)}"
+        arrays[name] = numbers
+        kept += (data[position:start], b'["%b"]' % name.encode())
+        position = stop
     return Lifted(b"".join((*kept, data[position:])), arrays) if arrays else None
-
-
-def plain(value: Any) -> Any:  # noqa: ANN401 - any JSON
-    """Return a value, nested to a bounded depth, with each array as the lists that it was."""
-    if type(value) is Numbers:
-        return value.as_list()
-    if type(value) is dict:
-        return {key: plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if type(value) is list else value
 
 
 def shape(data: bytes, start: int = 0) -> tuple[int, ...] | None:
@@ -177,30 +189,57 @@ def _balanced(data: bytes, start: int, stop: int) -> Iterator[tuple[int, int]]:
         yield start, stop
 
 
+def _arrays(data: bytes, start: int, stop: int, depth: int = 0) -> Iterator[tuple[int, int, Numbers]]:
+    """Where the arrays of a stretch begin and end, the outermost that are of one shape, and what they hold."""
+    numbers = _read(data[start:stop])
+    if numbers is not None:
+        yield start, stop, numbers
+    elif depth < MAX_RANK:
+        for begin, end in _inner(np.frombuffer(data[start:stop], np.uint8)):
+            yield from _arrays(data, start + begin, start + end, depth + 1)
+
+
+def _inner(text: NDArray[np.uint8]) -> Iterator[tuple[int, int]]:
+    """Where the long lists begin and end that stand in a list, or side by side."""
+    brackets = np.flatnonzero((text == ord("[")) | (text == ord("]")))
+    opens = text[brackets] == ord("[")
+    level = np.cumsum(np.where(opens, 1, -1))
+    outer = int(level[:-1].min() > 0)
+    begins, ends = brackets[opens & (level == outer + 1)], brackets[~opens & (level == outer)] + 1
+    both = np.stack([begins[: len(ends)], ends[: len(begins)]], axis=1)
+    yield from both[both[:, 1] - both[:, 0] >= _MIN_BYTES].tolist()
+
+
 def _read(text: bytes) -> Numbers | None:
     """Return one array of numbers; None for whatever else the text is."""
-    is_whole = not any(mark in text for mark in (b".", b"e", b"E"))
-    try:
-        buffer = Parser().parse(text).as_buffer(of_type="i" if is_whole else "d")
-    except (ValueError, TypeError, RuntimeError, AttributeError):  # of simdjson, for other texts
+    is_whole = not any(mark in text for mark in (b".", b"e", b"E", b"n"))
+    values = _buffer(text.replace(b"null", b"   0"), "iu" if is_whole else "d")  # no text becomes valid thereby
+    if values is None or len(values) < MIN_NUMBERS:
         return None
-    values: NDArray[Any] = np.frombuffer(buffer, np.int64 if is_whole else np.float64)
     sizes = shape(text) if text.find(b"[", 1) > 0 else (len(values),)
-    if sizes is None or prod(sizes) != len(values) or len(values) < MIN_NUMBERS:
+    if sizes is None or prod(sizes) != len(values):
         return None
-    written_whole = None if is_whole else _written_whole(text)
-    if written_whole is None:
+    kinds = None if is_whole else _kinds(text)
+    if kinds is None:
         return Numbers(values.reshape(sizes))
-    exact = np.abs(values[written_whole]).max() < EXACT
-    return Numbers(values.reshape(sizes), written_whole.reshape(sizes)) if exact else None
-
-
-def _written_whole(text: bytes) -> NDArray[np.bool_] | None:
-    """Which numbers (n,) have neither a fraction nor an exponent; None where each has one."""
-    kinds = b",%b," % text.translate(None, _NO_KINDS)
-    if b",," not in kinds:
+    whole, null = kinds == ord(","), kinds == ord("n")
+    if null.all() or np.abs(values, where=whole, out=np.zeros(len(values))).max() >= EXACT:
         return None
-    marks = np.frombuffer(kinds[1:], np.uint8)
-    is_end = marks == ord(",")
-    follows_end: NDArray[np.bool_] = is_end[np.flatnonzero(is_end) - 1]
-    return follows_end
+    return Numbers(np.where(null, np.nan, values).reshape(sizes), whole.reshape(sizes))
+
+
+def _buffer(text: bytes, types: str) -> NDArray[Any] | None:
+    """The numbers of JSON, flat, in the first of simdjson's types that holds all of them."""
+    for kind in types:
+        with suppress(ValueError, TypeError, RuntimeError, AttributeError):  # of simdjson, for other texts
+            return np.frombuffer(Parser().parse(text).as_buffer(of_type=kind), _TYPES[kind])
+    return None
+
+
+def _kinds(text: bytes) -> NDArray[np.uint8] | None:
+    """What each number (n,) ends in: "," where it is whole, "n" where it is null; None where all are fractions."""
+    kinds = b",%b," % text.translate(None, _NO_KINDS)
+    if b",," not in kinds and b"n" not in kinds:
+        return None
+    marks = np.frombuffer(kinds, np.uint8)
+    return marks[np.flatnonzero(marks[1:] == ord(","))]

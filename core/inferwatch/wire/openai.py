@@ -180,7 +180,7 @@ def _inputs(body: Mapping[str, Any]) -> Rows:
 
 def _several(given: Any) -> Sequence[Any]:  # noqa: ANN401 - any JSON
     """Return the inputs that are given: a list, unless that is of tokens, which are one."""
-    if isinstance(given, Numbers) and given.values.dtype == np.int64:
+    if isinstance(given, Numbers) and given.values.dtype.kind != "f":
         return [given] if given.values.ndim == 1 else list(given.values)
     if not isinstance(given, (list, Numbers)):
         return [given]
@@ -203,18 +203,15 @@ def _vectors(items: Sequence[Mapping[str, Any]]) -> Rows:
 
 
 def _vector(embedding: Any) -> Any:  # noqa: ANN401 - any JSON
-    """Return a vector: fractions, as a list where that is no array of them, or the base64 of float32, little-endian."""
+    """Return a vector: fractions (a null is NaN), else a list; of text, the float32, little-endian, that it encodes."""
     if isinstance(embedding, (list, Numbers)):
         values = typed(embedding, floating=True)
-        return values if values.dtype == np.float64 and _is_vector(embedding) else list(embedding)
+        is_flat = not isinstance(embedding, Numbers) or embedding.values.ndim == 1
+        return values if values.dtype == np.float64 and is_flat else list(embedding)
     try:
         return np.frombuffer(b64decode(embedding, validate=True), dtype="<f4")
     except (TypeError, ValueError) as error:
         raise UndecodablePayload("an embedding is no list of numbers, nor base64 of them") from error
-
-
-def _is_vector(embedding: Sequence[Any] | Numbers) -> bool:
-    return embedding.values.ndim == 1 if isinstance(embedding, Numbers) else None not in embedding
 
 
 def _text(content: Any) -> str | None:  # noqa: ANN401 - any JSON

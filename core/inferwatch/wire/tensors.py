@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from inferwatch.errors import UndecodablePayload
 from inferwatch.rows import Block, Column, Rows
-from inferwatch.wire.columns import MAX_COLUMNS, positions, typed
-from inferwatch.wire.numbers import plain
+from inferwatch.wire.columns import MAX_COLUMNS, NULLABLE, positions, typed
+from inferwatch.wire.numbers import Numbers
 
 MAX_RANK: Final = 32
 """Tensors of more dimensions are not decoded."""
@@ -65,7 +65,7 @@ class Head:
             raise UndecodablePayload("a tensor's name and datatype are no strings")
         if datatype not in ITEMS and datatype != "BYTES":
             raise UndecodablePayload(f"tensor {name[:64]!r} has the unknown datatype {datatype[:16]!r}")
-        shape = plain(shape)
+        shape = shape.as_list() if isinstance(shape, Numbers) else shape
         if not isinstance(shape, list) or any(type(size) is not int or size < 0 for size in shape):
             raise UndecodablePayload(f"tensor {name[:64]!r} has a shape that is no list of sizes")
         if len(shape) > MAX_RANK:
@@ -108,7 +108,7 @@ def columns(head: Head, values: NDArray[Any], pattern: str | None = None, *, who
 
 
 def array(cells: Sequence[Any]) -> NDArray[Any] | None:
-    """Return lists of numbers, nested to one shape, as one array; None where they are anything else."""
+    """Return lists of numbers and nulls (NaN), nested to one shape, as one array; None where they are anything else."""
     shape: list[int] = []
     level = cells
     for _ in range(MAX_RANK):
@@ -117,9 +117,11 @@ def array(cells: Sequence[Any]) -> NDArray[Any] | None:
             if len(set(map(len, level))) > 1:
                 return None
             level = list(chain.from_iterable(level))
+        if Numbers in set(map(type, level)):  # beside lists that no array holds
+            level = [cell.as_list() if isinstance(cell, Numbers) else cell for cell in level]
         kinds = set(map(type, level))
         if kinds != {list}:
-            values = typed(level) if kinds <= {int, float} else None
+            values = typed(level, floating=type(None) in kinds) if kinds <= NULLABLE else None
             return values.reshape(shape) if values is not None and values.dtype != object else None
     return None
 

@@ -50,13 +50,12 @@ def _rows(cells: Sequence[Any] | Numbers, name: str, pattern: str, whole: str) -
     if isinstance(cells, Numbers):
         return _array(cells, name, pattern, whole)
     kinds = set(map(type, cells))
-    if Numbers in kinds:  # rows of numbers among others
-        cells = [cell.as_list() if type(cell) is Numbers else cell for cell in cells]
-        kinds = set(map(type, cells))
-    if kinds == {list}:
+    if kinds <= {list, Numbers}:
         width = len(cells[0])
         if len(set(map(len, cells))) == 1:
-            if width > MAX_COLUMNS or (width and type(cells[0][0]) is list):
+            if Numbers in kinds:  # beside rows that no array holds
+                cells = [list(cell) for cell in cells]
+            if width > MAX_COLUMNS or (width and type(cells[0][0]) in (list, Numbers)):
                 values = array(cells)
                 if values is not None:
                     return columns(Head(name, "", values.shape), values.ravel(), pattern, whole=whole)

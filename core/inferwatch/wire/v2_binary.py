@@ -6,7 +6,6 @@ Each tensor with `parameters.binary_data_size` takes so many bytes of the tail; 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -21,30 +20,23 @@ from inferwatch.wire.tensors import Head, columns, raw
 MARK: Final = b'"binary_data_size"'
 """Occurs in every body of this protocol."""
 
-_FIRST_LOOK: Final = 4096
-_SPACE: Final = re.compile(rb"[ \t\r\n]*")
-_SCANNER: Final = json.JSONDecoder(strict=False)
+_OBJECT: Final = re.compile(rb"[ \t\r\n]*+\{")
+_NEXT: Final = re.compile(rb'[{}]|"(?:[^"\\]++|\\.)*+"?+', re.DOTALL)
+"""What an object begins or ends with, or a text, whose brackets are none."""
 
 
 def split(data: bytes) -> tuple[bytes, memoryview]:
-    """Return the JSON value that a body begins with, and what follows it. Raises `UndecodablePayload`.
+    """Return the JSON object that a body begins with, and what follows it. Raises `UndecodablePayload`.
 
     The cost is linear in the JSON; the tail is not looked at.
     """
-    space = _SPACE.match(data)
-    start = space.end() if space is not None else 0
-    size = _FIRST_LOOK
-    while True:
-        # In Latin-1 a position in the text is one in the bytes, and every byte can be read, the tail's too.
-        text = data[start : start + size].decode("latin-1")
-        try:
-            end = start + _SCANNER.raw_decode(text)[1]
-        except (ValueError, RecursionError) as error:
-            if start + size >= len(data):
-                raise UndecodablePayload(f"the JSON before the binary tensors is broken: {error}") from error
-            size *= 16
-        else:
-            return data[:end], memoryview(data)[end:]
+    begin = _OBJECT.match(data)
+    depth = 1
+    for found in _NEXT.finditer(data, begin.end()) if begin is not None else ():
+        depth += {b"{": 1, b"}": -1}.get(found[0], 0)
+        if depth == 0:
+            return data[: found.end()], memoryview(data)[found.end() :]
+    raise UndecodablePayload("the JSON before the binary tensors is broken: it is no object, or one without an end")
 
 
 def is_binary(body: Mapping[str, Any], role: Role) -> bool:

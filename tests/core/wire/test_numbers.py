@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from math import isnan
 from typing import Any
 
 import numpy as np
@@ -15,15 +17,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inferwatch.events import Role
-from inferwatch.rows import Rows
+from inferwatch.rows import Column, Rows
 from inferwatch.wire import numbers
 from inferwatch.wire.decode import Decoded, decode
 from inferwatch.wire.numbers import Numbers, lift
 from tests.core.wire.bodies import BODIES, tensor
+from tests.core.wire.properties import assert_holds
 
 REQUEST, RESPONSE = Role.REQUEST, Role.RESPONSE
 IMAGES = np.random.default_rng(1).integers(0, 4096, (2, 40, 500)) / 64
 NESTED = IMAGES.tolist()
+WITH_NULLS = np.where(IMAGES < 8, None, IMAGES)
 needs_simdjson = pytest.mark.skipif(find_spec("simdjson") is None, reason="there is no simdjson for this interpreter")
 
 LARGE: dict[str, tuple[Role, Any]] = {
@@ -44,6 +48,16 @@ LARGE: dict[str, tuple[Role, Any]] = {
         RESPONSE,
         {"data": [{"index": place, "embedding": row} for place, row in enumerate(IMAGES.reshape(40, 1000).tolist())]},
     ),
+    "v1 with nulls": (REQUEST, {"instances": [{"image": WITH_NULLS[place].tolist(), "age": 3} for place in range(2)]}),
+    "v1 tensor with nulls": (REQUEST, {"instances": WITH_NULLS.tolist()}),
+    "v1 table with nulls": (REQUEST, {"instances": WITH_NULLS.reshape(80, 500).tolist()}),
+    "v1 ragged": (REQUEST, {"instances": [IMAGES.ravel()[:300].tolist(), IMAGES.ravel()[300:].tolist()]}),
+    "v1 ragged in records": (
+        REQUEST,
+        {"instances": [{"a": [NESTED[0], [1, "b"]]}, {"a": [NESTED[1][:39], NESTED[1][39]]}]},
+    ),
+    "v1 in objects in cells": (REQUEST, {"instances": [{"a": {"b": [1, {"c": image}]}} for image in NESTED]}),
+    "v2 with nulls": (REQUEST, {"inputs": [tensor("image", "FP32", IMAGES.shape, WITH_NULLS.ravel().tolist())]}),
     "openai prompts of tokens": (REQUEST, {"model": "m", "prompt": list(range(40_000))}),
 }
 
@@ -57,9 +71,20 @@ def cell_by_cell() -> Iterator[None]:
 
 
 def as_lists(value: Any) -> Any:
+    """The value with every array, in objects too, as the lists that it was; its NaN are nulls."""
+    if isinstance(value, Numbers):
+        return value.as_list()
     if isinstance(value, np.ndarray):
-        return value.tolist()
-    return [as_lists(item) for item in value] if isinstance(value, list) else value
+        return as_lists(value.tolist())
+    if isinstance(value, dict):
+        return {key: as_lists(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [as_lists(item) for item in value]
+    return None if isinstance(value, float) and isnan(value) else value
+
+
+def cells(column: Column) -> list[Any]:
+    return [as_lists(cell) if isinstance(cell, (list, dict, np.ndarray)) else cell for cell in column.values.tolist()]
 
 
 def content(found: Decoded) -> Any:
@@ -67,7 +92,7 @@ def content(found: Decoded) -> Any:
     rows = found.rows
     if rows is None:
         return found
-    columns = [(column.name, column.values.dtype, as_lists(list(column.values.tolist()))) for column in rows.columns]
+    columns = [(column.name, column.values.dtype, cells(column)) for column in rows.columns]
     return found.protocol, columns, rows.count, rows.named, rows.blocks
 
 
@@ -95,6 +120,30 @@ def test_numbers_become_no_objects_wherever_they_stand(where: str, monkeypatch: 
 
 
 @needs_simdjson
+def test_json_before_a_binary_tail_becomes_no_objects(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.arange(6, dtype=np.int16)
+    beside = {"name": "few", "shape": [2, 3], "datatype": "INT16", "parameters": {"binary_data_size": values.nbytes}}
+    body = {"inputs": [tensor("image", "FP64", IMAGES.shape, NESTED), beside]}
+    monkeypatch.delattr(Numbers, "as_list")
+    tracemalloc.start()
+    found = decode(orjson.dumps(body) + values.tobytes(), REQUEST)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.rows is not None, found.fault
+    image, few = found.rows.whole().columns
+    assert (found.protocol, np.stack(list(image.values)).tolist()) == ("v2_binary", NESTED)
+    assert np.stack(list(few.values)).ravel().tolist() == values.tolist()
+    assert peak < 9 * IMAGES.nbytes
+
+
+@needs_simdjson
+@pytest.mark.parametrize("where", LARGE)
+def test_an_array_is_shown_and_judged_wherever_it_stands(where: str) -> None:
+    role, body = LARGE[where]
+    assert_holds(orjson.dumps(body), role)
+
+
+@needs_simdjson
 @pytest.mark.parametrize("where", LARGE)
 def test_a_parser_of_objects_sees_none_of_the_numbers(where: str) -> None:
     _, body = LARGE[where]
@@ -102,7 +151,7 @@ def test_a_parser_of_objects_sees_none_of_the_numbers(where: str) -> None:
     assert lifted is not None
     assert len(lifted.text) < 4096
     assert sum(array.values.size for array in lifted.arrays.values()) == 40_000
-    assert orjson.loads(orjson.dumps(body)) == numbers.plain(lifted.put_back(orjson.loads(lifted.text)))
+    assert orjson.loads(orjson.dumps(body)) == as_lists(lifted.put_back(orjson.loads(lifted.text)))
 
 
 def rows_of(body: Any, role: Role = REQUEST) -> Rows:
@@ -152,6 +201,19 @@ def test_an_embedding_is_a_block_however_it_is_written() -> None:
         [{"a": [1] * 300}, {"a": [None]}, {"b64": [1] * 300}],
         [{"b64": [0.5] * 300}],
         {"a": [[1, 2.5] * 4] * 40, "b": [0.5] * 40},
+        [[None, 1, 2.5, 3, 1.5, None] * 2] * 40 + [[None, None, None, 3, 1, 4] * 2],
+        [[[None, 1, 2.5, 3, 1.5, None] * 2] * 40] * 2,
+        [None] * 300,
+        [[None] * 300, [1.5] * 300],
+        [[[None] * 300], [[1.5] * 300]],
+        [None, 1] * 200,
+        [None, 2**53] * 200,
+        [[2**64 - 1, 1] * 4] * 40 + [[1] * 8],
+        [[2**64 - 1, -1] * 4] * 40,
+        [[2**64] * 300, [1] * 300],
+        [[[2**64] * 300], [[1] * 300]],
+        [[[2**64 - 1] * 300], [[0.5] * 300]],
+        [[0.5] * 300, [1] * 299, [None, 2.5] * 200, [1]],
     ],
 )
 @pytest.mark.parametrize("form", ["instances", "inputs", "datatype", "predictions", "embedding", "input", "prompt"])
@@ -164,7 +226,7 @@ def test_unusual_arrays_are_read_as_cell_by_cell(cells: Any, form: str) -> None:
     elif form in ("input", "prompt"):
         body = {"model": "m", form: cells}
     role = RESPONSE if form in ("predictions", "embedding") else REQUEST
-    assert_read_as_cell_by_cell(orjson.dumps(body), role)
+    assert_read_as_cell_by_cell(json.dumps(body).encode(), role)
 
 
 NUMBER = "1234567.5,"
@@ -201,7 +263,22 @@ def test_any_body_is_read_as_cell_by_cell(body: tuple[Role, bytes], data: st.Dat
     for _ in range(data.draw(st.integers(0, 3))):
         start = data.draw(st.integers(0, len(damaged)))
         odd = st.sampled_from(
-            [b"[", b"]", b",", b'"', b"\\", b"1", b"0.5", b"[1,2,3]", b"[[1.5],[2],[3]]", b"{", b"}", b" "]
+            [
+                b"[",
+                b"]",
+                b",",
+                b'"',
+                b"\\",
+                b"1",
+                b"0.5",
+                b"[1,2,3]",
+                b"[[1.5],[2],[3]]",
+                b"{",
+                b"}",
+                b" ",
+                b"null",
+                b"[null,1,2]",
+            ]
         )
         damaged = damaged[:start] + data.draw(odd) + damaged[start + data.draw(st.integers(0, 3)) :]
     with pytest.MonkeyPatch.context() as patch:
@@ -213,6 +290,23 @@ def test_any_body_is_read_as_cell_by_cell(body: tuple[Role, bytes], data: st.Dat
         assert found.protocol == expected.protocol
     else:
         assert content(found) == content(expected) or repr(content(found)) == repr(content(expected))
+
+
+LISTS = st.recursive(
+    st.lists(st.none() | st.integers(-5, 5) | st.floats(-9, 9) | st.sampled_from([2**53, 2**64 - 1, 2**64])),
+    lambda inner: st.lists(inner) | st.builds(lambda item, times: [item] * times, inner, st.integers(1, 3)),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(LISTS, st.booleans())
+def test_any_lists_are_read_as_cell_by_cell(cells: Any, in_a_record: bool) -> None:
+    data = json.dumps({"instances": [{"a": cells}] if in_a_record else cells}).encode()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(numbers, "_MIN_BYTES", 7)
+        patch.setattr(numbers, "_STRIDE", 1)
+        patch.setattr(numbers, "MIN_NUMBERS", 3)
+        assert_read_as_cell_by_cell(data, REQUEST)
 
 
 @needs_simdjson
