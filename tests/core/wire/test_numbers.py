@@ -27,7 +27,8 @@ from tests.core.wire.properties import assert_holds
 REQUEST, RESPONSE = Role.REQUEST, Role.RESPONSE
 IMAGES = np.random.default_rng(1).integers(0, 4096, (2, 40, 500)) / 64
 NESTED = IMAGES.tolist()
-WITH_NULLS = np.where(IMAGES < 8, None, IMAGES)
+WITH_NULLS = IMAGES.astype(object)
+WITH_NULLS[IMAGES < 8] = None
 needs_simdjson = pytest.mark.skipif(find_spec("simdjson") is None, reason="there is no simdjson for this interpreter")
 
 LARGE: dict[str, tuple[Role, Any]] = {
