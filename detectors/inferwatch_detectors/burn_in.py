@@ -42,6 +42,10 @@ class BurnIn:
                 self._conclude()
         return batch.slice(start, len(batch))
 
+    def follow(self, reference: Reference) -> None:
+        """Take another reference of the same columns for the estimate."""
+        self._reference = reference
+
     def conclude(self, dependence: Dependence) -> None:
         """End the burn-in with what is known from elsewhere."""
         self.dependence = dependence

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Protocol
 
 import numpy as np
@@ -66,6 +66,7 @@ class Feed:
         self.note: str | None = None
         self._mark_ns = _LONG_AGO
         self._gathering = Gathering(learning) if learning is not None and given is None else None
+        self._rolling = learning.rolling if learning is not None and given is None else None
         self.main = lane(None, given, None)
         self._segments: dict[str, Lane] = {}
 
@@ -78,26 +79,27 @@ class Feed:
         """Begin the reference with rows that were logged before; with enough of them it is there at once."""
         for part in rows if self._gathering is not None else ():
             if self.main.reference is None and self._gathering is not None:
-                self._gathering.add(part)
+                self._gathering.add(part, created_ns)
                 learnt = self._gathering.learnt(created_ns)
                 if learnt is not None:
-                    self.main.enter(*learnt)
+                    self.main.enter(learnt.reference, learnt.dependence)
 
     def accept(self, reference: Reference) -> None:
         """Compare rows with another reference from now on; segments begin anew."""
-        self.main.enter(reference)
+        self.main.accept(reference)
         self._segments = {name: self._new_segment(name) for name in self._segments}
 
     def judge(self, parts: Sequence[Part]) -> list[Finding]:
         """Return what the detectors say about the parts' rows, in the order of the parts."""
         findings: list[Finding] = []
         for alike in _alike(parts):
-            rest = self._gathered(alike) if self.main.reference is None else alike
+            rest = self._gathered(alike) if self.main.schema is None else alike
             batch = self._matched(rest) if rest else None
             if batch is not None:
                 if self._seen is not None:
                     self._seen.add(batch)
-                findings.extend(self._judged(batch, self._marks(rest), _labels(rest)))
+                before_ns, marks = self._mark_ns, self._marks(rest)
+                findings.extend(self._rolled(batch, marks, _labels(rest), before_ns))
         return findings
 
     def _gathered(self, parts: Sequence[Part]) -> Sequence[Part]:
@@ -108,17 +110,20 @@ class Feed:
                 self.main.enter(reference)
             return parts if reference is not None else ()
         for place, part in enumerate(parts):
-            taken = self._gathering.add(part.rows)
+            taken = self._gathering.add(part.rows, part.time_ns)
             learnt = self._gathering.learnt(part.time_ns)
             if learnt is not None:
-                self.main.enter(*learnt)
+                if self._rolling is not None:
+                    self.main.begin(learnt)
+                else:
+                    self.main.enter(learnt.reference, learnt.dependence)
                 return [part.after(taken), *parts[place + 1 :]] if taken < part.rows.count else parts[place + 1 :]
         return ()
 
     def _matched(self, parts: Sequence[Part]) -> Batch | None:
-        assert self.main.reference is not None  # noqa: S101 - rows are gathered before
+        assert self.main.schema is not None  # noqa: S101 - rows are gathered before
         try:
-            encoded = self.main.reference.schema.encode_all([part.rows for part in parts])
+            encoded = self.main.schema.encode_all([part.rows for part in parts])
         except InvalidRows as fault:
             self._notes = (str(fault),)
             return None
@@ -131,6 +136,21 @@ class Feed:
         marks = np.maximum.accumulate(np.maximum(reached, self._mark_ns))
         self._mark_ns = int(marks[-1])
         return np.repeat(marks, [part.rows.count for part in parts])
+
+    def _rolled(self, batch: Batch, marks: Marks, labels: Labels, before_ns: int) -> list[Finding]:
+        """Judge the rows, a rolling reference being renewed where the watermark passes its moments."""
+        if self._rolling is None:
+            return self._judged(batch, marks, labels)
+        moments = marks // self._rolling.slice_ns
+        renewals = np.flatnonzero(np.diff(moments, prepend=before_ns // self._rolling.slice_ns)).tolist()
+        findings: list[Finding] = []
+        for start, stop in pairwise(sorted({0, *renewals, len(batch)})):
+            if start in renewals:
+                for lane in (self.main, *self._segments.values()):
+                    lane.roll(int(moments[start]) * self._rolling.slice_ns)
+            part = tuple(each[start:stop] for each in labels)
+            findings += self._judged(batch.slice(start, stop), marks[start:stop], part)
+        return findings
 
     def _judged(self, batch: Batch, marks: Marks, labels: Labels) -> list[Finding]:
         """Judge the rows together and segment by segment; a segment that is new counts from its first row on."""
@@ -158,16 +178,18 @@ class Feed:
         return findings
 
     def _new_segment(self, name: str) -> Lane:
-        assert self.main.reference is not None  # noqa: S101 - segments appear in rows that were matched to it
-        given = segment_reference(self.main.reference, name)
-        return self._lane(name, given, None if given is not None else self.main.reference.schema)
+        assert self.main.schema is not None  # noqa: S101 - segments appear in rows that were matched to it
+        fixed = None if self._rolling is not None else self.main.reference
+        given = segment_reference(fixed, name) if fixed is not None else None
+        return self._lane(name, given, None if given is not None else self.main.schema)
 
     def standings(self) -> list[DetectorStatus]:
         """Return where each detector stands, over all rows and segments."""
-        missing = self._gathering.needs_rows if self._gathering is not None and self.main.reference is None else 0
-        notes = [*self._notes, *filter(None, [self.note])]
+        missing = self._gathering.needs_rows if self._gathering is not None and self.main.schema is None else 0
+        notes = [*self._notes, *filter(None, [self.note, self.main.note])]
         if missing:
-            notes.append(f"the reference is learnt from the first rows; {missing:,} are missing")
+            learnt = "the reference is" if self._rolling is None else "columns of the reference are"
+            notes.append(f"{learnt} learnt from the first rows; {missing:,} are missing")
         if self.main.reference is None and self._mark_ns == _LONG_AGO and self._absent:
             notes.append(self._absent)
         if self._gathering is not None and self._gathering.note is not None:
@@ -219,7 +241,7 @@ class Feed:
             names.sort(key=lambda name: int(name.rpartition(" ")[2]))
             self._gathering.load([parts[None, name] for name in names])
         self.main.load(_of(parts, None))
-        if self.main.reference is None:
+        if self.main.schema is None:
             return
         for name in about["segments"]:
             lane = self._segments[name] = self._new_segment(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import orjson
@@ -14,8 +15,10 @@ from inferwatch.rows import Batch, Matrix, Schema
 from inferwatch.status import DetectorStatus
 from inferwatch_detectors.burn_in import BurnIn
 from inferwatch_detectors.dependence import Dependence, estimate_dependence
-from inferwatch_detectors.gathering import LEARNT_ROWS
-from inferwatch_detectors.post import Beat, Post, pack_parts, unpack_parts
+from inferwatch_detectors.gathering import LEARNT_ROWS, Learnt
+from inferwatch_detectors.packing import pack_parts, unpack_parts
+from inferwatch_detectors.post import Beat, Post
+from inferwatch_detectors.rolling import LEAST_ROWS, RollingRows
 from inferwatch_detectors.window import Marks
 
 logger = logging.getLogger(__name__)
@@ -27,7 +30,7 @@ class Lane:
     """Holds a reference once there is one, the burn-in, and the posts.
 
     Without a reference rows pass unjudged, but where a `schema` says how they are encoded: then the first `LEARNT_ROWS`
-    become the reference.
+    become the reference. With `rolling` they are kept for the references to come instead, and `roll` makes these.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class Lane:
         given: Reference | None,
         burn_in_rows: int | None,
         schema: Schema | None = None,
+        rolling: RollingRows | None = None,
     ) -> None:
         self.beat = beat
         self.posts = posts
@@ -44,6 +48,8 @@ class Lane:
         self._given = given
         self._burn_in_rows = burn_in_rows
         self._schema = schema
+        self._rolling = rolling
+        self._learnt: Reference | None = None
         self._held: list[Matrix] = []
         self._burn_in: BurnIn | None = None
         self._unsaved = False
@@ -51,9 +57,28 @@ class Lane:
             self.enter(given)
 
     @property
+    def schema(self) -> Schema | None:
+        """How rows are encoded, as far as that is known."""
+        return self.reference.schema if self.reference is not None else self._schema
+
+    @property
+    def note(self) -> str | None:
+        """What a rolling reference waits for; None where there is one."""
+        if self._rolling is None or self.reference is not None or self._schema is None:
+            return None
+        return (
+            f"the reference rolls: it begins with {LEAST_ROWS:,} rows that are older than lag_days"
+            f" ({self._rolling.rule.lag_days:g}), and {self._rolling.seen:,} have come so far"
+        )
+
+    @property
     def needs_rows(self) -> int:
         """Rows that are missing until windows begin."""
-        learning = LEARNT_ROWS - sum(map(len, self._held)) if self._schema is not None and not self.reference else 0
+        learning = 0
+        if self._schema is not None and self.reference is None:
+            learning = LEARNT_ROWS - sum(map(len, self._held))
+            if self._rolling is not None:
+                learning = max(0, LEAST_ROWS - self._rolling.seen)
         return learning + (self._burn_in.needs_rows if self._burn_in is not None else 0)
 
     def enter(self, reference: Reference, dependence: Dependence | None = None) -> None:
@@ -68,8 +93,44 @@ class Lane:
             self._burn_in.conclude(known)
         self._man()
 
+    def accept(self, reference: Reference) -> None:
+        """Judge against a reference that was accepted; one that rolls goes on from the rows behind it."""
+        self.enter(reference)
+        self._tell("compared with accepted traffic")
+        if self._rolling is not None:
+            self._rolling.clear()
+
+    def begin(self, learnt: Learnt) -> None:
+        """Let a rolling reference begin with the rows that told the columns."""
+        assert self._rolling is not None  # noqa: S101 - the feed asks where it is
+        self._learnt, self._schema = learnt.reference, learnt.reference.schema
+        self._rolling.add(learnt.values, learnt.times_ns)
+        self._unsaved = True
+
+    def roll(self, at_ns: int) -> None:
+        """Take the reference of a moment of renewal, where there are rows enough."""
+        schema = self.schema
+        if self._rolling is None or schema is None or (found := self._rolling.reference(at_ns, schema)) is None:
+            return
+        if self.reference is None or self._burn_in is None:
+            self.enter(found)
+        else:
+            self.reference, self._unsaved = found, True
+            self._burn_in.follow(found)
+            for post in self.posts:
+                post.renew(found, self._burn_in.dependence)
+        self._tell(self._rolling.said)
+
+    def _tell(self, said: str) -> None:
+        """Let findings say what rows are compared with."""
+        self.beat = replace(self.beat, assumption=said)
+        for post in self.posts:
+            post.beat = self.beat
+
     def judge(self, batch: Batch, marks: Marks, mark_ns: int, share: float) -> list[Finding]:
         """Return what the detectors say about the rows, and about windows that are over by the watermark."""
+        if self._rolling is not None:
+            self._rolling.add(batch.values, batch.times_ns)
         if self.reference is None:
             taken = self._learn(batch)
             batch, marks = batch.slice(taken, len(batch)), marks[taken:]
@@ -83,7 +144,7 @@ class Lane:
 
     def _learn(self, batch: Batch) -> int:
         """Take rows for the reference, and return how many."""
-        if self._schema is None:
+        if self._schema is None or self._rolling is not None:
             return len(batch)
         taken = batch.slice(0, min(self.needs_rows, len(batch)))
         self._held.append(taken.values)
@@ -119,23 +180,33 @@ class Lane:
         about = {
             "dependence": burn_in.dependence.as_dict() if burn_in and burn_in.dependence else None,
             "held": sum(map(len, self._held)),
+            "said": self.beat.assumption,
         }
         parts: Parts = {"about": orjson.dumps(about), "burn-in": burn_in.dump() if burn_in else b""}
         parts["held"] = b"".join(part.tobytes() for part in self._held) if self._held else None
         parts |= {f"post {post.name}": pack_parts(post.dump()) for post in self.posts}
+        parts |= self._rolling.dump() if self._rolling is not None else {}
         if self.reference is None or self.reference is self._given:
             parts["reference"] = None
         elif self._unsaved:
             parts["reference"] = self.reference.dump()
-            self._unsaved = False
+        if self._unsaved and self._learnt is not None:
+            parts["learnt"] = self._learnt.dump() if self.reference is None else None
+        self._unsaved = False
         return parts
 
     def load(self, parts: dict[str, bytes]) -> None:
         """Continue from a dump."""
         about = orjson.loads(parts["about"])
+        if "learnt" in parts:
+            self._learnt = Reference.parse(parts["learnt"])
+            self._schema = self._learnt.schema
         if "reference" in parts:
             self.enter(Reference.parse(parts["reference"]))
-            self._unsaved = False
+        self._tell(about.get("said", self.beat.assumption))
+        if self._rolling is not None:
+            self._rolling.load(parts)
+        self._unsaved = False
         if about["held"]:
             self._held = [np.frombuffer(parts["held"], np.float64).reshape(about["held"], -1)]
         if self._burn_in is not None:

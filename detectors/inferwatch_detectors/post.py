@@ -9,8 +9,6 @@ from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Protocol
 
-import orjson
-
 from inferwatch.clock import NS_PER_S
 from inferwatch.errors import InferwatchError, InvalidOption, UnkeepablePromise
 from inferwatch.events import Stream
@@ -111,6 +109,11 @@ class Post:
         self.detector, self.kept = None, None
         self.window = None if self.window is None else LiveWindow(self.window.extent)
         self.status = replace(self.status, state="waiting", newest=None, notes=())
+
+    def renew(self, reference: Reference, dependence: Dependence | None) -> None:
+        """Go on with another reference of the same columns: the window that is open stays, and so does a memory."""
+        self.kept, self.detector = self._memory(), None
+        self.man(reference, dependence)
 
     def judge_rows(self, batch: Batch) -> list[Finding]:
         """Return what a detector of rows says about them."""
@@ -264,18 +267,3 @@ def _extent(window: WindowSettings) -> Extent:
 
 def _hash(*texts: str) -> str:
     return blake2b(" ".join(texts).encode(), digest_size=8).hexdigest()
-
-
-def pack_parts(parts: dict[str, bytes]) -> bytes:
-    """Return named bytes as one."""
-    head = orjson.dumps({name: len(data) for name, data in parts.items()})
-    return b"".join([len(head).to_bytes(8, "little"), head, *parts.values()])
-
-
-def unpack_parts(data: bytes) -> dict[str, bytes]:
-    """Return what `pack_parts` packed."""
-    start = 8 + int.from_bytes(data[:8], "little")
-    parts = {}
-    for name, size in orjson.loads(data[8:start]).items():
-        parts[name], start = data[start : start + size], start + size
-    return parts

@@ -19,6 +19,7 @@ from inferwatch_detectors.lane import Lane
 from inferwatch_detectors.parts import Outputs, Part, inputs
 from inferwatch_detectors.post import Against, Beat, Post, RunObserver
 from inferwatch_detectors.recent import Recent
+from inferwatch_detectors.rolling import Rolling, RollingRows
 from inferwatch_detectors.segments import Segments
 from inferwatch_detectors.vectors import projected, vectors
 
@@ -163,17 +164,26 @@ class StreamJudge:
             learnt = f"compared with {learning.said}"
         seen = self.recent if kind == "inputs" else None
         source = f"{given.id if given is not None else learning} {self._model.burn_in_rows}"
-        return Feed(self._lanes(rules, learnt), source, given, learning, _ABSENT.get(kind, ""), seen)
+        rolling = learning.rolling if learning is not None else None
+        return Feed(self._lanes(rules, learnt, rolling=rolling), source, given, learning, _ABSENT.get(kind, ""), seen)
 
     def _learning(self, kind: str) -> Learning:
         kept = self._model.reference_rows
+        rolling = self._rolling
         if kind != "inputs":
-            return Learning(LEARNT_ROWS, sample_rows=kept)
+            return Learning(LEARNT_ROWS, sample_rows=kept, rolling=rolling)
         features = tuple(feature.feature() for feature in self._model.features)
+        if rolling is not None:
+            return Learning(LEARNT_ROWS, features, kept, rolling=rolling)
         logged = self._model.logged
         if logged is None:
             return Learning(LEARNT_ROWS, features, kept)
         return Learning(logged.rows, features, kept, "first" if logged.first is not None else "last")
+
+    @property
+    def _rolling(self) -> Rolling | None:
+        asked = self._model.rolling
+        return Rolling(asked.days, asked.lag_days, self._model.reference_rows) if asked is not None else None
 
     def _feed_against(
         self, endpoint: str, rules: Sequence[tuple[str, AnyDetectorSettings]], given: Reference | None
@@ -197,7 +207,11 @@ class StreamJudge:
         return feed
 
     def _lanes(
-        self, rules: Sequence[tuple[str, AnyDetectorSettings]], learnt: str, against: Against | None = None
+        self,
+        rules: Sequence[tuple[str, AnyDetectorSettings]],
+        learnt: str,
+        against: Against | None = None,
+        rolling: Rolling | None = None,
     ) -> Callable[[str | None, Reference | None, Schema | None], Lane]:
         def lane(segment: str | None, given: Reference | None, schema: Schema | None) -> Lane:
             said = learnt if schema is None else f"compared with the segment's first {LEARNT_ROWS:,} rows"
@@ -207,7 +221,8 @@ class StreamJudge:
                 for name, rule in rules
                 if segment is None or rule.kind != "outlier"
             ]
-            return Lane(beat, posts, given, self._model.burn_in_rows, schema)
+            kept = RollingRows(rolling) if rolling is not None else None
+            return Lane(beat, posts, given, self._model.burn_in_rows, schema, kept)
 
         return lane
 

@@ -231,6 +231,14 @@ def test_unknown_keys_are_refused_at_every_level(file: Path, text: str, path: st
         ("ingest: {modelmesh: {mesh: a}}", "ingest.modelmesh: 'mesh' cannot be a path for payloads"),
         ("ingest: {modelmesh: {/mesh: ''}}", "ingest.modelmesh: /mesh has no namespace"),
         (f"ingest: {{max_body_bytes: {'x' * 200}}}", f"ingest.max_body_bytes: '{'x' * 76}...: input should be a valid"),
+        (
+            "models: [{name: a, reference: {rolling: {days: 1, lag_days: 2}}}]",
+            "models[0].reference.rolling: lag_days 2.0 is more than days 1.0",
+        ),
+        (
+            "models: [{name: a, reference: {rolling: {days: 28}, logged: {last: 9}}}]",
+            "models[0].reference: a reference of live rows is either `logged` or `rolling`",
+        ),
     ],
 )
 def test_a_fault_names_place_value_and_what_is_allowed(file: Path, text: str, fault: str) -> None:

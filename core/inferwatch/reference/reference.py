@@ -73,7 +73,6 @@ class Reference:
         schema = Schema(tuple(learn_feature(feature, column) for feature, column in chosen))
         columns = tuple(Column(name, column.values) for name, (_, column) in zip(schema.names, chosen, strict=True))
         values = schema.encode(Rows(columns, rows.count)).values
-        values[np.abs(values) >= LARGEST] = np.nan
         built = cls.encoded(schema, values, sample_rows=sample_rows, ordered=ordered, created_ns=created_ns, seed=seed)
         _refuse_unparsed(chosen, built.profile)
         return built
@@ -90,6 +89,7 @@ class Reference:
         seed: int = 0,
     ) -> Reference:
         """Return the reference of rows (n, d) that the schema has encoded."""
+        values = np.where(np.abs(values) >= LARGEST, np.nan, values)
         profile = Profile.of(values, schema.features)
         order = np.sort(np.random.default_rng(seed).permutation(len(values))[:sample_rows])
         dependence = _autocorrelation(values, profile) if ordered else None

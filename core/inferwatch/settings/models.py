@@ -238,14 +238,46 @@ class LoggedSettings(Section):
         return self.first or self.last or 0
 
 
+class RollingSettings(Section):
+    """The rows of the last days: a reference that follows the traffic.
+
+    It is renewed 28 times while its days pass (of 28 days: at each midnight, UTC), the first time once 1,000 rows are
+    old enough. A change that is slower than the reference rolls becomes part of it and raises no alarm.
+    """
+
+    days: float = Field(ge=0.001, le=366, allow_inf_nan=False)
+    """Days of event time whose rows are the reference, of which `reference_rows` are drawn evenly; until so many have
+    passed, those that there are."""
+    lag_days: float = Field(1, ge=0, allow_inf_nan=False)
+    """Days that rows have to be old, so that what changed just now is no part of the reference yet; at most `days`."""
+
+    @model_validator(mode="after")
+    def _lag_fits(self) -> Self:
+        if self.lag_days > self.days:
+            raise PydanticCustomError(
+                "lag", "lag_days {lag} is more than days {days}", {"lag": self.lag_days, "days": self.days}
+            )
+        return self
+
+
 class LiveReferenceSettings(Section):
     """A reference that is made of logged traffic."""
 
-    logged: LoggedSettings
+    logged: LoggedSettings | None = None
+    rolling: RollingSettings | None = None
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Self:
+        if (self.logged is None) == (self.rolling is None):
+            raise PydanticCustomError("live", "a reference of live rows is either `logged` or `rolling`")
+        return self
+
+
+_LIVE = LiveReferenceSettings.model_fields.keys()
 
 
 def _reference_form(value: object) -> str:
-    if isinstance(value, LiveReferenceSettings) or (isinstance(value, Mapping) and "logged" in value):
+    if isinstance(value, LiveReferenceSettings) or (isinstance(value, Mapping) and value.keys() & _LIVE):
         return "live"
     return "versions" if isinstance(value, Mapping) else "file"
 
@@ -287,7 +319,8 @@ class ModelSettings(Section):
     """Chooses and orders the reference's columns and fixes their kinds; all columns, kinds learnt, where empty."""
     reference: ReferenceSettings
     """CSV, Parquet, npy or npz; or a file that `reference build` saved, known by its content. `{logged: {first: N}}` or
-    `{logged: {last: N}}`: logged rows, per component and endpoint. A mapping of model versions (the events' attribute
+    `{logged: {last: N}}`: logged rows, per component and endpoint; `{rolling: {days: 28, lag_days: 1}}`: those of the
+    last days, ever anew. A mapping of model versions (the events' attribute
     `modelversion`) to files: each version is judged against its own, others by none."""
     reference_rows: int = Field(5_000, ge=2)
     """Rows of the reference kept for exact tests, conformal scores and Shapley backgrounds."""
@@ -339,6 +372,11 @@ class ModelSettings(Section):
     def logged(self) -> LoggedSettings | None:
         """The logged rows that are the reference; None where it is given."""
         return self.reference.logged if isinstance(self.reference, LiveReferenceSettings) else None
+
+    @property
+    def rolling(self) -> RollingSettings | None:
+        """The days of traffic that are the reference; None where it does not roll."""
+        return self.reference.rolling if isinstance(self.reference, LiveReferenceSettings) else None
 
     def rooted(self, root: Path) -> ModelSettings:
         """Return the settings with relative paths taken from a directory."""
