@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from inferwatch.pictures import Picture
 from inferwatch.rows import Matrix
 
 Target = int | str | bool | None
@@ -16,8 +18,28 @@ Span = tuple[int, int]
 """Where something stands in a text, in characters: its first one, and the one behind its last."""
 
 
+class Shown(ABC):
+    """Explanations, which a notebook shows as a picture where they are the value of a cell."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def as_dicts(self) -> list[dict[str, Any]]:
+        """Return one JSON-ready object an explanation, under the names of the public contract."""
+
+    def picture(self, rows: Sequence[Any] | None = None, *, plot: str | None = None) -> Picture:
+        """Return a picture that shows the values of rows (n, d) too, by one of the plots of `inferwatch.pictures`.
+
+        `rows` may be a DataFrame, an array, or lists; categories as texts, not as codes. Raises as `Picture` does.
+        """
+        return Picture(self.as_dicts(), rows, plot=plot)
+
+    def _repr_html_(self) -> str:
+        return self.picture()._repr_html_()
+
+
 @dataclass(frozen=True, slots=True)
-class Attribution:
+class Attribution(Shown):
     """How much each feature contributed to each of n predictions, d features, in the unit of the predictor's output.
 
     `values` (n, d) sum by row to `prediction - base_value` up to `gap` (n,), the completeness residual. `base_value`
@@ -66,7 +88,7 @@ class Attribution:
 
 
 @dataclass(frozen=True, slots=True)
-class Anchors:
+class Anchors(Shown):
     """A rule for each of n predictions that alone makes the model predict the same, nearly always.
 
     `anchors` (n) are the conditions of each rule, all of which have to hold: `feature op number`, `low < feature <=
@@ -114,7 +136,7 @@ class Anchors:
 
 
 @dataclass(frozen=True, slots=True)
-class Counterfactuals:
+class Counterfactuals(Shown):
     """For each of n predictions, rows close by that the model decides otherwise.
 
     `counterfactuals` (n) holds for each row those found, nearest first, as plain values in the order of the features;
@@ -156,7 +178,7 @@ class Counterfactuals:
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class Summary(Shown):
     """What a method says that is neither an attribution, a rule nor a nearby row: prototypes, curves, scores, metrics.
 
     `entries` are JSON-ready objects under the method's own names, one for each explained row, or a single one about all
@@ -183,6 +205,20 @@ class Summary:
             }
             for entry in self.entries
         ]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class LoggedExplanation(Shown):
+    """The explanation of one row in a payload log: `entry` as the native reply had it. It reads as one sentence."""
+
+    entry: Mapping[str, Any]
+
+    def as_dicts(self) -> list[dict[str, Any]]:
+        """Return the entry alone."""
+        return [dict(self.entry)]
+
+    def __repr__(self) -> str:
+        return self.picture().description
 
 
 Explanation = Attribution | Anchors | Counterfactuals | Summary

@@ -1,4 +1,4 @@
-"""Payloads and findings as pandas DataFrames, read from a payload log, also while a server is writing it.
+"""Payloads, findings and explanations as pandas DataFrames, read from a payload log, also while a server is writing it.
 
 Times that are given are RFC 3339 text or datetimes with a zone; a bad one raises `ValueError`. What is needed to read
 is imported when a function is called, not before; `MissingExtra` where pandas is not installed.
@@ -120,6 +120,27 @@ def findings(
         until_ns=_instant(until),
     )
     return finding_frame(Path(data), wanted, flat=flat)
+
+
+def explanations(
+    model: str,
+    *,
+    data: Path | str,
+    since: str | datetime | None = None,
+    until: str | datetime | None = None,
+) -> pd.DataFrame:
+    """Return one row an explained row, in the order of the log.
+
+    `since` (inclusive) and `until` (exclusive) bound the time of the explanation. The columns, in the same types where
+    there are no rows: `time` is datetime64[ns, UTC], `row` Int64 (the place of the instance in the request; missing for
+    what is said of all of them together), `prediction` float64, `target` an object, `id`, `payload_id`, `request_id`
+    and `method` strings. `explanation` holds `LoggedExplanation`s: each reads as a sentence in the table, is drawn
+    where it is the value of a notebook's cell, and has all that was said in `entry`.
+    """
+    _require_pandas()
+    from inferwatch.payload_log.frames import explanation_frame
+
+    return explanation_frame(Path(data), _service(model), _instant(since), _instant(until))
 
 
 def _one_of(option: str, value: str | None, allowed: Sequence[str]) -> str | None:

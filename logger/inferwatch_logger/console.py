@@ -19,12 +19,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from inferwatch import __version__
 from inferwatch.events import Service
+from inferwatch.explained import sentence
 from inferwatch.payload_log.findings import FindingFilter
 from inferwatch.payload_log.index import PayloadFilter
 from inferwatch.status import DetectorStatus
 from inferwatch_logger.chart import EffectBar, ScoreChart, effect_bars, score_chart
 from inferwatch_logger.docs_page import routes, shapes
-from inferwatch_logger.explained import sentence
 from inferwatch_logger.monitor import Monitor
 from inferwatch_logger.payload_view import payload_item
 from inferwatch_logger.replies import ModelDetail, ModelItem, PayloadItem

@@ -17,8 +17,10 @@ import inferwatch
 from inferwatch.clock import ManualClock, parse_time
 from inferwatch.errors import MissingExtra, PayloadLogError
 from inferwatch.events import REQUEST_TYPE, RESPONSE_TYPE, CloudEvent, Service
+from inferwatch.explanation_event import ExplanationEvent
 from inferwatch.finding import FeatureFinding, Finding, Window
 from inferwatch.payload_log.feature_names import keep_feature_names
+from inferwatch.payload_log.frames import EXPLANATION_COLUMNS
 from inferwatch.payload_log.journal import Journal
 from inferwatch.payload_log.state import State
 from inferwatch.pipeline import Item, Pipeline
@@ -93,6 +95,9 @@ class Log:
 
     def findings(self, **options: Any) -> pd.DataFrame:
         return inferwatch.findings(self.model, data=self.directory, **options)
+
+    def explanations(self, **options: Any) -> pd.DataFrame:
+        return inferwatch.explanations(self.model, data=self.directory, **options)
 
     def close(self) -> None:
         self._pipeline.stop()
@@ -336,6 +341,24 @@ def test_findings_have_the_fields_of_the_api(log: Log) -> None:
     assert len(inferwatch.findings(data=log.directory, kind="outlier")) == 0
     assert len(inferwatch.findings("default/other", data=log.directory)) == 0
     assert len(inferwatch.findings(data=log.directory)) >= 2
+
+
+def test_explanations_read_as_sentences_and_are_drawn(log: Log) -> None:
+    entry = {"method": "kernel_shap", "features": ["age"], "values": [0.5], "base_value": 0.25, "prediction": 0.75}
+    of = Service("default", log.model.partition("/")[2])
+    for second, entries in ((1, [entry, entry | {"target": 1}]), (2, [{"method": "alibi.ALE", "curve": [1]}])):
+        told = ExplanationEvent(f"x-{second}", START_NS + second * SECOND_NS, of, entries, ["m", "n"], f"p-{second}")
+        log.take(told.event())
+    frame = log.explanations()
+    assert list(frame.columns) == list(EXPLANATION_COLUMNS)
+    assert frame["payload_id"].tolist() == ["p-1", "p-1", "p-2"]
+    assert frame["row"].tolist() == [0, 1, pd.NA]
+    assert (frame["target"].notna().tolist(), frame["target"][1]) == ([False, True, False], 1)
+    assert repr(frame["explanation"][0]) == "kernel_shap: age +0.5"
+    assert "<img" in frame["explanation"][1]._repr_html_()
+    assert frame["explanation"][2].entry["curve"] == [1]
+    assert log.explanations(since=frame["time"][2])["id"].tolist() == ["x-2"]
+    assert log.explanations(until=frame["time"][2])["id"].tolist() == ["x-1", "x-1"]
 
 
 def test_nothing_is_an_empty_frame_with_its_columns(log: Log) -> None:

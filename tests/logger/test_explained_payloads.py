@@ -12,6 +12,7 @@ import pytest
 from inferwatch.aliases import Aliases
 from inferwatch.clock import NS_PER_S
 from inferwatch.events import EXPLANATION_TYPE, CloudEvent, Role, Service
+from inferwatch.explained import sentence
 from inferwatch.explanation_event import ExplanationEvent, row_marks
 from inferwatch.payload_log.erasure import erase, with_id
 from inferwatch.payload_log.explanations import forget_explanations
@@ -19,7 +20,6 @@ from inferwatch.payload_log.feature_names import keep_feature_names
 from inferwatch.payload_log.reader import JournalReader
 from inferwatch.redaction import Redaction
 from inferwatch.wire.decode import decode
-from inferwatch_logger.explained import sentence
 from inferwatch_logger.received import sorted_out
 from inferwatch_logger.replies import PayloadDetail
 from tests.logger.watched_log import START_NS, WatchedLog, event, pair, watched_log

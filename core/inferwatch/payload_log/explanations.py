@@ -56,6 +56,17 @@ def offsets_about(
     return [int(offset) for (offset,) in connection.execute(query, (*service, *lists))]
 
 
+def list_explanations(
+    connection: sqlite3.Connection, service: Service, since_ns: int | None, until_ns: int | None
+) -> list[Offset]:
+    """Return where the explanations of a service lie, in the order of the log, from `since_ns` to before `until_ns`."""
+    query = (
+        "SELECT log_offset FROM explanations WHERE namespace = ?1 AND name = ?2"
+        " AND (?3 IS NULL OR time_ns >= ?3) AND (?4 IS NULL OR time_ns < ?4) ORDER BY log_offset"
+    )
+    return [int(offset) for (offset,) in connection.execute(query, (*service, since_ns, until_ns))]
+
+
 def explanations_of(
     events: Events, offsets: Sequence[Offset], payload: Payload, marks: Sequence[str], limit: int
 ) -> list[dict[str, Any]]:

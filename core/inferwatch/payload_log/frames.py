@@ -12,8 +12,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from inferwatch.clock import format_time
+from inferwatch.events import Service
+from inferwatch.explanation import LoggedExplanation
+from inferwatch.explanation_event import ExplanationEvent
 from inferwatch.finding import FeatureFinding
 from inferwatch.payload_log.entry import Entry
+from inferwatch.payload_log.explanations import list_explanations
 from inferwatch.payload_log.feature_names import feature_names
 from inferwatch.payload_log.findings import FindingFilter, list_findings
 from inferwatch.payload_log.index import PayloadFilter, list_payloads
@@ -31,6 +36,7 @@ PAYLOAD_COLUMNS = (
     *("id", "key", "row", "request_time", "response_time", "component", "endpoint", "outcome", "status", "excluded"),
     "request_id",
 )
+EXPLANATION_COLUMNS = ("id", "time", "row", "payload_id", "request_id", "method", "target", "prediction", "explanation")
 _FEATURE_FIELDS = tuple(field.name for field in fields(FeatureFinding))
 _NAME_OF = {name: "feature" if name == "name" else f"feature_{name}" for name in _FEATURE_FIELDS}
 FLAT_COLUMNS = (
@@ -55,6 +61,13 @@ _FINDING_TYPES = {
     "features": "object",
     "window": "object",
     **dict.fromkeys(("score", "threshold", "p_value", "statistic"), "float64"),
+}
+_EXPLANATION_TYPES = {
+    **dict.fromkeys(("id", "payload_id", "request_id", "method"), "string"),
+    "time": _TIME,
+    "row": "Int64",
+    "prediction": "float64",
+    **dict.fromkeys(("target", "explanation"), "object"),
 }
 _FLAT_TYPES = {
     **_FINDING_TYPES,
@@ -120,6 +133,35 @@ def finding_frame(directory: Path, wanted: FindingFilter, *, flat: bool = False)
         if (window := finding["window"]) is not None:
             window.update({end: pd.Timestamp(window[end]) for end in ("from", "to")})
     return _typed(pd.DataFrame(found, columns=list(FINDING_COLUMNS)), _FINDING_TYPES)
+
+
+def explanation_frame(
+    directory: Path, service: Service, since_ns: int | None = None, until_ns: int | None = None
+) -> pd.DataFrame:
+    """Return one row an explained row of a service, as `inferwatch.explanations` documents.
+
+    Raises `PayloadLogError`.
+    """
+    with StateReader(directory) as state, state.read() as connection:
+        offsets = list_explanations(connection, service, since_ns, until_ns)
+    cells: list[dict[str, Any]] = []
+    with JournalReader(directory) as events:
+        for first in range(0, len(offsets), _PAGE):
+            told = [ExplanationEvent.of(entry.event) for entry in events.get_all(offsets[first : first + _PAGE])]
+            cells += [cell for each in told if each is not None for cell in _explained(each)]
+    return _typed(pd.DataFrame(cells, columns=list(EXPLANATION_COLUMNS), dtype=object), _EXPLANATION_TYPES)
+
+
+def _explained(told: ExplanationEvent) -> Iterator[dict[str, Any]]:
+    about = {
+        "id": told.id,
+        "time": format_time(told.time_ns),
+        "payload_id": told.payload_id,
+        "request_id": told.request_id,
+    }
+    of_all = told.marks and len(told.marks) != len(told.entries)
+    for row, entry in enumerate(told.entries):
+        yield {**entry, **about, "row": None if of_all else row, "explanation": LoggedExplanation(entry)}
 
 
 def _flat(finding: dict[str, Any]) -> Iterator[dict[str, Any]]:
