@@ -55,12 +55,18 @@ class KeptLog:
 
     @contextmanager
     def followed(
-        self, judge: Judge, *, component: str, transport: str, further: Mapping[str, Part] | None = None
+        self,
+        judge: Judge,
+        *,
+        component: str,
+        transport: str,
+        further: Mapping[str, Part] | None = None,
+        beside: Mapping[str, Part] | None = None,
     ) -> Iterator[FastAPI]:
         """Yield the application that shows the log, which is joined, judged and sealed meanwhile.
 
         `component` and `transport`: what metrics call this process, and the way in which its events came. `further`:
-        what else has to be ready.
+        what else has to be ready; `beside`: what else may have something to tell.
         """
         settings = self.configuration.settings
         timeout_s = settings.ingest.pair_timeout_s
@@ -78,8 +84,8 @@ class KeptLog:
         monitor = Monitor(self.journal, self.state, _configured(models), pair_timeout_s=timeout_s)
         self.registry.register(self._snapshot(judge, component, transport))
         sealer = _sealer(settings.payload_log, self.journal, self.clock)
-        beside = {} if sealer is None else {"sealing": sealer}
-        app = api_app(monitor, self.journal, pipeline, further, beside)
+        sealing = {} if sealer is None else {"sealing": sealer}
+        app = api_app(monitor, self.journal, pipeline, further, {**sealing, **(beside or {})})
         app.include_router(acceptance_router(monitor, self.journal, self.state, self.journal, self.clock))
         serve_metrics(app, self.registry)
         pipeline.start()

@@ -28,7 +28,8 @@ def open_store(configuration: Checked, data: Path | None = None) -> Iterator[Ser
             judge = Bystander(list_statuses(connection))
         reader = _reader(log, transport)
         log.registry.register(LagCollector(transport.topic, transport.group, reader.lags))
-        with log.followed(judge, component="store", transport="kafka", further={"topic": reader}) as app:
+        topic, share = {"topic": reader}, {"topic": reader.share}
+        with log.followed(judge, component="store", transport="kafka", further=topic, beside=share) as app:
             reader.start()
             try:
                 application = guarded(app, configuration.bearer_token)

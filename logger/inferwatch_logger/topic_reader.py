@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -35,6 +35,14 @@ _LOOK_S: Final = 2.0
 _JOIN_S: Final = 20.0
 """A group that has assigned nothing for so long, more than a session, is joined anew."""
 _NS_PER_MS: Final = 1_000_000
+
+
+@dataclass(slots=True)
+class Share:
+    """How much of a topic its reader has."""
+
+    fault: str | None = None
+    """What is to be known where others read a part of it; None where all of it is ours."""
 
 
 @dataclass(slots=True)
@@ -82,6 +90,7 @@ class TopicReader:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="inferwatch-topic-reader", daemon=True)
         self.fault: str | None = "no broker has answered yet"
+        self.share = Share()
 
     def start(self) -> None:
         """Begin to read."""
@@ -144,12 +153,13 @@ class TopicReader:
         if self._consumer is None or time.monotonic() < self._looked_s + (_RETRY_S if self.fault else _LOOK_S):
             return
         try:
-            self._consumer.reach()
+            partitions = self._consumer.reach()
         except TransportError as error:
             self._assigned_s = time.monotonic()
             self._failed(str(error))
         else:
             self.fault = self._unassigned(self._consumer)
+            self._compare(self._consumer.ours, partitions)
             ends = self._consumer.ends()
             self._lags = {part: max(0, end - (self._positions.get(part) or 0)) for part, end in ends.items()}
         self._looked_s = time.monotonic()
@@ -157,13 +167,24 @@ class TopicReader:
     def _unassigned(self, consumer: Consumer) -> str | None:
         """Return that the group has assigned nothing yet. Raises `TransportError` where that takes too long."""
         now_s = time.monotonic()
-        if consumer.assigned:
+        if consumer.ours is not None:
             self._assigned_s = now_s
             return None
         fault = "the group has assigned no partitions yet"
         if now_s > self._assigned_s + _JOIN_S:
             raise TransportError(fault)
         return fault
+
+    def _compare(self, ours: Collection[int] | None, partitions: int) -> None:
+        if ours is None:
+            return
+        shared = (
+            f"{len(ours)} of {partitions} partitions are read here, into this log; the others elsewhere in the group"
+        )
+        told = shared if len(ours) < partitions else None
+        if told not in (None, self.share.fault):
+            logger.warning(told)
+        self.share.fault = told
 
     def _read(self, records: Sequence[Record]) -> _Batch:
         batch = _Batch()

@@ -46,11 +46,12 @@ def test_a_command_names_the_transport_that_it_needs(tmp_path: Path, opening: Op
 
 
 def test_check_names_every_fault_of_a_transport(tmp_path: Path) -> None:
-    path = configured(tmp_path, kafka("{linger.ms: soon, no.such: 1, acks: 0, sasl.password: {file: absent}}"))
+    ours = "acks: 0, partition.assignment.strategy: cooperative-sticky"
+    path = configured(tmp_path, kafka(f"{{linger.ms: soon, no.such: 1, {ours}, sasl.password: {{file: absent}}}}"))
     with pytest.raises(ConfigError) as raised:
         checked(path)
     names = {fault.path.removeprefix("transport.options.") for fault in raised.value.faults}
-    assert names == {"linger.ms", "no.such", "acks", "sasl.password"}
+    assert names == {"linger.ms", "no.such", "acks", "partition.assignment.strategy", "sasl.password"}
 
 
 def test_an_ingest_without_brokers_says_so_and_refuses(tmp_path: Path) -> None:

@@ -100,9 +100,10 @@ def post(url: str, fields: Mapping[str, str], body: bytes, path: str = "/") -> t
 class Sender(threading.Thread):
     """Sends inferences one after the other until `stop`, and keeps what was acknowledged; goes on whatever happens."""
 
-    def __init__(self, port: int, name: str) -> None:
+    def __init__(self, port: int, name: str, models: int) -> None:
         super().__init__(name=name, daemon=True)
         self.port = port
+        self.models = models
         self.acknowledged: list[tuple[str, str]] = []
         self.refused: list[tuple[float, int]] = []
         self.broken = 0
@@ -121,7 +122,8 @@ class Sender(threading.Thread):
     def _send(self, kind: str, identity: str, number: int) -> None:
         body = b'{"instances": [[1, 2]]}' if kind == REQUEST_TYPE else b'{"predictions": [1]}'
         try:
-            self._client.request("POST", "/", body, headers(kind, identity, number))
+            model = {"Ce-Inferenceservicename": f"income-{number % self.models}"}
+            self._client.request("POST", "/", body, headers(kind, identity, number, **model))
             reply = self._client.getresponse()
             reply.read()
         except (OSError, HTTPException):
@@ -138,9 +140,9 @@ class Sender(threading.Thread):
 
 
 @contextmanager
-def sending(port: int, count: int = 4) -> Iterator[list[Sender]]:
-    """Yield senders at work; they stop at the end."""
-    senders = [Sender(port, f"s{number}") for number in range(count)]
+def sending(port: int, models: int = 1) -> Iterator[list[Sender]]:
+    """Yield four senders at work, for so many models in turn; they stop at the end."""
+    senders = [Sender(port, f"s{number}", models) for number in range(4)]
     for sender in senders:
         sender.start()
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import signal
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from uuid import uuid4
@@ -23,6 +24,9 @@ __all__ = ["kafka_broker"]
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 KILLS = 8
+
+Events = Sequence[tuple[str, str]]
+"""Id and type of each."""
 
 
 def kill(it: Served) -> None:
@@ -44,9 +48,16 @@ def assert_stored_once(cluster: Cluster, senders: list[Sender], records: int) ->
     assert not missing
     assert ledger.stored == len(stored)
     assert ledger.received == records, "each record of the topic is received once"
-    for sender in senders:  # a sender waits for each answer, so the order of its events is known
+    assert_in_order(stored, senders)
+
+
+def assert_in_order(stored: Events, senders: Sequence[Sender]) -> None:
+    """Compare the order of each model's events with that of each sender, which waits for each answer."""
+    for sender in senders:
         own = [int(identity.split("-")[1]) for identity, _ in stored if identity.startswith(f"{sender.name}-")]
-        assert own == sorted(own)
+        for model in range(sender.models):
+            of_model = [number for number in own if number % sender.models == model]
+            assert of_model == sorted(of_model)
 
 
 @pytest.mark.parametrize("client", CLIENTS)

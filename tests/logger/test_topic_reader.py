@@ -34,6 +34,7 @@ class Topic:
         self.committed: dict[int, int] = {}
         self.opened = 0
         self.unassigned = 0
+        self.elsewhere: set[int] = set()
         self.fault: TransportError | None = None
 
     def put(self, *records: tuple[Sequence[tuple[str, bytes | None]], bytes | None], partition: int = 0) -> None:
@@ -57,14 +58,14 @@ class Reading:
     def __init__(self, topic: Topic, follower: Follower) -> None:
         self._topic = topic
         self._follower = follower
-        self.assigned = topic.opened > topic.unassigned
+        self.ours = topic.records.keys() - topic.elsewhere if topic.opened > topic.unassigned else None
         self._next = {part: follower.position(part) or 0 for part in topic.records}
 
     def poll(self, timeout_s: float, /) -> Sequence[Record]:
         if self._topic.fault is not None:
             raise self._topic.fault
-        held_by = self._topic.records.items() if self.assigned else ()
-        found = [held[self._next[part]] for part, held in held_by if self._next[part] < len(held)]
+        held_by = {part: self._topic.records[part] for part in self.ours or ()}
+        found = [held[self._next[part]] for part, held in held_by.items() if self._next[part] < len(held)]
         for record in found:
             self._next[record.partition] += 1
         if not found:
@@ -74,9 +75,10 @@ class Reading:
     def commit(self, positions: Mapping[int, int], /) -> None:
         self._topic.committed.update(positions)
 
-    def reach(self) -> None:
+    def reach(self) -> int:
         if self._topic.fault is not None:
             raise self._topic.fault
+        return len(self._topic.records)
 
     def ends(self) -> Mapping[int, int]:
         return {part: len(held) for part, held in self._topic.records.items()}
@@ -228,6 +230,23 @@ def test_a_group_that_assigns_nothing_is_joined_anew(tmp_path: Path, monkeypatch
         bench.read(1)
         assert topic.opened == 2
         bench.until(lambda: bench.reader.fault is None)
+
+
+def test_partitions_that_others_read_are_told_of(tmp_path: Path) -> None:
+    topic = Topic()
+    for partition in range(4):
+        topic.events(request("a", partition, [[1]]), partition=partition)
+    topic.elsewhere = {0, 2, 3}
+    with reading(tmp_path, topic) as bench:
+        bench.until(lambda: "1 of 4 partitions" in (bench.reader.share.fault or ""))
+        assert bench.read(1)["received"] == 1
+        assert bench.reader.fault is None
+        topic.elsewhere = set()
+        topic.fault = TransportError("gone")
+        bench.until(lambda: bench.reader.fault == "gone")
+        topic.fault = None
+        assert bench.read(4)["received"] == 4
+        bench.until(lambda: bench.reader.share.fault is None)
 
 
 def test_a_log_that_cannot_be_written_stops_reading_and_loses_nothing(

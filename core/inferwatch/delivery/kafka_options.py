@@ -23,9 +23,11 @@ _OURS: Final = frozenset(
         "auto.offset.reset",
         "enable.auto.commit",
         "enable.auto.offset.store",
+        "group.protocol",
+        "partition.assignment.strategy",
     }
 )
-"""What delivery relies on."""
+"""What delivery and reading rely on."""
 
 
 def resolved(options: Options) -> dict[str, Value]:

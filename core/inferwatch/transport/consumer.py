@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
@@ -41,8 +41,8 @@ class Consumer(Protocol):
     """Reads a topic as a member of a group. For one thread; raises `TransportError`, after which it is to be closed."""
 
     @property
-    def assigned(self) -> bool:
-        """Whether the group has said which partitions are ours; none is an answer too."""
+    def ours(self) -> Collection[int] | None:
+        """The partitions that the group has assigned to us, which may be none; None before it has said."""
         ...
 
     def poll(self, timeout_s: float, /) -> Sequence[Record]:
@@ -50,11 +50,14 @@ class Consumer(Protocol):
         ...
 
     def commit(self, positions: Mapping[int, int], /) -> None:
-        """Tell the group, without waiting, from which offset on each partition is still to be read."""
+        """Tell the group, without waiting, from which offset on each partition is still to be read.
+
+        Before partitions go to another member, it knows: that member asks where to begin.
+        """
         ...
 
-    def reach(self) -> None:
-        """Return where the brokers answer and have the topic."""
+    def reach(self) -> int:
+        """Return how many partitions the topic has, where the brokers answer and have it."""
         ...
 
     def ends(self) -> Mapping[int, int]:

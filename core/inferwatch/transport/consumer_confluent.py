@@ -30,7 +30,7 @@ class ConfluentConsumer:
     """A `Consumer` on librdkafka."""
 
     def __init__(self, subscription: Subscription, follower: Follower) -> None:
-        self.assigned = False
+        self.ours: frozenset[int] | None = None
         self._topic = subscription.topic
         self._follower = follower
         self._denied: str | None = None
@@ -57,6 +57,8 @@ class ConfluentConsumer:
             raise TransportError(error.args[0].str()) from error
         if self._denied is not None:
             raise TransportError(self._denied)
+        if self.ours is None:  # the partitions went while these were taken: whoever has them next reads them
+            return ()
         return [self._record(message) for message in messages]
 
     def commit(self, positions: Mapping[int, int], /) -> None:
@@ -66,14 +68,15 @@ class ConfluentConsumer:
         except KafkaException as error:
             raise TransportError(error.args[0].str()) from error
 
-    def reach(self) -> None:
-        """Return where the brokers answer and have the topic."""
+    def reach(self) -> int:
+        """Return how many partitions the topic has, where the brokers answer and have it."""
         try:
-            error = self._client.list_topics(self._topic, _REACH_S).topics[self._topic].error
-        except KafkaException as raised:
-            error = raised.args[0]
-        if error is not None:
-            raise TransportError(error.str())
+            topic = self._client.list_topics(self._topic, _REACH_S).topics[self._topic]
+        except KafkaException as error:
+            raise TransportError(error.args[0].str()) from error
+        if topic.error is not None:
+            raise TransportError(topic.error.str())
+        return len(topic.partitions)
 
     def ends(self) -> Mapping[int, int]:
         """Return the offset behind the last record of each of our partitions, as far as that is known."""
@@ -86,7 +89,7 @@ class ConfluentConsumer:
         self._client.close()
 
     def _assign(self, client: confluent_kafka.Consumer, partitions: list[TopicPartition]) -> None:
-        self.assigned = True
+        self.ours = frozenset(one.partition for one in partitions)
         known = [one for one in partitions if self._follower.position(one.partition) is not None]
         committed = {one.partition: one.offset for one in client.committed(known, _COMMITTED_S)} if known else {}
         for one in known:
@@ -94,7 +97,7 @@ class ConfluentConsumer:
         client.assign(partitions)
 
     def _revoke(self, _: confluent_kafka.Consumer, __: list[TopicPartition]) -> None:
-        self.assigned = False
+        self.ours = None
         self._follower.leave()
 
     def _record(self, message: Any) -> Record:  # noqa: ANN401 - its types allow for more than records have

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
-from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition, errors
+from kafka import AsyncConsumerRebalanceListener, KafkaConsumer, TopicPartition, errors
+from kafka.future import Future
 from kafka.structs import OffsetAndMetadata
 
 from inferwatch.delivery.kafka_pure import knock
@@ -32,11 +33,12 @@ class PureConsumer:
     """A `Consumer` on kafka-python."""
 
     def __init__(self, subscription: Subscription, follower: Follower) -> None:
-        self.assigned = False
+        self.ours: frozenset[int] | None = None
         self._bootstrap = subscription.bootstrap
         self._topic = subscription.topic
         self._follower = follower
-        self._ours: dict[TopicPartition, int] = {}
+        self._begun: dict[TopicPartition, int] = {}
+        self._told: Future | None = None
         config = {
             **_DEFAULTS,
             "group_instance_id": subscription.member,
@@ -52,11 +54,12 @@ class PureConsumer:
     def poll(self, timeout_s: float, /) -> Sequence[Record]:
         """Return the next records, as soon as there is any."""
         with _translated():
-            while self._ours:  # where another member read on meanwhile, the group stands further
-                one, position = self._ours.popitem()
-                if one in self._client.assignment() and (self._client.committed(one) or 0) > position:
-                    self._client.seek(one, self._client.committed(one))
             found = self._client.poll(timeout_ms=round(timeout_s * 1000), max_records=MOST_RECORDS)
+            while self._begun:  # where another member read on meanwhile, the group stands further
+                one, position = self._begun.popitem()
+                found.pop(one, None)
+                if one in self._client.assignment():
+                    self._client.seek(one, max(position, self._client.committed(one) or 0))
         return [
             Record(one.partition, one.offset, one.timestamp, one.headers, one.value)
             for records in found.values()
@@ -66,19 +69,21 @@ class PureConsumer:
     def commit(self, positions: Mapping[int, int], /) -> None:
         """Tell the group where to go on, without waiting."""
         with _translated():
-            self._client.commit_async(
+            self._told = self._client.commit_async(
                 {
                     TopicPartition(self._topic, partition): OffsetAndMetadata(offset, "", -1)
                     for partition, offset in positions.items()
                 }
             )
 
-    def reach(self) -> None:
-        """Return where the brokers answer and have the topic."""
+    def reach(self) -> int:
+        """Return how many partitions the topic has, where the brokers answer and have it."""
         with _translated():
             knock(self._bootstrap, _REACH_S)
-            if not self.assigned and not self._client.partitions_for_topic(self._topic):
-                raise TransportError(f"there is no topic {self._topic}")
+            partitions = self._client.partitions_for_topic(self._topic)
+        if not partitions:
+            raise TransportError(f"there is no topic {self._topic}")
+        return len(partitions)
 
     def ends(self) -> Mapping[int, int]:
         """Return the offset behind the last record of each of our partitions, as far as that is known."""
@@ -91,28 +96,31 @@ class PureConsumer:
 
     def assign(self, partitions: Sequence[TopicPartition]) -> None:
         """Go on in partitions from where the follower stands; inside of a rebalance the group cannot be asked."""
-        self.assigned = True
+        self.ours = frozenset(one.partition for one in partitions)
         for one in partitions:
             position = self._follower.position(one.partition)
             if position is not None:
                 self._client.seek(one, position)
-                self._ours[one] = position
+                self._begun[one] = position
 
-    def revoke(self) -> None:
-        """Let the follower finish."""
-        self.assigned = False
+    async def revoke(self) -> None:
+        """Let the follower finish, and the group know of it."""
+        self.ours = None
         self._follower.leave()
+        if self._told is not None:
+            with suppress(errors.KafkaError):  # then whoever is next reads a few records again
+                await self._told
 
 
-class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python has no types
+class _Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python has no types
     def __init__(self, consumer: PureConsumer) -> None:
         self._consumer = consumer
 
-    def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
+    async def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
         self._consumer.assign(assigned)
 
-    def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:  # noqa: ARG002 - the name is theirs
-        self._consumer.revoke()
+    async def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:  # noqa: ARG002 - the name is theirs
+        await self._consumer.revoke()
 
 
 @contextmanager
