@@ -24,9 +24,8 @@ from inferwatch.settings import (
 from inferwatch_cli.detector_checks import detector_faults, method_fault
 from inferwatch_cli.explained import artifact_of
 from inferwatch_detectors.worker import MonitoredModel
-from inferwatch_explainers.adapters.table import ADAPTERS
 from inferwatch_explainers.counterfactual import check_immutable
-from inferwatch_explainers.registry import METHODS, needs_model
+from inferwatch_explainers.registry import METHODS, explains_texts, needs_model, options_of
 from inferwatch_logger.capture import Capture
 
 _Sketch = tuple[str | None, str | None]
@@ -216,6 +215,9 @@ def _unusable_artifacts(model: ModelSettings, reference: Reference, where: str) 
             if needs_model(explainer.method):
                 yield Fault(path, f"{explainer.method} explains a model at hand, and needs it as a file")
             continue
+        if explains_texts(explainer.method):
+            yield Fault(path, f"{explainer.method} asks a server about texts, and takes no model at hand")
+            continue
         try:
             artifact_of(explainer, reference)
         except (InvalidOption, MissingExtra) as fault:
@@ -225,12 +227,9 @@ def _unusable_artifacts(model: ModelSettings, reference: Reference, where: str) 
 def _wrong_options(model: ModelSettings, where: str) -> Iterator[Fault]:
     for number, explainer in enumerate(model.explainers):
         path = f"{where}.explainers[{number}].options"
-        adapter = ADAPTERS.get(explainer.method)
-        if adapter is None and explainer.options:
-            yield Fault(path, f"are for algorithms of other libraries, and {explainer.method} is none")
-        if adapter is None:
+        if explainer.method not in METHODS:
             continue
         try:
-            adapter.checked(explainer.method, explainer.options)
+            options_of(explainer.method, explainer.options)
         except InvalidOption as fault:
             yield Fault(path, str(fault))

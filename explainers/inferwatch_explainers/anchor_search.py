@@ -284,7 +284,8 @@ class _Search:
         self, candidates: dict[Rule, _Tally], grown: Mapping[Rule, Rule], tests: Sequence[Rule], rounds: int
     ) -> list[tuple[dict[Rule, _Tally], Sample]]:
         """Return what to sample next, and the tallies that it adds to, so that inputs last the rounds."""
-        testing = min(_CONFIRMING, self._left // max(1, len(tests)))
+        spare = self._left // 2 if grown else self._left  # tests leave something to go on with
+        testing = min(_CONFIRMING, spare // max(1, len(tests)))
         plan = [
             (self._tested, Sample(self.space.keeping(rule, testing), {rule: slice(None)})) for rule in tests if testing
         ]

@@ -16,7 +16,7 @@ from inferwatch_explainers.arguments import check_options
 from inferwatch_explainers.conditions import Rule
 from inferwatch_explainers.words import words
 
-PredictTexts = Callable[[Sequence[str]], NDArray[Any]]
+PredictTexts = Callable[[list[str]], NDArray[Any]]
 """Texts (r) -> outputs (r,) or (r, k)."""
 
 DEFAULT_SAMPLES = 10_000

@@ -121,14 +121,19 @@ class RemotePredictor:
         self._loop.close()
 
     def bind(
-        self, form: RequestForm, *, headers: Mapping[str, str] | None = None, ends: float | None = None
+        self,
+        form: RequestForm,
+        *,
+        headers: Mapping[str, str] | None = None,
+        ends: float | None = None,
+        schema: Schema | None = None,
     ) -> BoundPredictor:
         """Return the function that asks about rows in this form, with these headers beside ours.
 
         It may be called in any thread but that of the event loop. `ends` is the time of `time.monotonic` after which no
-        call goes on.
+        call goes on. Rows are encoded as the predictor's own schema has it, unless another is given.
         """
-        return BoundPredictor(self, form, headers or {}, ends)
+        return BoundPredictor(self, form, headers or {}, ends, schema or self.schema)
 
     def remember(self, form: Hashable, binary: bool) -> None:
         """Keep whether rows of such requests can go as binary tensors; the oldest knowledge gives way."""
@@ -196,19 +201,26 @@ class BoundPredictor:
     """Asks a remote predictor about rows (r, d) in the form of one request, and counts calls and rows."""
 
     def __init__(
-        self, remote: RemotePredictor, form: RequestForm, headers: Mapping[str, str], ends: float | None
+        self,
+        remote: RemotePredictor,
+        form: RequestForm,
+        headers: Mapping[str, str],
+        ends: float | None,
+        schema: Schema,
     ) -> None:
         self._remote = remote
         self._form = form
         self._headers = headers
         self._ends = ends
+        self._schema = schema
         self.calls = 0
         self.rows = 0
 
     def __call__(self, rows: Matrix) -> NDArray[Any]:
         """Return the outputs (r,) or (r, k). Raises `PredictorError` or `PredictorTimeout`."""
         remote = self._remote
-        if not remote.fixed and len(rows) >= _BINARY_FROM_ROWS and self._form.kind not in remote.binary:
+        worth = len(rows) >= _BINARY_FROM_ROWS and not self._form.texts_alone
+        if worth and not remote.fixed and self._form.kind not in remote.binary:
             self._probe(rows[:_PROBE_ROWS])
         upgraded = not remote.fixed and remote.binary.get(self._form.kind, False)
         dialect: Dialect = "v2_binary" if upgraded else remote.speaks or self._form.protocol
@@ -238,7 +250,7 @@ class BoundPredictor:
         remote = self._remote
         said = self._ask(remote.speaks or self._form.protocol, rows)
         patience_s = min(_PROBE_S, self._time_left() / 2)
-        probe = BoundPredictor(remote, self._form, self._headers, time.monotonic() + patience_s)
+        probe = BoundPredictor(remote, self._form, self._headers, time.monotonic() + patience_s, self._schema)
         try:
             [reply] = probe._exchange("v2_binary", [rows])
             if reply.status in _BUSY:
@@ -259,10 +271,9 @@ class BoundPredictor:
         return self._remote.run(self._all(calls), longest_s)
 
     def _written(self, dialect: Dialect, rows: Matrix) -> _Call:
-        remote = self._remote
         if dialect == "v2_binary":
-            return _Call(dialect, *write_binary(self._form.speaking("v2", remote.schema), rows, remote.schema))
-        return _Call(dialect, self._form.speaking(dialect, remote.schema).write(rows, remote.schema))
+            return _Call(dialect, *write_binary(self._form.speaking("v2", self._schema), rows, self._schema))
+        return _Call(dialect, self._form.speaking(dialect, self._schema).write(rows, self._schema))
 
     async def _all(self, calls: Sequence[_Call]) -> list[Reply]:
         places = asyncio.Semaphore(_AT_ONCE)

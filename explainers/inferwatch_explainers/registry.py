@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from inferwatch.errors import InvalidOption
-from inferwatch.explanation import Attribution, Target
+from inferwatch.explanation import Attribution, Explanation, Target
 from inferwatch.protocols import Explainer, Predict
 from inferwatch.rows import Matrix, Schema
+from inferwatch_explainers.adapters.setting import Option, Share, checked_options
 from inferwatch_explainers.adapters.table import ADAPTERS
 from inferwatch_explainers.anchors_tabular import AnchorsTabular
+from inferwatch_explainers.anchors_text import AnchorsText
 from inferwatch_explainers.counterfactual import Counterfactual
 from inferwatch_explainers.exact_shapley import ExactShapley
 from inferwatch_explainers.kernel_shap import KernelShap
@@ -55,6 +57,14 @@ class ModelExplainerFactory(Protocol):
         ...
 
 
+class TextExplainer(Protocol):
+    """An explainer of texts."""
+
+    def explain(self, texts: Sequence[str], /, *, target: Target = None) -> Explanation:
+        """Return the explanation of each text."""
+        ...
+
+
 EXPLAINERS: Mapping[str, ExplainerFactory] = {
     "exact_shapley": ExactShapley,
     "kernel_shap": KernelShap,
@@ -71,7 +81,12 @@ DECISION_EXPLAINERS: Mapping[str, DecisionExplainerFactory] = {
 MODEL_EXPLAINERS: Mapping[str, ModelExplainerFactory] = {"linear": Linear, "tree_shap": TreeShap}
 """One line an explainer that needs the model itself, as an artefact."""
 
-METHODS = (*EXPLAINERS, *DECISION_EXPLAINERS, *MODEL_EXPLAINERS, *ADAPTERS)
+TEXT_EXPLAINERS: Mapping[str, Callable[..., TextExplainer]] = {"anchors_text": AnchorsText}
+"""One line an explainer of texts: made of a function of texts, `samples`, `deadline_s` and the method's own options."""
+
+_OPTIONS: Mapping[str, Mapping[str, Option]] = {"anchors_text": {"mask": (str | None, "UNK"), "replaced": (Share, 0.5)}}
+
+METHODS = (*EXPLAINERS, *DECISION_EXPLAINERS, *TEXT_EXPLAINERS, *MODEL_EXPLAINERS, *ADAPTERS)
 
 
 def needs_model(method: str) -> bool:
@@ -82,6 +97,23 @@ def needs_model(method: str) -> bool:
 def looks_into_model(method: str) -> bool:
     """Return whether a method takes rows as the numbers that a model at hand takes, since it looks into that model."""
     return method in MODEL_EXPLAINERS or (method in ADAPTERS and ADAPTERS[method].needs == "trees")
+
+
+def explains_texts(method: str) -> bool:
+    """Return whether a method explains texts, one an instance, in place of rows of the reference's features."""
+    return method in TEXT_EXPLAINERS or (method in ADAPTERS and ADAPTERS[method].needs == "texts")
+
+
+def options_of(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that a method takes, by its own names, with defaults.
+
+    Raises `InvalidOption` for one that is unknown, missing or wrong, and for any where the method takes none.
+    """
+    options = ADAPTERS[method].options if method in ADAPTERS else _OPTIONS.get(method)
+    if options is None and given:
+        takers = ", ".join(_OPTIONS)
+        raise InvalidOption(f"options are for algorithms of other libraries and for {takers}, not for {method}")
+    return checked_options(method, options or {}, given)
 
 
 def check_method(method: str) -> None:

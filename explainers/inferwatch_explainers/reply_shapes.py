@@ -14,6 +14,7 @@ from inferwatch._version import __version__
 from inferwatch.errors import InvalidOption
 from inferwatch.explanation import Anchors, Attribution, Explanation, Summary
 from inferwatch.rows import Matrix, Schema
+from inferwatch_explainers.words import words
 
 Shape = Callable[[Explanation, Matrix, Schema, str], dict[str, Any]]
 
@@ -28,7 +29,7 @@ def reply(shape: str, explanation: Explanation, rows: Matrix, schema: Schema, mo
 
 def check_shape(shape: str, method: str) -> None:
     """Raise `InvalidOption` where the explanations of a method have no such shape."""
-    if shape == "trustyai" and method in ("anchors_tabular", "counterfactual"):
+    if shape == "trustyai" and method in ("anchors_tabular", "anchors_text", "counterfactual"):
         raise InvalidOption(f"reply trustyai is for attributions, and {method} gives none")
     for own, library in (("art", "art."), ("aif", "aif360")):
         if shape == own and not method.startswith(library):
@@ -47,6 +48,8 @@ def _alibi(explanation: Explanation, rows: Matrix, schema: Schema, model_name: s
     entries = explanation.as_dicts()
     if isinstance(explanation, Summary):
         name, data = explanation.method.removeprefix("alibi."), entries
+    elif isinstance(explanation, Anchors) and explanation.positions:
+        name, data = "AnchorText", [_words(entry, text) for entry, [text] in zip(entries, instances, strict=True)]
     elif isinstance(explanation, Anchors):
         name, data = "AnchorTabular", [_anchor(entry, row) for entry, row in zip(entries, instances, strict=True)]
     else:
@@ -77,8 +80,19 @@ def _shap(explanation: Attribution, instances: list[list[Any]]) -> dict[str, Any
 
 def _anchor(entry: Mapping[str, Any], instance: list[Any]) -> dict[str, Any]:
     features = [place for place, name in enumerate(entry["features"]) for text in entry["anchor"] if _about(name, text)]
+    return _rule(entry, instance, {"feature": features})
+
+
+def _words(entry: Mapping[str, Any], text: str) -> dict[str, Any]:
+    """Return a rule about words: `feature` counts the words of the text, `positions` its characters."""
+    starts = [start for start, _ in words(text)]
+    positions = [start for start, _ in entry["positions"]]
+    return _rule(entry, text, {"feature": [starts.index(start) for start in positions], "positions": positions})
+
+
+def _rule(entry: Mapping[str, Any], instance: list[Any] | str, where: Mapping[str, Any]) -> dict[str, Any]:
     raw = {
-        "feature": features,
+        **where,
         "names": entry["anchor"],
         "mean": [entry["precision"]],
         "precision": [entry["precision"]],

@@ -15,8 +15,10 @@ from inferwatch.events import Role
 from inferwatch.explanation import Target
 from inferwatch.rows import Column, Feature, Matrix, Rows, Schema
 from inferwatch.wire.decode import decode, inflate
+from inferwatch_explainers.registry import explains_texts
 from inferwatch_explainers.reply_shapes import SHAPES
 from inferwatch_explainers.request_form import RequestForm
+from inferwatch_explainers.texts import texts_schema
 
 DEADLINE_HEADER = "X-Inferwatch-Deadline"
 LONGEST_DEADLINE_S = 600.0
@@ -42,21 +44,24 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class ExplainRequest:
-    """Rows to explain (n, d) as the model's schema encodes them, the form they were written in, and the options.
+    """Rows to explain (n, d) as `schema` encodes them, the form they were written in, and the options.
 
-    `rows` are those rows as they came.
+    `schema` is the model's, or where texts are explained, that of this request's texts (`texts_schema`), without which
+    their values mean nothing. `rows` are those rows as they came.
     """
 
     values: Matrix
+    schema: Schema
     form: RequestForm
     options: Options
     rows: Rows
 
 
-def read_request(body: bytes, schema: Schema, deadline: str | None = None) -> ExplainRequest:
+def read_request(body: bytes, schema: Schema, deadline: str | None = None, *, method: str = "") -> ExplainRequest:
     """Return the request that a body holds; `deadline` is the header's text, which wins over the body.
 
-    Raises `InvalidRows` and `InvalidOption`, each with one sentence.
+    `method` is the one that explains where the body names none. Raises `InvalidRows` and `InvalidOption`, each with one
+    sentence.
     """
     decoded = decode(body, Role.REQUEST)
     if decoded.rows is None:
@@ -64,15 +69,19 @@ def read_request(body: bytes, schema: Schema, deadline: str | None = None) -> Ex
     if decoded.rows.count == 0:
         raise InvalidRows("the request holds no instances")
     document = _document(body)
-    values = _encoded(decoded.rows, schema)
-    form = RequestForm.of(document, decoded.rows, schema)
     parameters = document.get("parameters")
     if parameters is not None and not isinstance(parameters, dict):
         raise InvalidOption(f"parameters is {_shown(parameters)}; it is to be an object")
     given = dict(parameters or {})
+    own: dict[str, Any] = {}
     if decoded.protocol == "v2":  # a model may have parameters of its own, and they belong to every call
-        form = replace(form, parameters={name: given.pop(name) for name in list(given) if name not in _OPTIONS})
-    return ExplainRequest(values, form, _options(given, deadline), decoded.rows)
+        own = {name: given.pop(name) for name in list(given) if name not in _OPTIONS}
+    options = _options(given, deadline)
+    if explains_texts(options.method or method):
+        schema = texts_schema(decoded.rows)
+    values = _encoded(decoded.rows, schema)
+    form = replace(RequestForm.of(document, decoded.rows, schema), parameters=own)
+    return ExplainRequest(values, schema, form, options, decoded.rows)
 
 
 def _document(body: bytes) -> Mapping[str, Any]:

@@ -82,6 +82,11 @@ class RequestForm:
         tensors = tuple((tensor.name, tensor.datatype, tensor.row_shape) for tensor in self.tensors)
         return self.protocol, self.order, self.cells, tensors
 
+    @property
+    def texts_alone(self) -> bool:
+        """Whether no cell is a number, so that binary tensors would spare nothing."""
+        return all(kind == "text" for kind in self.cells)
+
     def speaking(self, protocol: Protocol, schema: Schema) -> RequestForm:
         """Return the form in another protocol: V1 as lists, V2 as one tensor of numbers, or one tensor a feature."""
         if protocol == self.protocol:

@@ -24,19 +24,24 @@ from inferwatch_explainers.registry import (
     DECISION_EXPLAINERS,
     EXPLAINERS,
     MODEL_EXPLAINERS,
+    TEXT_EXPLAINERS,
     check_method,
+    explains_texts,
     looks_into_model,
+    options_of,
 )
 from inferwatch_explainers.request import ExplainRequest, Options
+from inferwatch_explainers.text_predictor import TextPredictor
+from inferwatch_explainers.texts import texts_of
 
 
 @dataclass(frozen=True, slots=True)
 class ExplainerSpec:
     """One way to explain a model: the method, where its predictor is, and what a request may leave out.
 
-    With an artefact the model is asked in this process; a predictor beside it then has to answer alike. `options`,
-    `input_shape` and `examples` are for algorithms of other libraries (`inferwatch_explainers.adapters`). The predictor
-    is asked at `other_url` where nothing listens at `predictor_url`.
+    With an artefact the model is asked in this process; a predictor beside it then has to answer alike. `options` are
+    the method's own (`registry.options_of`), `input_shape` and `examples` are for algorithms of other libraries
+    (`inferwatch_explainers.adapters`). The predictor is asked at `other_url` where nothing listens at `predictor_url`.
     """
 
     method: str
@@ -104,12 +109,9 @@ class Served:
     def explainer(self, spec: ExplainerSpec, predict: Predict, options: Options, deadline_s: float) -> Explainer:
         """Return what explains this model so. Raises `InvalidOption` for an option or an artefact that is not there."""
         schema, samples = self.model.reference.schema, options.samples or spec.samples
-        if options.immutable and spec.method != "counterfactual":
-            raise InvalidOption(f"immutable is for counterfactual, not for {spec.method}")
-        if options.options and spec.method not in ADAPTERS:
-            raise InvalidOption(f"options are for algorithms of other libraries, and {spec.method} is none")
+        taken = _taken(spec, options)
         if spec.method in ADAPTERS:
-            return self._adapted(spec, predict, options, deadline_s)
+            return self._adapted(spec, predict, taken, deadline_s)
         if spec.method in self.of_models:
             return self.of_models[spec.method]
         if spec.method in MODEL_EXPLAINERS:
@@ -125,7 +127,30 @@ class Served:
         make = EXPLAINERS[spec.method]
         return make(predict, self.background, schema=schema, samples=samples, deadline_s=deadline_s)
 
-    def _adapted(self, spec: ExplainerSpec, predict: Predict, options: Options, deadline_s: float) -> Explainer:
+    def explained_texts(
+        self, spec: ExplainerSpec, predict: TextPredictor, asked: ExplainRequest, deadline_s: float
+    ) -> Explanation:
+        """Return the explanation of texts. Raises what `explainer` raises, and what explaining raises."""
+        options, target = _taken(spec, asked.options), asked.options.target
+        if spec.method in ADAPTERS:
+            setting = Setting(
+                lambda rows: predict(texts_of(rows, asked.schema)),
+                asked.values,
+                asked.values,
+                asked.schema,
+                options,
+                deadline_s=deadline_s,
+                legacy=self._legacy,
+                predict_texts=predict,
+            )
+            return ADAPTERS[spec.method].make(setting).explain(asked.values, target=target)
+        samples = asked.options.samples or spec.samples
+        explainer = TEXT_EXPLAINERS[spec.method](predict, samples=samples, deadline_s=deadline_s, **options)
+        return explainer.explain(texts_of(asked.values, asked.schema), target=target)
+
+    def _adapted(
+        self, spec: ExplainerSpec, predict: Predict, options: Mapping[str, Any], deadline_s: float
+    ) -> Explainer:
         adapter = ADAPTERS[spec.method]
         artifact = spec.artifact
         own = adapter.needs == "trees" and artifact is not None
@@ -135,7 +160,7 @@ class Served:
                 artifact.inputs(self.background) if own and artifact is not None else self.background,
                 self.reference,
                 self.model.reference.schema,
-                adapter.checked(spec.method, {**spec.options, **(options.options or {})}),
+                options,
                 None if artifact is None else artifact.estimator,
                 spec.input_shape,
                 deadline_s,
@@ -149,6 +174,8 @@ def explain_request(
     served: Served, spec: ExplainerSpec, asked: ExplainRequest, headers: dict[str, str], ends: float
 ) -> Explanation:
     """Explain in a worker's thread; the time spent waiting for a place counts against the deadline."""
+    if explains_texts(spec.method):
+        return _explain_texts(served, spec, asked, headers, ends)
     remote = None
     if spec.predictor_url is not None:
         remote = served.predictors[spec.predictor_url, spec.protocol].bind(asked.form, headers=headers, ends=ends)
@@ -165,3 +192,23 @@ def explain_request(
     if remote is None:
         return replace(explanation, predictor_calls=0, predictor_rows=0)
     return replace(explanation, predictor_calls=remote.calls, predictor_rows=remote.rows)
+
+
+def _explain_texts(
+    served: Served, spec: ExplainerSpec, asked: ExplainRequest, headers: dict[str, str], ends: float
+) -> Explanation:
+    if spec.predictor_url is None:
+        raise InvalidOption(f"{spec.method} asks a server, and no `predictor` is configured for it")
+    remote = served.predictors[spec.predictor_url, spec.protocol]
+    predict = TextPredictor(
+        lambda schema: remote.bind(asked.form, headers=headers, ends=ends, schema=schema), asked.schema.names[0]
+    )
+    explanation = served.explained_texts(spec, predict, asked, max(ends - time.monotonic(), 1e-3))
+    return replace(explanation, predictor_calls=predict.calls, predictor_rows=predict.rows)
+
+
+def _taken(spec: ExplainerSpec, options: Options) -> dict[str, Any]:
+    """Return the method's own options, of configuration and request. Raises `InvalidOption` for those not for it."""
+    if options.immutable and spec.method != "counterfactual":
+        raise InvalidOption(f"immutable is for counterfactual, not for {spec.method}")
+    return options_of(spec.method, {**spec.options, **(options.options or {})})

@@ -150,7 +150,13 @@ class _Service:
             labels |= {"model_namespace": served.model.namespace, "model_name": name}
             body = await self._body(request)
             with self._metrics.reading_seconds.labels(name).time():
-                asked = read_request(body, served.model.reference.schema, request.headers.get(DEADLINE_HEADER))
+                model = served.model
+                asked = read_request(
+                    body,
+                    model.reference.schema,
+                    request.headers.get(DEADLINE_HEADER),
+                    method=model.explainers[0].method,
+                )
             self._check_count(asked)
             check_method(asked.options.method or served.model.explainers[0].method)
             spec = served.spec(asked.options.method)
@@ -166,15 +172,14 @@ class _Service:
         outcome = "deadline" if explanation.deadline_reached else "ok"
         self._metrics.explanations.labels(**labels, outcome=outcome).inc()
         self._metrics.predictor_calls.labels(spec.method).observe(explanation.predictor_calls)
-        schema = served.model.reference.schema
         with self._metrics.writing_seconds.labels(name).time():
             if self._record is not None:
                 of = Service(served.model.namespace, name)
-                self._record(as_event(of, schema, asked, explanation, request.headers))
+                self._record(as_event(of, served.model.reference.schema, asked, explanation, request.headers))
             if wanted is not None:
-                drawn = await asyncio.to_thread(picture, explanation, asked.values, schema, wanted)
+                drawn = await asyncio.to_thread(picture, explanation, asked.values, asked.schema, wanted)
                 return Response(drawn, media_type=_PICTURES[wanted])
-            return _json(reply(asked.options.reply, explanation, asked.values, schema, name))
+            return _json(reply(asked.options.reply, explanation, asked.values, asked.schema, name))
 
     def _find(self, name: str, namespace: str | None) -> Served:
         named = [served for served in self._served if served.model.name == name]

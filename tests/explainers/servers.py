@@ -17,7 +17,7 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 
 from inferwatch.events import Role
-from inferwatch.rows import Schema
+from inferwatch.rows import Rows, Schema
 from inferwatch.wire.decode import decode
 
 
@@ -99,11 +99,14 @@ class ModelServer:
             app.post(path)(infer)
         return app
 
+    def _inputs(self, rows: Rows) -> Any:
+        return self.schema.encode(rows).values
+
     def _reply(self, version: str, body: bytes) -> Response:
         rows = decode(body, Role.REQUEST).rows
         if rows is None:
             return Response(b'{"error":"not rows"}', 400)
-        outputs = np.asarray(self.predict(self.schema.encode(rows).values))
+        outputs = np.asarray(self.predict(self._inputs(rows)))
         if version == "v1":
             return Response(orjson.dumps({"predictions": outputs.tolist()}), media_type="application/json")
         datatype = {"f": "FP64", "i": "INT64", "b": "BOOL"}.get(outputs.dtype.kind, "BYTES")
@@ -116,7 +119,7 @@ class ModelServer:
         rows = decode(orjson.dumps(body), Role.REQUEST).rows
         assert rows is not None
         predict = self.binary_outputs or self.predict
-        outputs = np.asarray(predict(self.schema.encode(rows).values))
+        outputs = np.asarray(predict(self._inputs(rows)))
         if outputs.dtype.kind == "f":
             datatype, tail = "FP64", outputs.astype("<f8").tobytes()
         else:
@@ -126,6 +129,14 @@ class ModelServer:
         tensor = {"name": "o", "shape": list(outputs.shape), "datatype": datatype, "parameters": parameters}
         head = orjson.dumps({"model_name": "m", "outputs": [tensor]})
         return Response(head + tail, headers={"inference-header-content-length": str(len(head))})
+
+
+class TextServer(ModelServer):
+    """The same for a function of texts, one a row."""
+
+    def _inputs(self, rows: Rows) -> list[str]:
+        [column] = rows.columns
+        return [cell.decode() if isinstance(cell, bytes) else cell for cell in column.values.tolist()]
 
 
 def _call(request: Request, body: bytes, head_bytes: str | None) -> Call:

@@ -16,6 +16,7 @@ from inferwatch.rows import Matrix
 from inferwatch_explainers.adapters.child_process import ChildProcess
 from inferwatch_explainers.adapters.legacy import ADAPTERS
 from inferwatch_explainers.adapters.setting import Setting
+from inferwatch_explainers.texts import schema_of, texts_of
 from tests.components import legacy_python
 from tests.profiles.worlds import World, digits, table
 
@@ -92,6 +93,44 @@ def test_anchors_of_a_table_hold_on_fresh_rows(child: ChildProcess, answers: str
         assert len(held) > 20
         assert (TABLE.model.predict(held) == TABLE.model.predict(row[None])).mean() > 0.88
     assert np.isnan(found.precision_low).all()
+
+
+def test_anchors_of_texts_are_the_words_that_decide(child: ChildProcess) -> None:
+    texts = ["A great film, in the end not bad", "dull"]
+    schema = schema_of("review", texts)
+    rows = np.array([[0.0], [1.0]])
+    adapter = ADAPTERS["alibi.AnchorText"]
+    predict = TextPredictor()
+    setting = Setting(
+        lambda codes: predict(texts_of(codes, schema)),
+        rows,
+        rows,
+        schema,
+        adapter.checked("alibi.AnchorText", {}),
+        deadline_s=110.0,
+        legacy=child,
+        predict_texts=predict,
+    )
+    found = adapter.make(setting).explain(rows)
+    assert isinstance(found, Anchors)
+    assert found.target == ("good", "bad")
+    assert found.anchors[0] == ("great", "film")
+    assert found.positions[0] == ((2, 7), (8, 12))
+    assert (found.anchors[1], found.positions[1]) == ((), ())
+    assert (found.precision > 0.9).all()
+    assert all(len(set(call)) == len(call) for call in predict.calls)
+
+
+class TextPredictor:
+    """Says that films are good that are great, told once that they are films."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[str]] = []
+
+    def __call__(self, texts: list[str]) -> Any:
+        self.calls.append(texts)
+        good = ["great" in text and "film" in text and not text.startswith("not") for text in texts]
+        return np.where(good, "good", "bad").astype(object)
 
 
 def test_anchor_of_an_image_keeps_its_decision(child: ChildProcess) -> None:

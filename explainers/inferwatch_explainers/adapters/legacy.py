@@ -18,6 +18,7 @@ from inferwatch_explainers.adapters.setting import Adapter, Count, Option, Posit
 from inferwatch_explainers.arguments import checked_rows
 from inferwatch_explainers.classes import check_classes, classes
 from inferwatch_explainers.readout import Readout, checked_outputs
+from inferwatch_explainers.texts import texts_of
 
 Result = Mapping[str, Any]
 
@@ -29,12 +30,13 @@ class _Algorithm:
     options: Mapping[str, Option]
     read: Callable[[Legacy, Result, Matrix], tuple[Mapping[str, Any], ...]] | None = None
     images: bool = False
+    texts: bool = False
 
 
 class Legacy:
     """Explains by an algorithm of alibi or AIX360 in the child process of `setting.legacy`.
 
-    Tabular anchors become `Anchors`, whose `precision_low` is NaN since these libraries give none; everything
+    Anchors of rows and texts become `Anchors`, whose `precision_low` is NaN since these libraries give none; everything
     else a `Summary`. Labels that are texts are numbered on the way, and named again in what comes back.
     """
 
@@ -84,6 +86,8 @@ class Legacy:
             "shape": list(self._setting.shape),
             "target": self._code(target),
         }
+        if self._algorithm.texts:
+            arguments["texts"] = texts_of(rows, schema)
         if self.method == "aix360.TED":
             arguments["taught"] = self._taught()
         return arguments | {"options": options}
@@ -100,8 +104,8 @@ class Legacy:
             )
         return np.column_stack(columns)
 
-    def _ask(self, rows: Matrix, how: str) -> NDArray[Any]:
-        outputs = checked_outputs(self._setting.predict(rows), len(rows))
+    def _ask(self, rows: Matrix | list[str], how: str) -> NDArray[Any]:
+        outputs = checked_outputs(self._outputs(rows), len(rows))
         if how == "scores":
             if outputs.dtype.kind != "f":
                 outputs = np.stack(
@@ -110,6 +114,14 @@ class Legacy:
             return outputs if outputs.ndim == 2 else outputs[:, None]
         check_classes(outputs)
         return np.array([self._code(label) for label in classes(outputs).tolist()], dtype=np.int64)
+
+    def _outputs(self, rows: Matrix | list[str]) -> NDArray[Any]:
+        if not isinstance(rows, list):
+            return self._setting.predict(rows)
+        distinct = list(dict.fromkeys(rows))
+        places = {text: place for place, text in enumerate(distinct)}
+        assert self._setting.predict_texts is not None  # noqa: S101 - methods of texts are given it
+        return np.asarray(self._setting.predict_texts(distinct))[[places[text] for text in rows]]
 
     def _known(self, outputs: NDArray[Any]) -> list[Any]:
         for label in outputs.tolist():
@@ -147,6 +159,9 @@ class Legacy:
             predictor_calls=0,
             predictor_rows=0,
             elapsed_s=time.monotonic() - started,
+            positions=tuple(tuple((start, end) for start, end in each["positions"]) for each in found)
+            if self._algorithm.texts
+            else (),
         )
 
 
@@ -182,6 +197,9 @@ _ALGORITHMS: Mapping[str, _Algorithm] = {
         {**_THRESHOLD, "p_sample": (Share, 0.5), "n_segments": (Count, 15), "compactness": (Positive, 10.0)},
         images=True,
     ),
+    "alibi.AnchorText": _Algorithm(
+        {**_THRESHOLD, "batch_size": (Count, 100), "sample_proba": (Share, 0.5), "language": (str, "en")}, texts=True
+    ),
     "alibi.ALE": _Algorithm({"min_bin_points": (Count, 4)}),
     "alibi.ProtoSelect": _Algorithm({"num_prototypes": (Count, 5), "eps": (Positive | None, None)}, _prototypes),
     "alibi.PermutationImportance": _Algorithm(
@@ -198,7 +216,9 @@ _ALGORITHMS: Mapping[str, _Algorithm] = {
 
 
 def _adapter(method: str) -> Adapter:
-    return Adapter(lambda setting: Legacy(method, setting), _ALGORITHMS[method].options)
+    algorithm = _ALGORITHMS[method]
+    needs: Literal["predictor", "texts"] = "texts" if algorithm.texts else "predictor"
+    return Adapter(lambda setting: Legacy(method, setting), algorithm.options, needs)
 
 
 ADAPTERS: Mapping[str, Adapter] = {method: _adapter(method) for method in _ALGORITHMS}

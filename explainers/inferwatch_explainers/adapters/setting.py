@@ -13,6 +13,7 @@ from inferwatch.errors import InvalidOption
 from inferwatch.protocols import Explainer, Predict
 from inferwatch.rows import Matrix, Schema
 from inferwatch_explainers.adapters.child_process import ChildProcess
+from inferwatch_explainers.anchors_text import PredictTexts
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -27,7 +28,8 @@ class Setting:
     `predict` asks the model about rows (r, d); `estimator` is the model itself where it is at hand. `background` (m, d)
     stands for "not known", `reference` (n, d) are all complete rows of the reference. Rows of `input_shape` come
     flattened, d numbers each; it is (d,) for tables. `options` are checked, with their defaults filled in. `examples`
-    is a table that a method is taught with, `legacy` the process that runs old libraries.
+    is a table that a method is taught with, `legacy` the process that runs old libraries. A method of texts has the
+    explained ones as the categories of its only feature, and asks about others by `predict_texts`.
     """
 
     predict: Predict
@@ -40,6 +42,7 @@ class Setting:
     deadline_s: float | None = None
     examples: Path | None = None
     legacy: ChildProcess | None = None
+    predict_texts: PredictTexts | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -55,27 +58,34 @@ Option = tuple[Any, Any]
 class Adapter:
     """One algorithm of another library: what it needs, the options that it takes, and how it is made.
 
-    `needs`: `predictor` asks about rows, wherever the model is; `torch` and `trees` look into a model at hand.
+    `needs`: `predictor` asks about rows, `texts` about texts, wherever the model is; `torch` and `trees` look into a
+    model at hand.
     """
 
     make: Callable[[Setting], Explainer]
     options: Mapping[str, Option]
-    needs: Literal["predictor", "torch", "trees"] = "predictor"
+    needs: Literal["predictor", "texts", "torch", "trees"] = "predictor"
 
     def checked(self, method: str, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the options with defaults. Raises `InvalidOption` for one that is unknown, missing or wrong."""
-        fields: dict[str, Any] = dict(self.options)
-        model = create_model(method, __config__=ConfigDict(extra="forbid", strict=False), **fields)
-        try:
-            return dict(model(**given))
-        except ValidationError as fault:
-            raise InvalidOption("; ".join(self._sentence(method, error) for error in fault.errors())) from None
+        return checked_options(method, self.options, given)
 
-    def _sentence(self, method: str, error: Any) -> str:  # noqa: ANN401 - pydantic's own record
-        name = ".".join(str(part) for part in error["loc"])
-        if error["type"] == "extra_forbidden":
-            known = f"known are {', '.join(self.options)}" if self.options else "it takes none"
-            return f"{method} has no option {name!r}; {known}"
-        if error["type"] == "missing":
-            return f"{method} needs the option {name!r}"
-        return f"{name} of {method} is {error['input']!r}; {error['msg'][:1].lower()}{error['msg'][1:]}"
+
+def checked_options(method: str, options: Mapping[str, Option], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is given of a method's options, with defaults. Raises `InvalidOption` as `Adapter.checked` does."""
+    fields: dict[str, Any] = dict(options)
+    model = create_model(method, __config__=ConfigDict(extra="forbid", strict=False), **fields)
+    try:
+        return dict(model(**given))
+    except ValidationError as fault:
+        raise InvalidOption("; ".join(_sentence(method, options, error) for error in fault.errors())) from None
+
+
+def _sentence(method: str, options: Mapping[str, Option], error: Any) -> str:  # noqa: ANN401 - pydantic's own record
+    name = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        known = f"known are {', '.join(options)}" if options else "it takes none"
+        return f"{method} has no option {name!r}; {known}"
+    if error["type"] == "missing":
+        return f"{method} needs the option {name!r}"
+    return f"{name} of {method} is {error['input']!r}; {error['msg'][:1].lower()}{error['msg'][1:]}"

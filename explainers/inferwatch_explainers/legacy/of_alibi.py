@@ -1,7 +1,8 @@
 """Calls of alibi 0.9.4, the last release under the Apache licence.
 
 A call holds `rows` (n, d) to explain, `reference` (m, d), `names`, `categories` (texts by the feature's place), `shape`
-of one input, and `options`. `ask(rows, how)` gives the model's outputs, `classes` (r,) as integers or `scores` (r, k).
+of one input, and `options`; one about texts holds `texts` (n). `ask(rows, how)` gives the model's outputs for rows or
+texts, `classes` (r,) as integers or `scores` (r, k).
 """
 
 from __future__ import annotations
@@ -24,6 +25,20 @@ def anchor_tabular(call: Call, ask: Ask) -> Result:
     explainer = AnchorTabular(lambda rows: ask(_numbers(rows), "classes"), call["names"], categories, seed=0)
     explainer.fit(call["reference"], disc_perc=tuple(call["options"].pop("disc_perc")))
     return {"anchors": [_anchor(explainer.explain(row, **call["options"])) for row in call["rows"]]}
+
+
+def anchor_text(call: Call, ask: Ask) -> Result:
+    """Other words become UNK; what else alibi would put in their place needs a language model from the network."""
+    import spacy
+    from alibi.explainers import AnchorText
+
+    options = dict(call["options"])
+    sampling = {"sampling_strategy": "unknown", "sample_proba": options.pop("sample_proba")}
+    language = spacy.blank(options.pop("language"))
+    explainer = AnchorText(
+        lambda texts: ask([str(text) for text in texts], "classes"), nlp=language, seed=0, **sampling
+    )
+    return {"anchors": [_words(explainer.explain(text, **options)) for text in call["texts"]]}
 
 
 def anchor_image(call: Call, ask: Ask) -> Result:
@@ -135,6 +150,13 @@ def _anchor(explanation: Any) -> Result:  # noqa: ANN401
     return {"anchor": [str(condition) for condition in explanation.anchor], **_figures(explanation)}
 
 
+def _words(explanation: Any) -> Result:  # noqa: ANN401
+    """Return the words in the order of the text, and where they stand."""
+    found = sorted(zip(explanation.raw["positions"], explanation.raw["names"], strict=True))
+    positions = [[int(start), int(start) + len(word)] for start, word in found]
+    return {"anchor": [str(word) for _, word in found], "positions": positions, **_figures(explanation)}
+
+
 def _figures(explanation: Any) -> Result:  # noqa: ANN401
     return {name: float(np.asarray(getattr(explanation, name)).reshape(-1)[0]) for name in ("precision", "coverage")}
 
@@ -149,6 +171,7 @@ def _distances(rows: Any) -> Any:  # noqa: ANN401
 
 ALGORITHMS = {
     "AnchorTabular": anchor_tabular,
+    "AnchorText": anchor_text,
     "AnchorImage": anchor_image,
     "ALE": ale,
     "ProtoSelect": proto_select,
