@@ -7,7 +7,6 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from inferwatch.errors import MissingExtra
 from inferwatch.rows import Matrix, Schema
 from inferwatch_detectors.effect import two_digits
 from inferwatch_detectors.surprisal import surprisal, surprisals_of
@@ -112,15 +111,16 @@ class RowDistance:
         return self._precisions[key]
 
 
-def _ledoit_wolf(standardised: Matrix) -> Matrix:
+def _ledoit_wolf(rows: Matrix) -> Matrix:
     """The shrunk covariance (k, k) of centred columns, missing values at their mean, no variance below the floor."""
-    if not standardised.shape[1]:
-        return np.empty((0, 0))
-    try:
-        from sklearn.covariance import ledoit_wolf
-    except ImportError as error:
-        raise MissingExtra("the mahalanobis detector", "detect") from error
-    covariance = np.asarray(ledoit_wolf(standardised, assume_centered=True)[0], dtype=np.float64)
-    flat = np.diag(covariance) < _FLOOR
-    covariance[np.diag(flat)] = _FLOOR
+    count, width = rows.shape
+    covariance: Matrix = rows.T @ rows / count
+    mean = np.trace(covariance) / max(width, 1)
+    dispersion = np.sum((covariance - mean * np.eye(width)) ** 2)  # k times d^2 of Lemma 3.3
+    fourth = np.mean(np.einsum("ij,ij->i", rows, rows) ** 2)
+    error = min((fourth - np.sum(covariance**2)) / count, dispersion)  # k times b^2 of Lemma 3.4
+    share = error / dispersion if error > 0 else 0.0
+    covariance *= 1 - share
+    variances = np.diag(covariance) + share * mean
+    np.fill_diagonal(covariance, np.where(variances < _FLOOR, _FLOOR, variances))
     return covariance

@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from sklearn.covariance import LedoitWolf
+from sklearn.covariance import LedoitWolf, ledoit_wolf
 
 from inferwatch.errors import UnkeepablePromise
 from inferwatch.reference import Reference
@@ -18,6 +18,16 @@ MIXING = np.array([[1.0, 0.0, 0.0], [0.8, 0.5, 0.0], [0.1, -0.3, 20.0]])
 
 def schema(count: int) -> Schema:
     return Schema(tuple(Feature(f"x{index}", "numeric") for index in range(count)))
+
+
+@pytest.mark.parametrize("shape", [(5, 8), (60, 1), (400, 3), (100, 40)])
+def test_the_covariance_is_scikit_learns(shape: tuple[int, int]) -> None:
+    rows = RANDOM.standard_t(3, shape) @ RANDOM.normal(size=(shape[1], shape[1]))
+    standardised = (rows - rows.mean(axis=0)) / rows.std(axis=0)
+    expected, shrinkage = ledoit_wolf(standardised, assume_centered=True)
+
+    np.testing.assert_allclose(RowDistance(rows, schema(shape[1])).covariance, expected, rtol=0, atol=1e-10)
+    assert (shrinkage > 0) == (shape[1] > 1)
 
 
 def test_numbers_have_scikit_learns_ledoit_wolf_distance() -> None:
