@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,11 +19,15 @@ from inferwatch_cli.parts import Service, kafka_of
 from inferwatch_logger.access import guarded
 from inferwatch_logger.topic_reader import TopicReader
 
+logger = logging.getLogger(__name__)
+
 
 @contextmanager
 def open_store(configuration: Checked, data: Path | None = None) -> Iterator[Service]:
     """Yield the API of a log that a topic is read into until the end. Raises `PayloadLogError`, `MissingExtra`."""
     transport = kafka_of(configuration.settings, "store")
+    if any(model.settings.detectors for model in configuration.models):
+        logger.warning("detectors are configured and none runs here: they run in `up`, with the embedded transport")
     with open_log(configuration, data) as log:
         with log.state.read() as connection:
             judge = Bystander(list_statuses(connection))

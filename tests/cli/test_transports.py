@@ -88,12 +88,16 @@ def test_a_store_without_brokers_shows_what_it_has(tmp_path: Path) -> None:
         assert ask(service.application, "/events", "POST", b"{}", **EVENT)[0] in (404, 405)  # it takes none
 
 
-def test_a_store_keeps_the_names_of_features(tmp_path: Path) -> None:
-    models = "models: [{name: m, reference: {logged: {first: 1000}}, features: [{name: age, kind: numeric}]}]"
+def test_a_store_keeps_the_names_of_features_and_says_that_nothing_judges(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    known = "name: m, reference: {logged: {first: 1000}}, features: [{name: age, kind: numeric}]"
+    models = f"models: [{{{known}, detectors: [{{kind: drift, method: histogram, window: {{rows: 500}}}}]}}]"
     configuration = checked(configured(tmp_path, kafka(client="kafka-python"), models))
     with open_store(configuration), State.open(tmp_path / "data") as state, state.read() as connection:
         assert feature_names(connection, ServedModel("default", "m")) == ("age",)
         assert feature_names(connection, ServedModel("default", "other")) == ()
+    assert "detectors are configured and none runs here" in caplog.text
 
 
 def test_the_sidecar_writes_as_the_transport_says(tmp_path: Path) -> None:
