@@ -43,6 +43,18 @@ def config(folder: Path, explainer: str) -> Path:
         ("method: linear, predictor: 'http://m'", "models[0].explainers[0].artifact: linear explains a model at hand"),
         ("method: counterfactual, predictor: 'http://m', immutable: [c]", "models[0].explainers[0].immutable: imm"),
         ("method: kernel_shap, predictor: 'http://m', immutable: [a]", "models[0].explainers[0].immutable: is for"),
+        (
+            "method: anchors_text, artifact: model.joblib",
+            "models[0].explainers[0].artifact: anchors_text asks",
+        ),
+        (
+            "method: anchors_text, predictor: 'http://m', options: {mask: 3}",
+            "models[0].explainers[0].options: mask of anchors_text is 3",
+        ),
+        (
+            "method: kernel_shap, predictor: 'http://m', options: {mask: x}",
+            "models[0].explainers[0].options: options are for algorithms of other libraries and for anchors_text",
+        ),
         ("method: kernel_shap", "models[0].explainers[0]: an explainer needs a `predictor`, an `artifact`, or both"),
     ],
 )
