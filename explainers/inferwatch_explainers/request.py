@@ -13,6 +13,7 @@ import orjson
 from inferwatch.errors import InvalidOption, InvalidRows, UndecodablePayload
 from inferwatch.events import Role
 from inferwatch.explanation import Target
+from inferwatch.pictures import check_plot
 from inferwatch.rows import Column, Feature, Matrix, Rows, Schema
 from inferwatch.wire.decode import decode, inflate
 from inferwatch_explainers.registry import explains_texts
@@ -23,14 +24,15 @@ from inferwatch_explainers.texts import texts_schema
 DEADLINE_HEADER = "X-Inferwatch-Deadline"
 LONGEST_DEADLINE_S = 600.0
 MOST_SAMPLES = 1_048_576
-_OPTIONS = ("method", "target", "deadline_s", "samples", "immutable", "options", "reply")
+_OPTIONS = ("method", "target", "deadline_s", "samples", "immutable", "options", "reply", "plot")
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """What a request asks for beside its rows; None where it leaves the choice to the configuration.
 
-    `options` are those of another library's algorithm. `reply` is the shape of the answer.
+    `options` are those of another library's algorithm. `reply` is the shape of the answer, `plot` how it is drawn
+    where it is a picture.
     """
 
     method: str | None = None
@@ -40,6 +42,7 @@ class Options:
     immutable: tuple[str, ...] | None = None
     options: Mapping[str, Any] | None = None
     reply: str = "native"
+    plot: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +150,7 @@ def _options(given: Mapping[str, Any], deadline: str | None) -> Options:
         _immutable(given.get("immutable")),
         _library_options(given.get("options")),
         reply or "native",
+        _plot(given.get("plot")),
     )
 
 
@@ -181,6 +185,10 @@ def _library_options(value: object) -> Mapping[str, Any] | None:
     if value is not None and not isinstance(value, dict):
         raise InvalidOption(f"options is {_shown(value)}; it is to be an object")
     return value
+
+
+def _plot(value: object) -> str | None:
+    return None if value is None else check_plot(value)
 
 
 def _number(text: str) -> float | str:

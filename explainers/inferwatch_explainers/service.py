@@ -17,11 +17,11 @@ from starlette.requests import ClientDisconnect
 
 from inferwatch.errors import InvalidOption, InvalidRows, MissingExtra, PredictorError, PredictorTimeout
 from inferwatch.events import Service
-from inferwatch.explanation import Explanation
+from inferwatch.explanation import Explanation, Summary
 from inferwatch.origin import Origin
+from inferwatch.pictures import Format, Picture, check_plot
 from inferwatch_explainers.adapters.child_process import ChildProcess
 from inferwatch_explainers.metrics import ExplainMetrics
-from inferwatch_explainers.pictures import Format, picture
 from inferwatch_explainers.recording import Record, as_event
 from inferwatch_explainers.registry import (
     check_method,
@@ -136,11 +136,13 @@ class _Service:
             if self._legacy is not None:
                 self._legacy.close()
 
-    async def explain(self, name: str, request: Request, namespace: str | None = None) -> Response:
+    async def explain(
+        self, name: str, request: Request, namespace: str | None = None, plot: str | None = None
+    ) -> Response:
         """Explain every instance of a V1 or V2 predict body.
 
-        `parameters` may hold `method`, `target`, `deadline_s`, `samples`, `immutable`, `options` and `reply`; the
-        header `X-Inferwatch-Deadline` wins.
+        `parameters` may hold `method`, `target`, `deadline_s`, `samples`, `immutable`, `options`, `reply` and `plot`;
+        the header `X-Inferwatch-Deadline` and `?plot=` win.
         """
         started = time.monotonic()
         labels = {"model_namespace": _UNKNOWN, "model_name": _UNKNOWN, "method": _UNKNOWN}
@@ -148,38 +150,49 @@ class _Service:
             wanted = _picture_format(request.headers.get("accept", ""))
             served = self._find(name, namespace)
             labels |= {"model_namespace": served.model.namespace, "model_name": name}
-            body = await self._body(request)
-            with self._metrics.reading_seconds.labels(name).time():
-                model = served.model
-                asked = read_request(
-                    body,
-                    model.reference.schema,
-                    request.headers.get(DEADLINE_HEADER),
-                    method=model.explainers[0].method,
-                )
-            self._check_count(asked)
+            asked = await self._asked(request, served)
             check_method(asked.options.method or served.model.explainers[0].method)
             spec = served.spec(asked.options.method)
             labels["method"] = spec.method
             check_shape(asked.options.reply, spec.method)
+            chosen = _plot(asked.options.plot if plot is None else plot, wanted)
             explanation = await self._explanation(served, spec, asked, _forwarded(request), started)
+            picture = None if wanted is None else _picture(explanation, asked, chosen)
         except (_Refusal, InvalidRows, InvalidOption, PredictorError, MissingExtra) as fault:
-            refusal = fault if isinstance(fault, _Refusal) else _refusal(fault)
-            self._metrics.explanations.labels(**labels, outcome=refusal.outcome).inc()
-            logger.debug("explanation of %s refused: %s", name, refusal.outcome)
-            return _json({"error": str(refusal)}, refusal.status, refusal.headers)
-        self._metrics.seconds.labels(name).observe(time.monotonic() - started)
-        outcome = "deadline" if explanation.deadline_reached else "ok"
-        self._metrics.explanations.labels(**labels, outcome=outcome).inc()
-        self._metrics.predictor_calls.labels(spec.method).observe(explanation.predictor_calls)
+            return self._refused(fault, labels)
+        self._count(explanation, labels, time.monotonic() - started)
         with self._metrics.writing_seconds.labels(name).time():
             if self._record is not None:
                 of = Service(served.model.namespace, name)
                 self._record(as_event(of, served.model.reference.schema, asked, explanation, request.headers))
-            if wanted is not None:
-                drawn = await asyncio.to_thread(picture, explanation, asked.values, asked.schema, wanted)
+            if wanted is not None and picture is not None:
+                drawn = await asyncio.to_thread(picture.draw, wanted)
                 return Response(drawn, media_type=_PICTURES[wanted])
             return _json(reply(asked.options.reply, explanation, asked.values, asked.schema, name))
+
+    def _refused(self, fault: Exception, labels: Mapping[str, str]) -> Response:
+        refusal = fault if isinstance(fault, _Refusal) else _refusal(fault)
+        self._metrics.explanations.labels(**labels, outcome=refusal.outcome).inc()
+        logger.debug("explanation of %s refused: %s", labels["model_name"], refusal.outcome)
+        return _json({"error": str(refusal)}, refusal.status, refusal.headers)
+
+    def _count(self, explanation: Explanation, labels: Mapping[str, str], seconds: float) -> None:
+        outcome = "deadline" if explanation.deadline_reached else "ok"
+        self._metrics.seconds.labels(labels["model_name"]).observe(seconds)
+        self._metrics.explanations.labels(**labels, outcome=outcome).inc()
+        self._metrics.predictor_calls.labels(labels["method"]).observe(explanation.predictor_calls)
+
+    async def _asked(self, request: Request, served: Served) -> ExplainRequest:
+        """Return what is to be explained. Raises `_Refusal` for too much of it, and what `read_request` raises."""
+        body = await self._body(request)
+        model = served.model
+        with self._metrics.reading_seconds.labels(model.name).time():
+            deadline = request.headers.get(DEADLINE_HEADER)
+            asked = read_request(body, model.reference.schema, deadline, method=model.explainers[0].method)
+        count = len(asked.values)
+        if count > self._max_instances:
+            raise _Refusal(413, "too_large", f"{count} instances are too many; at most {self._max_instances} are taken")
+        return asked
 
     def _find(self, name: str, namespace: str | None) -> Served:
         named = [served for served in self._served if served.model.name == name]
@@ -202,11 +215,6 @@ class _Service:
         except ClientDisconnect:
             raise _Refusal(400, "disconnected", "the body ended before its end") from None
         return bytes(body)
-
-    def _check_count(self, asked: ExplainRequest) -> None:
-        count = len(asked.values)
-        if count > self._max_instances:
-            raise _Refusal(413, "too_large", f"{count} instances are too many; at most {self._max_instances} are taken")
 
     async def _explanation(
         self, served: Served, spec: ExplainerSpec, asked: ExplainRequest, headers: dict[str, str], started: float
@@ -234,6 +242,18 @@ def _picture_format(accept: str) -> Format | None:
     return min(formats, key=lambda format_: accept.index(_PICTURES[format_]))
 
 
+def _plot(name: str | None, format_: Format | None) -> str | None:
+    if name is not None and format_ is None:
+        kinds = " or ".join(_PICTURES.values())
+        raise InvalidOption(f"plot is for a picture, which is asked for by `Accept: {kinds}`")
+    return None if name is None else check_plot(name)
+
+
+def _picture(explanation: Explanation, asked: ExplainRequest, plot: str | None) -> Picture:
+    of_rows = not isinstance(explanation, Summary)
+    return explanation.picture(asked.schema.decode(asked.values) if of_rows else None, plot=plot)
+
+
 def _forwarded(request: Request) -> dict[str, str]:
     return {
         name: value
@@ -242,7 +262,7 @@ def _forwarded(request: Request) -> dict[str, str]:
     }
 
 
-def _refusal(fault: InvalidRows | InvalidOption | PredictorError | MissingExtra) -> _Refusal:
+def _refusal(fault: Exception) -> _Refusal:
     if isinstance(fault, PredictorTimeout):
         return _Refusal(504, "timeout", str(fault))
     if isinstance(fault, PredictorError):

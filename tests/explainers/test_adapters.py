@@ -21,7 +21,6 @@ from inferwatch_explainers.adapters.child_process import ChildProcess
 from inferwatch_explainers.adapters.setting import Setting
 from inferwatch_explainers.adapters.table import ADAPTERS
 from inferwatch_explainers.legacy.frames import read_message, write_message
-from inferwatch_explainers.pictures import picture
 from inferwatch_explainers.registry import METHODS, check_method
 from inferwatch_explainers.reply_shapes import check_shape, reply
 from tests.explainers.test_service import INSTANCES, score, starting
@@ -216,4 +215,4 @@ def test_shapes_of_kserves_own_explainers() -> None:
 def test_a_summary_has_a_picture_and_says_what_it_cost() -> None:
     [entry] = SUMMARY.as_dicts()
     assert (entry["predictor_calls"], entry["predictor_rows"], entry["success"]) == (3, 40, True)
-    assert picture(SUMMARY, ROWS[:1], SCHEMA, "png")[:4] == b"\x89PNG"
+    assert SUMMARY.picture().draw("png")[:4] == b"\x89PNG"

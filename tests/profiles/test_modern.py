@@ -17,7 +17,6 @@ from inferwatch_explainers.adapters import aif360, art, captum, shap
 from inferwatch_explainers.adapters.setting import Setting
 from inferwatch_explainers.artifact import Artifact
 from inferwatch_explainers.exact_shapley import ExactShapley
-from inferwatch_explainers.pictures import picture
 from tests.profiles.worlds import digits, table
 
 pytestmark = [pytest.mark.profile, pytest.mark.filterwarnings("ignore")]  # the libraries' own
@@ -182,7 +181,7 @@ def test_captum_on_images_finds_the_half_that_counts(tmp_path: Path, method: str
         assert heat == pytest.approx(np.maximum(rows[0].reshape(8, 8), 0) * heat.max() / rows[0].max(), abs=1e-4)
     else:
         assert heat[:, 5:].max() < 1e-5 < heat[:, :4].max()
-    assert picture(found, rows, DIGITS.schema, "png")[:4] == b"\x89PNG"
+    assert found.picture(rows).draw("png")[:4] == b"\x89PNG"
 
 
 @pytest.mark.parametrize("method", ["shap.Permutation", "shap.Exact", "shap.Tree"])
