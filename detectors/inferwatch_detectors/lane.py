@@ -160,8 +160,9 @@ class Lane:
         if burn_in.dependence is not None:
             return batch
         rest = burn_in.add(batch)
-        if burn_in.dependence is not None:
-            logger.info("%s: %s", self.beat.stream.service, burn_in.dependence)
+        found = burn_in.dependence
+        if found is not None:
+            logger.info("%s: burn-in over after %d rows: %s", self.beat.stream.service, found.rows, found.assumption)
             self._man()
         return rest
 

@@ -288,10 +288,12 @@ def test_through_the_pipeline_the_size_of_its_steps_changes_nothing(
 
 
 @pytest.mark.usefixtures("plug")
-def test_the_burn_in_enters_no_window() -> None:
+def test_the_burn_in_enters_no_window(caplog: pytest.LogCaptureFixture) -> None:
     worker = Worker([model(SEEN, EACH, burn_in_rows=3)])
     assert status_of(worker, [numbers(1)]) == ("waiting", 2 + 4)
-    found = worker.judge(items([numbers(200, 3, 4, 5, 6), numbers(7)]))
+    with caplog.at_level(logging.INFO):
+        found = worker.judge(items([numbers(200, 3, 4, 5, 6), numbers(7)]))
+    assert caplog.messages == ["default/income: burn-in over after 3 rows: rows independent, as estimated"]
     assert [finding.method for finding in found] == ["seen", "each"] or [f.method for f in found] == ["each", "seen"]
     (window,) = [finding for finding in found if finding.method == "seen"]
     assert window.why == "[4.0, 5.0, 6.0, 7.0] since 0"
