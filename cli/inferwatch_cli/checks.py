@@ -8,6 +8,7 @@ from pathlib import Path
 
 from inferwatch.delivery.kafka import producer_of
 from inferwatch.delivery.tls import Trust
+from inferwatch.derived import text_of
 from inferwatch.errors import ConfigError, Fault, InvalidOption, InvalidReference, MissingExtra
 from inferwatch.events import Service
 from inferwatch.payload_log.segment import can_seal
@@ -74,6 +75,7 @@ def checked(path: Path, *, needs_predictor: bool = True) -> Checked:
             if model.explainers and not found:
                 faults.append(Fault(f"{where}.explainers", "explainers need a reference that is a file"))
             continue
+        faults.extend(_unexplainable(model, reference, where))
         faults.extend(_unusable_artifacts(model, reference, where))
         faults.extend(_wrong_immutables(model, reference, where))
         faults.extend(_wrong_options(model, where))
@@ -206,6 +208,16 @@ def _wrong_immutables(model: ModelSettings, reference: Reference, where: str) ->
             check_immutable(explainer.immutable, reference.schema)
         except InvalidOption as fault:
             yield Fault(path, str(fault))
+
+
+def _unexplainable(model: ModelSettings, reference: Reference, where: str) -> Iterator[Fault]:
+    """Yield explainers of rows that do not know what the model takes, since the reference has measures of a text."""
+    names = reference.schema.names
+    texts = [text for name in names if (text := text_of(name, names)) is not None]
+    for number, explainer in enumerate(model.explainers):
+        if texts and explainer.method in METHODS and not explains_texts(explainer.method):
+            told = f"{explainer.method} needs the model's own columns, and {texts[0]!r} is a text"
+            yield Fault(f"{where}.explainers[{number}]", f"{told}; under `features` it can be declared categorical")
 
 
 def _unusable_artifacts(model: ModelSettings, reference: Reference, where: str) -> Iterator[Fault]:

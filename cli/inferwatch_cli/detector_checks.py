@@ -11,12 +11,12 @@ from inferwatch_detectors.dependence import Dependence
 from inferwatch_detectors.plugins import entry_for
 from inferwatch_detectors.post import built_detector
 from inferwatch_detectors.registry import DETECTORS
-from inferwatch_detectors.stream_judge import part_of
+from inferwatch_detectors.stream_judge import output_names, part_of
 
 
 def detector_faults(model: ModelSettings, given: Reference, where: str) -> Iterator[Fault]:
     """Yield the faults of a model's detectors and segments; those of unknown methods are told elsewhere."""
-    names = [name for name in given.schema.names if name not in model.outputs]
+    names = [name for name in given.schema.names if name not in output_names(given, model)]
     if not names:
         yield Fault(f"{where}.outputs", "name all columns of the reference, so that no input is left")
         return

@@ -15,13 +15,15 @@ cells of that column where the payload has no column of that very name. It is mi
     NAME.sd             their standard deviation (ddof 0)
     NAME.shape[0]       the sizes of its dimensions, to NAME.shape[3]: of an image in this order or that, as it was sent
 
+All of text stand for a column of a reference that is text (`reference.learning`).
+
 An array is what a cell holds whole, or what a tensor spreads over columns: with columns `image[0]` to `image[783]`
 there is `image.mean`. Images that are encoded, as PNG and JPEG are, have `bytes`; they are not decoded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any, Final
 
@@ -44,6 +46,34 @@ def derivable(features: tuple[str, ...], columns: tuple[str, ...]) -> Sequence[t
     places = {name: place for place, name in enumerate(columns)}
     parts = [(name, *name.rpartition(".")[::2]) for name in features if name not in places]
     return [(name, places[column], what) for name, column, what in parts if what in DERIVED and column in places]
+
+
+TEXT: Final = ("characters", "bytes", "words", "distinct_words", "digits", "uppercase", "punctuation")
+"""What stands for a column of text, in any language."""
+
+
+def of_text(values: NDArray[Any], name: str) -> dict[str, NDArray[np.float64]]:
+    """Return what stands for a column of text of that name (n,), by feature."""
+    return {feature: derived(values, what) for feature, what in zip(_standing_for(name), TEXT, strict=True)}
+
+
+def text_of(feature: str, features: Container[str]) -> str | None:
+    """Return the column of text that a feature stands for together with the others of `TEXT`; None for any other."""
+    column = feature.rpartition(".")[0]
+    return (
+        column if feature in _standing_for(column) and all(each in features for each in _standing_for(column)) else None
+    )
+
+
+@lru_cache(maxsize=256)
+def columns_of(features: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the columns that features are, with one in place of all that stand for a column of text."""
+    known = set(features)
+    return tuple(dict.fromkeys(text_of(feature, known) or feature for feature in features))
+
+
+def _standing_for(column: str) -> tuple[str, ...]:
+    return tuple(f"{column}.{what}" for what in TEXT)
 
 
 def _characters(cell: Any) -> float:  # noqa: ANN401 - any cell

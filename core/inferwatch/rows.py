@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inferwatch.cells import coding, numbers
-from inferwatch.derived import derivable, derived
+from inferwatch.derived import columns_of, derivable, derived
 from inferwatch.errors import InvalidRows
 
 Matrix = NDArray[np.float64]
@@ -201,7 +201,7 @@ class Schema:
         return all(feature.kind == "numeric" for feature in self.features)
 
     def encode(self, rows: Rows) -> Encoded:
-        """Return the rows as a matrix, columns matched by name, else by order; features may be `derived`.
+        """Return the rows as a matrix, columns matched by name, else by order, also where features are `derived`.
 
         A column the rows lack becomes NaN. Raises `InvalidRows` when neither names nor width fit, naming both.
         """
@@ -307,14 +307,26 @@ def with_derived(rows: Rows, features: tuple[str, ...]) -> Rows:
     """Return the rows with a column for each feature that can be derived from one of theirs (`inferwatch.derived`).
 
     They stand in place of the column, or the block of columns, that they are derived from, unless that is a feature.
+    Columns that match no feature by name are matched by order, where they are as many as the features come from.
     """
     found = derivable(features, rows.sources)
     if not found:
-        return rows
+        names = _in_order(features, rows.names, rows.named)
+        if names is None:
+            return rows
+        named = tuple(Column(name, each.values) for name, each in zip(names, rows.columns, strict=True))
+        return with_derived(Rows(named, rows.count), features)
     columns = [Column(name, derived(_cells(rows, place), what)) for name, place, what in found]
     used = {column for _, place, _ in found for column in _places(rows, place)}
     kept = [column for place, column in enumerate(rows.columns) if place not in used or column.name in features]
     return Rows((*kept, *columns), rows.count)
+
+
+@lru_cache(maxsize=256)  # the payloads of a service have the same columns
+def _in_order(features: tuple[str, ...], names: tuple[str, ...], named: bool) -> tuple[str, ...] | None:
+    columns = columns_of(features)
+    fits = len(names) == len(columns) != len(features)
+    return columns if fits and not (named and {*columns, *features} & set(names)) else None
 
 
 def _cells(rows: Rows, place: int) -> NDArray[Any]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import orjson
 
+from inferwatch.derived import text_of
 from inferwatch.events import Stream
 from inferwatch.finding import Finding
 from inferwatch.pipeline import Item
@@ -242,10 +243,17 @@ def part_of(given: Reference | None, model: ModelSettings, kind: str) -> Referen
     if kind == "embeddings":
         return _embedded_reference(given)
     features = given.schema.features
-    chosen = [feature for feature in features if (feature.name in model.outputs) == (kind == "predictions")]
+    outputs = output_names(given, model)
+    chosen = [feature for feature in features if (feature.name in outputs) == (kind == "predictions")]
     if len(chosen) == len(features):
         return given
     return given.select(chosen) if chosen else None
+
+
+def output_names(given: Reference, model: ModelSettings) -> set[str]:
+    """Return the features of a reference that are the model's outputs, or stand for a text that is one."""
+    names = given.schema.names
+    return {name for name in names if not {name, text_of(name, names)}.isdisjoint(model.outputs)}
 
 
 def _embedded_reference(given: Reference) -> Reference | None:

@@ -65,6 +65,16 @@ def test_check_names_the_setting(folder: Path, explainer: str, fault: str) -> No
     assert str(said).startswith(fault.format(folder))
 
 
+def test_an_explainer_of_rows_needs_the_columns_that_the_model_takes(folder: Path) -> None:
+    texts = pd.DataFrame({"a": ROWS[:, 0], "note": [f"Note {number}" for number in range(len(ROWS))]})
+    texts.to_csv(folder / "ref.csv", index=False)
+    told = "models[0].explainers[0]: kernel_shap needs the model's own columns, and 'note' is a text; under `features`"
+    with pytest.raises(ConfigError) as refused:
+        checked(config(folder, "method: kernel_shap, predictor: 'http://m'"))
+    assert [str(fault).startswith(told) for fault in refused.value.faults] == [True]
+    checked(config(folder, "method: anchors_text, predictor: 'http://m'"))
+
+
 def test_up_explains_with_the_artefact(folder: Path) -> None:
     path = config(folder, "method: linear, artifact: model.joblib, trust_pickle: true")
     with open_up(checked(path), folder / "data") as up, serving(up.application) as url:

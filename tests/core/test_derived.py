@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from inferwatch.derived import DERIVED, derivable, derived
+from inferwatch.derived import DERIVED, TEXT, derivable, derived
 from inferwatch.errors import InvalidReference
 from inferwatch.events import Role
+from inferwatch.payload_log.views import column_names
 from inferwatch.reference import Reference
 from inferwatch.rows import Column, Feature, Rows, Schema
 from inferwatch.wire.decode import decode
@@ -102,3 +103,27 @@ def test_a_reference_names_what_is_derived() -> None:
     assert reference.rows.tolist() == [[1], [2], [3]]
     with pytest.raises(InvalidReference, match=r"prompt\.colour"):
         Reference.build(texts, features=[Feature("prompt.colour", "numeric")], created_ns=0)
+
+
+def texts(count: int, different: int) -> Column:
+    return Column("prompt", np.array([f"Order {number % different}!" for number in range(count)], dtype=object))
+
+
+@pytest.mark.parametrize(("count", "different", "text"), [(100, 51, True), (100, 50, False), (40, 40, False)])
+def test_texts_that_hardly_repeat_are_no_categories(count: int, different: int, text: bool) -> None:
+    numbers = Column("n", np.arange(float(count)))
+    built = Reference.build(Rows((numbers, texts(count, different)), count), created_ns=0)
+    expected = ("n", *(f"prompt.{what}" for what in TEXT)) if text else ("n", "prompt")
+    assert built.schema.names == expected
+    declared = (Feature("prompt", "categorical"),)
+    built = Reference.build(Rows((numbers, texts(count, different)), count), features=declared, created_ns=0)
+    assert [feature.kind for feature in built.schema.features] == ["categorical"]
+
+
+@pytest.mark.parametrize("names", [("n", "prompt"), ("0", "1")])
+def test_columns_of_text_are_matched_by_name_or_by_order(names: tuple[str, str]) -> None:
+    built = Reference.build(Rows((Column("n", np.arange(60.0)), texts(60, 60)), 60), created_ns=0)
+    columns = (Column(names[0], np.array([7.0])), Column(names[1], np.array(["A b 5"], dtype=object)))
+    rows = Rows(columns, 1, named=names[0] == "n")
+    assert built.schema.encode(rows).values.tolist() == [[7, 5, 5, 3, 1, 0.2, 0.5, 0]]
+    assert column_names(rows, built.schema.names) == ("n", "prompt")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import orjson
 
+from inferwatch.derived import TEXT
 from inferwatch.payload_log.views import column_names
-from inferwatch.reference import Reference
+from inferwatch.reference import Reference, read_reference
 from inferwatch.rows import Column, Feature, Rows
+from inferwatch.settings import ModelSettings
+from inferwatch_detectors.stream_judge import part_of
 from inferwatch_detectors.worker import Worker
 from tests.detectors.watched import HISTOGRAM, items, model
 from tests.inferences import request
@@ -40,3 +45,14 @@ def test_columns_keep_their_names_where_features_are_derived() -> None:
     rows = Rows((Column("model", np.array(["m"], dtype=object)), Column("prompt", np.array(["a"], dtype=object))), 1)
     assert column_names(rows, [feature.name for feature in FEATURES]) == ("model", "prompt")
     assert column_names(rows, ["a", "b"]) == ("a", "b")
+
+
+def test_a_text_that_is_an_output_is_no_input(tmp_path: Path) -> None:
+    texts = np.array(prompts(60, 4, seed=0), dtype=object) + np.array([str(n) for n in range(60)], dtype=object)
+    rows = Rows((Column("n", np.arange(60.0)), Column("prompt", texts)), 60)
+    Reference.build(rows, created_ns=0).save(tmp_path / "saved")
+    chosen = read_reference(tmp_path / "saved", features=(Feature("n", "numeric"),), also=("prompt",), created_ns=0)
+    assert chosen.schema.names == ("n", *(f"prompt.{what}" for what in TEXT))
+    settings = ModelSettings.model_validate({"name": "m", "reference": "saved", "outputs": ["prompt"]})
+    found = [part_of(chosen, settings, kind) for kind in ("inputs", "predictions")]
+    assert [part and part.schema.names for part in found] == [("n",), chosen.schema.names[1:]]

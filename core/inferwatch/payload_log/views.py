@@ -13,7 +13,7 @@ from typing import Protocol, Self
 
 import orjson
 
-from inferwatch.derived import derivable
+from inferwatch.derived import columns_of, derivable
 from inferwatch.events import Role, Service
 from inferwatch.payload_log.database import open_database, translated
 from inferwatch.payload_log.entry import Entry
@@ -209,9 +209,11 @@ def column_names(rows: Rows, features: Sequence[str]) -> tuple[str, ...]:
     """Return the names of the columns: the features' where rows are matched to them by order, as `Schema.encode` does.
 
     That is where the widths agree, and either the payload names nothing or no name of it is a feature's; and where no
-    feature is derived from a column.
+    feature is derived from a column of that name. Columns that features are derived from have their own names.
     """
     if derivable(tuple(features), rows.sources):
         return rows.names
-    by_order = len(features) == len(rows.columns) and not (rows.named and set(features) & set(rows.names))
-    return tuple(features) if by_order else rows.names
+    for names in (tuple(features), columns_of(tuple(features))):
+        if len(names) == len(rows.columns) and not (rows.named and set(names) & set(rows.names)):
+            return names
+    return rows.names

@@ -15,6 +15,23 @@ from inferwatch.rows import Column, Feature
 MOST_CATEGORIES = 256
 """How many categories are learnt for a feature, the most frequent ones; the others count together as unlisted."""
 
+LEAST_TEXTS = 50
+"""Different texts that a column of text has at least."""
+
+
+def is_text(column: Column) -> bool:
+    """Return whether a column holds texts rather than categories: 50 different ones, more than half of all cells.
+
+    So categories that would hardly ever occur twice are texts too, as identifiers and times are.
+    """
+    if column.values.dtype != object:
+        return False
+    present = [cell for cell in column.values.tolist() if cell is not None]
+    if not all(isinstance(cell, str) for cell in present):
+        return False
+    different = len(set(present))
+    return different >= LEAST_TEXTS and 2 * different > len(present)
+
 
 def learn_feature(declared: Feature | None, column: Column) -> Feature:
     """Return the declared feature, or what its column shows, with the categories that occur in it.

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from inferwatch.derived import of_text, text_of
 from inferwatch.errors import InvalidReference
 from inferwatch.reference.archive import DAMAGES, holds, pack, unpack
-from inferwatch.reference.learning import learn_feature
+from inferwatch.reference.learning import is_text, learn_feature
 from inferwatch.reference.profile import LARGEST, CategoricalProfile, FeatureProfile, NumericProfile, Profile
 from inferwatch.rows import Column, Feature, Matrix, Rows, Schema, with_derived
 from inferwatch.tables import read_table
@@ -60,10 +61,10 @@ class Reference:
         """Return the reference of rows.
 
         `features` names, orders and restricts the columns and fixes their kinds and categories, and may name what is
-        derived from a column (`inferwatch.derived`); without it columns of
-        numbers are numeric, and text, flags and pandas categories categorical. `also` names columns that follow the
-        features, their kinds learnt. Raises `InvalidReference` for no rows, no columns, or a feature or a column of
-        `also` that is not among the columns.
+        derived from a column (`inferwatch.derived`); without it columns of numbers are numeric, flags, categories and
+        mixtures categorical, and for a column of text stands what is derived of it (`learning.is_text`). `also` names
+        columns that follow the features, their kinds learnt. Raises `InvalidReference` for no rows, no columns, or a
+        feature or a column of `also` that is not among the columns.
         """
         if not rows.count or not rows.columns:
             raise InvalidReference(
@@ -188,10 +189,14 @@ def read_reference(
     try:
         if isinstance(source, Rows):
             return Reference.build(source, features=features, also=also, sample_rows=sample_rows, created_ns=created_ns)
-        own = {feature.name: feature for feature in source.schema.features}
-        if missing := [name for name in also if name not in own]:
-            raise InvalidReference(f"output {missing[0]!r} is not among the columns: {_shown(tuple(own))}")
-        return source.select([*features, *(own[name] for name in also)]) if features else source
+        names = source.schema.names
+        own = {
+            name: [each for each in source.schema.features if name in (each.name, text_of(each.name, names))]
+            for name in also
+        }
+        if missing := [name for name in also if not own[name]]:
+            raise InvalidReference(f"output {missing[0]!r} is not among the columns: {_shown(names)}")
+        return source.select([*features, *(each for name in also for each in own[name])]) if features else source
     except InvalidReference as error:
         raise InvalidReference(f"{path}: {error}") from error
 
@@ -207,12 +212,19 @@ def _chosen(rows: Rows, features: Sequence[Feature], also: Sequence[str]) -> lis
         if name not in by_name:
             raise InvalidReference(f"output {name!r} is not among the columns: {_shown(tuple(by_name))}")
     if not features:
-        return [(None, column) for column in rows.columns]
+        return [each for column in rows.columns for each in _undeclared(column)]
     if not rows.named and len(rows.columns) == len(features):
         by_name = {feature.name: column for feature, column in zip(features, rows.columns, strict=True)}
     if any(feature.name not in by_name for feature in features):
         raise InvalidReference(_absent(features, tuple(by_name)))
-    return [*((feature, by_name[feature.name]) for feature in features), *((None, by_name[name]) for name in also)]
+    further = (each for name in also for each in _undeclared(by_name[name]))
+    return [*((feature, by_name[feature.name]) for feature in features), *further]
+
+
+def _undeclared(column: Column) -> list[tuple[Feature | None, Column]]:
+    if not is_text(column):
+        return [(None, column)]
+    return [(None, Column(name, values)) for name, values in of_text(column.values, column.name).items()]
 
 
 def _refuse_unparsed(chosen: Sequence[tuple[Feature | None, Column]], profile: Profile) -> None:

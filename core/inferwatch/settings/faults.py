@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, Tag
@@ -92,10 +92,16 @@ def _walk(location: Sequence[int | str], root: type[BaseModel]) -> tuple[str, ty
         path = f"{path}.{part}" if path else part
         if isinstance(here, type) and issubclass(here, BaseModel):
             section = here
-            here = here.model_fields[part].annotation if part in here.model_fields else None
+            here = _present(here.model_fields[part].annotation) if part in here.model_fields else None
         elif get_origin(here) is Mapping:
             here = get_args(here)[1]
     return path, section
+
+
+def _present(annotation: Any) -> Any:  # noqa: ANN401 - a type annotation
+    """Return what a setting that may be absent is where it is there."""
+    members = [member for member in get_args(annotation) if member is not NoneType]
+    return members[0] if get_origin(annotation) in (Union, UnionType) and len(members) == 1 else annotation
 
 
 def _element(annotation: Any) -> Any:  # noqa: ANN401 - a type annotation
