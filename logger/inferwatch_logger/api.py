@@ -137,8 +137,8 @@ def api_router(monitor: Monitor) -> APIRouter:
     def findings(query: Annotated[FindingQuery, Query()]) -> Response:
         """The verdicts of detectors, newest first, fired or not."""
         before = _read(number_of, "findings", query)
-        found = monitor.findings(query.wanted(), before=before, limit=query.limit + 1)
-        return _numbered("findings", found, query.limit)
+        found = monitor.finding_documents(query.wanted(), before=before, limit=query.limit + 1)
+        return _numbered("findings", [(number, orjson.Fragment(it)) for number, it in found], query.limit)
 
     @router.get("/payloads", response_model=Page[PayloadItem], tags=["payloads"])
     def payloads(query: Annotated[PayloadQuery, Query()]) -> Response:
@@ -222,13 +222,13 @@ def _read(parse: Callable[[str, str | None], Position], kind: str, query: PageQu
         raise HTTPException(400, str(error)) from error
 
 
-def _numbered(kind: str, found: Sequence[tuple[int, Mapping[str, Any]]], limit: int) -> Response:
+def _numbered(kind: str, found: Sequence[tuple[int, Mapping[str, Any] | orjson.Fragment]], limit: int) -> Response:
     """Answer with the first `limit` of the numbered items; one more tells that the list goes on."""
     following = write_cursor(kind, found[limit - 1][0]) if len(found) > limit else None
     return _json([item for _, item in found[:limit]], following)
 
 
-def _json(items: Sequence[Mapping[str, Any]], following: str | None) -> Response:
+def _json(items: Sequence[Mapping[str, Any] | orjson.Fragment], following: str | None) -> Response:
     return _reply({"items": list(items), "next": following})
 
 

@@ -73,13 +73,21 @@ def list_findings(
     connection: sqlite3.Connection, wanted: FindingFilter, *, before: int | None = None, limit: int = 100
 ) -> list[tuple[int, dict[str, Any]]]:
     """Return (number, finding as the public contract has it), newest first, below number `before`."""
+    found = finding_documents(connection, wanted, before=before, limit=limit)
+    return [(number, orjson.loads(document)) for number, document in found]
+
+
+def finding_documents(
+    connection: sqlite3.Connection, wanted: FindingFilter, *, before: int | None = None, limit: int = 100
+) -> list[tuple[int, bytes]]:
+    """Return what `list_findings` does, each finding as the JSON that is kept of it."""
     clauses, values = wanted.clauses()
     if before is not None:
         clauses.append("number < ?")
         values.append(before)
     where = f"WHERE {' AND '.join(clauses)}" if clauses else ""
     query = f"SELECT number, document FROM findings {where} ORDER BY number DESC LIMIT ?"  # noqa: S608 - clauses are constants
-    return [(int(number), orjson.loads(document)) for number, document in connection.execute(query, (*values, limit))]
+    return connection.execute(query, (*values, limit)).fetchall()
 
 
 def save_statuses(connection: sqlite3.Connection, statuses: Iterable[DetectorStatus]) -> None:
