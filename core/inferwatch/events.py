@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -121,7 +122,13 @@ class CloudEvent:
         that reuses ids loses nothing.
         """
         moment = str(self.time_ns).encode() if self.time_ns is not None else blake2b(self.data, digest_size=16).digest()
-        parts = (*self.stream, self.id, self.type)
-        texts = [*(text.encode() for text in parts), moment]
-        sized = [part for text in texts for part in (len(text).to_bytes(4, "big"), text)]
-        return blake2b(b"".join(sized), digest_size=16).digest()
+        sized = _sized_kept(*self.stream) + _sized(self.id) + _sized_kept(self.type)
+        return blake2b(sized + len(moment).to_bytes(4, "big") + moment, digest_size=16).digest()
+
+
+def _sized(*texts: str) -> bytes:
+    return b"".join([part for text in map(str.encode, texts) for part in (len(text).to_bytes(4, "big"), text)])
+
+
+_sized_kept = lru_cache(maxsize=256)(_sized)
+"""The same of what many events share."""

@@ -176,10 +176,7 @@ def _same_event(events: list[CloudEvent | InvalidEvent], attributes: Mapping[str
 
 def _read_headers(headers: Iterable[tuple[bytes, bytes]], faults: _Faults) -> dict[str, str]:
     pairs = [(name, value) for header, value in headers if (name := _attribute(header)) is not None]
-    try:
-        texts = [(name, value.decode()) for name, value in pairs]
-    except UnicodeDecodeError:
-        texts = [(name, _text(value)) for name, value in pairs]
+    texts = as_texts(pairs)
     attributes = dict(texts)
     if len(attributes) < len(texts):
         attributes = _merged([(name, _decode(name, text)) for name, text in texts], faults)
@@ -195,6 +192,14 @@ def _text(value: bytes) -> str:
         return value.decode()
     except UnicodeDecodeError:
         return value.decode("latin-1")
+
+
+def as_texts(pairs: Sequence[tuple[str, bytes]]) -> list[tuple[str, str]]:
+    """Return attributes with their values as text: UTF-8, or else Latin-1."""
+    try:
+        return [(name, value.decode()) for name, value in pairs]
+    except UnicodeDecodeError:
+        return [(name, _text(value)) for name, value in pairs]
 
 
 def _merged(texts: Iterable[tuple[str, str]], faults: _Faults) -> dict[str, str]:

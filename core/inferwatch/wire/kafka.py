@@ -8,6 +8,7 @@ so that one partition, hence one consumer, has everything of a served model's en
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 import orjson
@@ -15,7 +16,7 @@ import orjson
 from inferwatch.clock import format_time
 from inferwatch.errors import InvalidEvent
 from inferwatch.events import CloudEvent, Stream
-from inferwatch.wire.cloudevents import from_attributes, from_http, to_structured
+from inferwatch.wire.cloudevents import as_texts, from_attributes, from_http, to_structured
 
 _PREFIX: Final = "ce_"
 _CONTENT_TYPE: Final = "content-type"
@@ -61,22 +62,25 @@ def from_kafka(headers: Iterable[tuple[str, bytes | None]], value: bytes | None)
     A batch is accepted too; and structured mode without its content type, where no header is an attribute: version 1 of
     the `cloudevents` SDK writes it so. The reasons of `InvalidEvent` are those of `from_http`.
     """
-    texts: list[tuple[str, str]] = []
-    for header, content in headers:
-        name = header.lower()
-        if content is None:
-            continue
-        if name == _CONTENT_TYPE:
-            texts.append(("datacontenttype", _text(content)))
-        elif name.startswith(_PREFIX) and name != "ce_datacontenttype":
-            texts.append((name[len(_PREFIX) :], _text(content)))
-    content_type = next((text for name, text in texts if name == "datacontenttype"), "")
-    names = {name for name, _ in texts}
-    if names <= {"datacontenttype"} and not content_type.lower().startswith(_STRUCTURED) and _is_envelope(value):
-        content_type = f"{_STRUCTURED}+json"
-    if content_type.lower().startswith(_STRUCTURED) and "specversion" not in names:
-        return from_http([(b"content-type", content_type.encode())], value or b"")
+    given = [(name, content) for header, content in headers if content is not None and (name := _attribute(header))]
+    texts = as_texts(given)
+    attributes = dict(texts)
+    if "specversion" not in attributes:
+        content_type = attributes.get("datacontenttype", "")
+        structured = content_type.lower().startswith(_STRUCTURED)
+        if not structured and attributes.keys() <= {"datacontenttype"} and _is_envelope(value):
+            structured, content_type = True, f"{_STRUCTURED}+json"
+        if structured:
+            return from_http([(b"content-type", content_type.encode())], value or b"")
     return [from_attributes(texts, value or b"")]
+
+
+@lru_cache(maxsize=64)  # a header may be as long as a message
+def _attribute(header: str) -> str | None:
+    name = header.lower()
+    if name == _CONTENT_TYPE:
+        return "datacontenttype"
+    return name[len(_PREFIX) :] if name.startswith(_PREFIX) and name != "ce_datacontenttype" else None
 
 
 def _is_envelope(value: bytes | None) -> bool:
@@ -86,10 +90,3 @@ def _is_envelope(value: bytes | None) -> bool:
     except orjson.JSONDecodeError:
         return False
     return isinstance(fields, dict) and "specversion" in fields
-
-
-def _text(content: bytes) -> str:
-    try:
-        return content.decode()
-    except UnicodeDecodeError:
-        return content.decode("latin-1")
