@@ -12,6 +12,7 @@ from inferwatch.settings import ExplainerSettings, Settings
 from inferwatch_detectors.worker import MonitoredModel
 from inferwatch_explainers.adapters.child_process import ChildProcess
 from inferwatch_explainers.artifact import Artifact
+from inferwatch_explainers.cache import ExplanationCache
 from inferwatch_explainers.recording import Record
 from inferwatch_explainers.served import ExplainedModel, ExplainerSpec
 from inferwatch_explainers.service import explain_router
@@ -47,7 +48,7 @@ def explanations(
     settings: Settings, models: Sequence[ExplainedModel], registry: CollectorRegistry, record: Record | None
 ) -> APIRouter:
     """Return the routes that explain these models; `record` takes the event of each answer."""
-    python = settings.explain.legacy_python
+    python, kept = settings.explain.legacy_python, settings.explain.cache_bytes
     return explain_router(
         models,
         registry=registry,
@@ -55,6 +56,7 @@ def explanations(
         origin=settings.auth.origin(),
         legacy=None if python is None else ChildProcess(python),
         record=record,
+        cache=ExplanationCache(kept, settings.explain.cache_seconds) if kept else None,
     )
 
 

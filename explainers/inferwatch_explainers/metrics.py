@@ -33,5 +33,14 @@ class ExplainMetrics:
             buckets=_CALLS,
             registry=registry,
         )
+        self.cache_lookups = Counter(
+            "inferwatch_explain_cache_lookups",
+            "Explain requests by whether their answer was kept: `hit` or `miss`.",
+            ["model_namespace", "model_name", "result"],
+            registry=registry,
+        )
+        self.cache_bytes = Gauge(
+            "inferwatch_explain_cache_bytes", "Bytes of explanations that are kept.", registry=registry
+        )
         self.inflight = Gauge("inferwatch_explain_inflight", "Explain requests being worked on.", registry=registry)
         self.queue_depth = Gauge("inferwatch_explain_queue_depth", "Explain requests that wait.", registry=registry)

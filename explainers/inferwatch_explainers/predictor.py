@@ -23,7 +23,7 @@ from inferwatch.events import ORIGIN_HEADER
 from inferwatch.origin import Origin
 from inferwatch.rows import Matrix, Schema
 from inferwatch_explainers.binary_tensors import LENGTH_HEADER, write_binary
-from inferwatch_explainers.predictor_reply import Reply, read_outputs, same_outputs
+from inferwatch_explainers.predictor_reply import Reply, read_outputs, same_outputs, version_of
 from inferwatch_explainers.request_form import RequestForm
 
 _Answer = TypeVar("_Answer")
@@ -91,6 +91,7 @@ class RemotePredictor:
         self.speaks: Dialect | None = None if protocol == "auto" else protocol
         self.fixed = protocol != "auto"
         self.binary: dict[Hashable, bool] = {}
+        self.version: str | None = None
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -164,7 +165,9 @@ class RemotePredictor:
                 reply += chunk
                 if len(reply) > _MOST_REPLY_BYTES:
                     raise PredictorError(f"the predictor of {self.model_name} answered more than 256 MiB")
-            return Reply(response.status, bytes(reply), response.headers.get("Retry-After"))
+            read = Reply(response.status, bytes(reply), response.headers.get("Retry-After"))
+        self.version = version_of(read) or self.version
+        return read
 
     @property
     def address(self) -> str:

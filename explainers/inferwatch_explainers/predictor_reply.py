@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import re
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,9 @@ from inferwatch.events import Role
 from inferwatch.rows import Rows
 from inferwatch.wire.decode import decode
 
+_VERSION: Final = re.compile(rb'"model_version"\s*:\s*"([^"\\]*)"')
+_HEAD_BYTES: Final = 1024
+
 
 class Reply(NamedTuple):
     """A reply of whatever status."""
@@ -19,6 +23,12 @@ class Reply(NamedTuple):
     status: int
     body: bytes
     retry_after: str | None = None
+
+
+def version_of(reply: Reply) -> str | None:
+    """Return the model version that a V2 reply of JSON names, None where it names none among its first members."""
+    found = _VERSION.search(reply.body, 0, _HEAD_BYTES)
+    return None if found is None else found[1].decode("utf-8", "replace")
 
 
 def read_outputs(reply: Reply, count: int, model_name: str) -> NDArray[Any]:

@@ -106,6 +106,12 @@ class Served:
         named = next((spec for spec in self.model.explainers if spec.method == method), None)
         return named or replace(default, method=method, samples=None, options={})
 
+    def version(self, spec: ExplainerSpec) -> str | None:
+        """Return the model version that the predictor of an explainer named last, None where it names none."""
+        if spec.predictor_url is None:
+            return None
+        return self.predictors[spec.predictor_url, spec.protocol].version
+
     def explainer(self, spec: ExplainerSpec, predict: Predict, options: Options, deadline_s: float) -> Explainer:
         """Return what explains this model so. Raises `InvalidOption` for an option or an artefact that is not there."""
         schema, samples = self.model.reference.schema, options.samples or spec.samples

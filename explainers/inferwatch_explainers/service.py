@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -21,6 +22,7 @@ from inferwatch.explanation import Explanation, Summary
 from inferwatch.origin import Origin
 from inferwatch.pictures import Format, Picture, check_plot
 from inferwatch_explainers.adapters.child_process import ChildProcess
+from inferwatch_explainers.cache import ExplanationCache, key_of
 from inferwatch_explainers.metrics import ExplainMetrics
 from inferwatch_explainers.recording import Record, as_event
 from inferwatch_explainers.registry import (
@@ -59,15 +61,18 @@ def explain_router(
     origin: Origin | None = None,
     legacy: ChildProcess | None = None,
     record: Record | None = None,
+    cache: ExplanationCache | None = None,
 ) -> APIRouter:
     """Return the routes `POST /v1/models/{name}:explain` and `POST /v2/models/{name}/explain` for these models.
 
-    Calls to predictors are marked by `origin`, `legacy` runs the algorithms of old libraries, and `record` takes the
-    event of each answer. Connections to predictors open with the application and close with it. Raises
-    `InvalidOption` for a method that does not exist and `InvalidReference` for a reference that cannot be a background.
+    Calls to predictors are marked by `origin`, `legacy` runs the algorithms of old libraries, `record` takes the event
+    of each answer, and `cache` keeps answers for the same question again. Connections to predictors open with the
+    application and close with it. Raises `InvalidOption` for a method that does not exist and `InvalidReference` for a
+    reference that cannot be a background.
     """
     served = [Served(model, origin, legacy) for model in models if model.explainers]
-    service = _Service(served, ExplainMetrics(registry), max_queue, max_instances, max_body_bytes, legacy, record)
+    metrics = ExplainMetrics(registry)
+    service = _Service(served, metrics, max_queue, max_instances, max_body_bytes, legacy, record, cache)
     router = APIRouter(tags=["explanations"], lifespan=service.lifespan)
     said: dict[int | str, dict[str, Any]] = {
         200: {
@@ -114,10 +119,14 @@ class _Service:
         max_body_bytes: int,
         legacy: ChildProcess | None,
         record: Record | None,
+        cache: ExplanationCache | None,
     ) -> None:
         self._served = served
         self._legacy = legacy
         self._record = record
+        self._cache = cache
+        if cache is not None:
+            metrics.cache_bytes.set_function(lambda: cache.size)
         self._metrics = metrics
         self._max_instances = max_instances
         self._max_body_bytes = max_body_bytes
@@ -156,7 +165,7 @@ class _Service:
             labels["method"] = spec.method
             check_shape(asked.options.reply, spec.method)
             chosen = _plot(asked.options.plot if plot is None else plot, wanted)
-            explanation = await self._explanation(served, spec, asked, _forwarded(request), started)
+            explanation, age = await self._answer(served, spec, asked, request, started)
             picture = None if wanted is None else _picture(explanation, asked, chosen)
         except (_Refusal, InvalidRows, InvalidOption, PredictorError, MissingExtra) as fault:
             return self._refused(fault, labels)
@@ -167,8 +176,11 @@ class _Service:
                 self._record(as_event(of, served.model.reference.schema, asked, explanation, request.headers))
             if wanted is not None and picture is not None:
                 drawn = await asyncio.to_thread(picture.draw, wanted)
-                return Response(drawn, media_type=_PICTURES[wanted])
-            return _json(reply(asked.options.reply, explanation, asked.values, asked.schema, name))
+                return Response(drawn, 200, _aged(age), media_type=_PICTURES[wanted])
+            said = reply(asked.options.reply, explanation, asked.values, asked.schema, name)
+            if age is not None and asked.options.reply == "native":
+                said["cached"] = True
+            return _json(said, 200, _aged(age))
 
     def _refused(self, fault: Exception, labels: Mapping[str, str]) -> Response:
         refusal = fault if isinstance(fault, _Refusal) else _refusal(fault)
@@ -216,6 +228,24 @@ class _Service:
             raise _Refusal(400, "disconnected", "the body ended before its end") from None
         return bytes(body)
 
+    async def _answer(
+        self, served: Served, spec: ExplainerSpec, asked: ExplainRequest, request: Request, started: float
+    ) -> tuple[Explanation, float | None]:
+        """Return the explanation, and how many seconds ago it was given where it was given before."""
+        headers = _forwarded(request)
+        cache, about = self._cache, (served.model.namespace, served.model.name, spec.method)
+        if cache is None:
+            return await self._explanation(served, spec, asked, headers, started), None
+        if "no-cache" not in request.headers.get("cache-control", ""):
+            found = cache.get(key_of(asked, headers, *about, served.version(spec)))
+            self._metrics.cache_lookups.labels(*about[:2], "miss" if found is None else "hit").inc()
+            if found is not None:
+                explanation, age = found
+                return replace(explanation, predictor_calls=0, predictor_rows=0, elapsed_s=0.0), age
+        explanation = await self._explanation(served, spec, asked, headers, started)
+        cache.put(key_of(asked, headers, *about, served.version(spec)), explanation)  # as answered by this version
+        return explanation, None
+
     async def _explanation(
         self, served: Served, spec: ExplainerSpec, asked: ExplainRequest, headers: dict[str, str], started: float
     ) -> Explanation:
@@ -230,6 +260,10 @@ class _Service:
 
 def _json(content: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     return Response(orjson.dumps(content), status, headers, media_type="application/json")
+
+
+def _aged(age: float | None) -> dict[str, str] | None:
+    return None if age is None else {"Age": str(int(age))}
 
 
 def _picture_format(accept: str) -> Format | None:

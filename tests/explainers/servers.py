@@ -62,6 +62,7 @@ class ModelServer:
     spoil: Response | None = None
     hold: threading.Event | None = None
     most_rows: int | None = None
+    version: str | None = None
     binary_outputs: Callable[[np.ndarray[Any, Any]], Any] | None = None
 
     @property
@@ -111,7 +112,7 @@ class ModelServer:
             return Response(orjson.dumps({"predictions": outputs.tolist()}), media_type="application/json")
         datatype = {"f": "FP64", "i": "INT64", "b": "BOOL"}.get(outputs.dtype.kind, "BYTES")
         tensor = {"name": "output-0", "shape": list(outputs.shape), "datatype": datatype}
-        reply = {"model_name": "m", "model_version": None, "id": "1", "parameters": None}
+        reply = {"model_name": "m", "model_version": self.version, "id": "1", "parameters": None}
         reply["outputs"] = [{**tensor, "parameters": None, "data": outputs.ravel().tolist()}]  # type: ignore[assignment]  # any JSON
         return Response(orjson.dumps(reply), media_type="application/json")
 

@@ -138,6 +138,11 @@ class ExplainSettings(Section):
 
     max_queue: int = Field(64, ge=1)
     """Requests that may wait; beyond, 429."""
+    cache_bytes: int = Field(67_108_864, ge=0)
+    """So many bytes of explanations are kept, as JSON, to answer the same question again; 0 keeps none. Default 64 MiB.
+    A predictor that says another model version in its replies (V2) is asked again."""
+    cache_seconds: float = Field(60.0, gt=0, le=86_400)
+    """They are kept for so long: a model that was exchanged without saying so is explained as it was until then."""
     sink: str | None = Field(None, pattern=r"^(https?|kafka)://\S+$")
     """Where `inferwatch explain` sends the event of each explanation: an ingest, as in `http://inferwatch:8080/`. `up`
     writes them to its own log."""
