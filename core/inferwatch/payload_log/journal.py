@@ -15,10 +15,10 @@ from concurrent.futures import Future
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, Self
 
 from inferwatch.clock import Clock, SystemClock
+from inferwatch.closing import Closing
 from inferwatch.errors import PayloadLogError
 from inferwatch.events import CloudEvent
 from inferwatch.payload_log.checkpoint import Checkpointer
@@ -65,7 +65,7 @@ class _Group:
 _NOTHING = _Group()
 
 
-class Journal:
+class Journal(Closing):
     """Appends events, reads them by offset, and keeps their account. Every method may be called from any thread."""
 
     def __init__(self, directory: Path, *, durability: Durability, max_inflight_bytes: int, clock: Clock) -> None:
@@ -225,14 +225,6 @@ class Journal:
         with self._committed:
             self._committed.notify_all()
         self._files.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _open_group(self) -> _Group:
         if not self._groups or self._groups[-1].size_bytes >= _GROUP_BYTES:

@@ -6,11 +6,10 @@ import threading
 from collections.abc import Iterable, Iterator
 from operator import attrgetter
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import orjson
 
+from inferwatch.closing import Closing
 from inferwatch.payload_log.database import Schema, open_database, translated
 from inferwatch.payload_log.entry import ERASED, Entry, unpack
 from inferwatch.payload_log.ledger import Ledger, Tally
@@ -55,7 +54,7 @@ _PAGE = 1000
 _END = "SELECT coalesce(max(offset), 0) FROM events"
 
 
-class JournalReader:
+class JournalReader(Closing):
     """Reads a journal's entries in the order of their offsets. Thread-safe; raises `PayloadLogError`."""
 
     def __init__(self, directory: Path) -> None:
@@ -137,11 +136,3 @@ class JournalReader:
         with self._lock:
             self._segments.close()
             self._connection.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()

@@ -11,9 +11,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
+from inferwatch.closing import Closing
 from inferwatch.payload_log.database import Schema, connect, open_database, translated
 
 FILE_NAME = "state.db"
@@ -75,7 +74,7 @@ CREATE TABLE statuses (
 )
 
 
-class State:
+class State(Closing):
     """The derived state of a payload log. One thread writes; any thread reads through `read`."""
 
     def __init__(self, path: Path) -> None:
@@ -127,11 +126,3 @@ class State:
         """Close every connection."""
         for connection in (*self._readers, self._writer):
             connection.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()

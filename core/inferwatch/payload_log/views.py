@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 import orjson
 
+from inferwatch.closing import Closing
 from inferwatch.derived import columns_of, derivable
 from inferwatch.events import Role, Service
 from inferwatch.payload_log.database import open_database, translated
@@ -48,7 +48,7 @@ class Derived(Protocol):
         ...
 
 
-class StateReader:
+class StateReader(Closing):
     """Reads the derived state while another process writes it. Thread-safe; raises `PayloadLogError`."""
 
     def __init__(self, directory: Path) -> None:
@@ -66,14 +66,6 @@ class StateReader:
         """Release the file."""
         with self._lock:
             self._connection.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 @dataclass(frozen=True, slots=True)

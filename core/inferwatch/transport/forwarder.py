@@ -13,9 +13,9 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Final, Self
 
+from inferwatch.closing import Closing
 from inferwatch.delivery.kafka import Producer
 from inferwatch.errors import DeliveryError
 from inferwatch.events import CloudEvent
@@ -40,7 +40,7 @@ class _Taken:
     done: Future[None]
 
 
-class Forwarder:
+class Forwarder(Closing):
     """An `Intake` that writes to a topic. Thread-safe; its account is of this process alone, since it keeps no file.
 
     An event is `stored` once every in-sync replica has it. What the brokers do not take is refused: `unavailable` where
@@ -119,14 +119,6 @@ class Forwarder:
             self._closing = True
             self._changed.notify()
         self._thread.join()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _require_room(self, size_bytes: int, count: int) -> None:
         if self._closing or (self._asked and self._fault is not None and size_bytes):
