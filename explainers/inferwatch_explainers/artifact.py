@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from inferwatch.errors import InvalidOption, MissingExtra, PredictorError
 from inferwatch.protocols import Predict
 from inferwatch.rows import Feature, Matrix, Schema
-from inferwatch_explainers import torch_model
+from inferwatch_explainers import torch_model, tree_file
 from inferwatch_explainers.model_target import model_table
 
-SUFFIXES = (".pkl", ".pickle", ".joblib", *torch_model.SUFFIXES)
+_PICKLES = (".pkl", ".pickle", ".joblib")
+SUFFIXES = (*_PICKLES, *tree_file.SUFFIXES, *torch_model.SUFFIXES)
 
 
 def check_artifact(path: Path, *, trust_pickle: bool) -> None:
@@ -28,7 +29,8 @@ def check_artifact(path: Path, *, trust_pickle: bool) -> None:
         raise InvalidOption(f"{path} is no artefact that can be read; known endings are {', '.join(SUFFIXES)}")
     if not path.is_file():
         raise InvalidOption(f"there is no file {path}")
-    if not trust_pickle and (path.suffix not in torch_model.SUFFIXES or torch_model.is_pickle(path)):
+    pickled = path.suffix in _PICKLES or (path.suffix in torch_model.SUFFIXES and torch_model.is_pickle(path))
+    if pickled and not trust_pickle:
         raise InvalidOption(
             f"{path} is a pickle, and reading one can run any code that is in it; if you trust it, say"
             " `trust_pickle: true` beside it"
@@ -36,11 +38,11 @@ def check_artifact(path: Path, *, trust_pickle: bool) -> None:
 
 
 class Artifact:
-    """A model from a file, scikit-learn's or PyTorch's, asked about rows as the schema encodes them.
+    """A model from a file, asked about rows as the schema encodes them: of scikit-learn, PyTorch, XGBoost or LightGBM.
 
-    `estimator` is what the file holds, or a `TorchModel` around it, whose inputs are of `input_shape`. Categories that
-    are numbers as text are numbers to the model. Raises `InvalidOption` where the file cannot be read or holds no model
-    that fits, `MissingExtra` without the library that reads it.
+    `estimator` is what the file holds, a `TreeModel`, or a `TorchModel`, whose inputs are of `input_shape`. Categories
+    that are numbers as text are numbers to the model. Raises `InvalidOption` where the file cannot be read or holds no
+    model that fits, `MissingExtra` without the library that reads it.
     """
 
     def __init__(
@@ -50,6 +52,9 @@ class Artifact:
         self.schema = schema
         if path.suffix in torch_model.SUFFIXES:
             self.estimator: Any = torch_model.TorchModel(path, input_shape, len(schema.features))
+        elif path.suffix in tree_file.SUFFIXES:
+            self.estimator = tree_file.read_trees(path)
+            _check_order(path, self.estimator.names, schema.names)
         else:
             self.estimator = _read(path)
         if not hasattr(self.estimator, "predict"):
@@ -110,6 +115,13 @@ def _whole(outputs: NDArray[Any]) -> NDArray[Any]:
 
 def _last(outputs: NDArray[Any]) -> NDArray[Any]:
     return outputs[:, -1] if outputs.ndim == 2 else outputs
+
+
+def _check_order(path: Path, names: tuple[str, ...], expected: tuple[str, ...]) -> None:
+    if names != expected and set(names) == set(expected):
+        raise InvalidOption(
+            f"{path} takes features in the order {', '.join(names)}, the reference {', '.join(expected)}"
+        )
 
 
 def _read(path: Path) -> Any:  # noqa: ANN401 - any object

@@ -53,8 +53,8 @@ class Leaves:
 
 
 @dataclass(frozen=True, slots=True)
-class _Tree:
-    """Arrays over nodes: children, -1 at leaves; `value` (nodes, k) and `cover` (nodes,)."""
+class Tree:
+    """Arrays over nodes: children, -1 at leaves; up to the `threshold` rows go left; `value` (nodes, k), `cover`."""
 
     left: NDArray[np.int64]
     right: NDArray[np.int64]
@@ -65,25 +65,30 @@ class _Tree:
 
 
 def leaves_of(estimator: Any) -> Leaves:  # noqa: ANN401 - scikit-learn has no types
-    """Return the leaves of a scikit-learn decision tree, forest, or gradient boosting, histograms included.
+    """Return the leaves of a scikit-learn tree, forest, or gradient boosting, histograms included, or of a model
+    that has them (`tree_model.TreeModel`).
 
     The outputs are what regressors predict, the probabilities of trees and forests, and the decision function of
     boosted classifiers. Raises `InvalidOption` for any other model, and for categorical splits.
     """
+    if isinstance(leaves := getattr(estimator, "leaves", None), Leaves):
+        return leaves
     kind = type(estimator).__name__
     if hasattr(estimator, "_predictors"):
         return _histogram_boosting(estimator)
     if kind in ("GradientBoostingClassifier", "GradientBoostingRegressor"):
         return _boosting(estimator)
     if kind in ("DecisionTreeClassifier", "DecisionTreeRegressor", "ExtraTreeClassifier", "ExtraTreeRegressor"):
-        return _gather([_grown(estimator)], np.zeros(1), single=True)
+        return gather([_grown(estimator)], np.zeros(1), single=True)
     if kind in ("RandomForestClassifier", "RandomForestRegressor", "ExtraTreesClassifier", "ExtraTreesRegressor"):
         share = 1.0 / len(estimator.estimators_)
-        return _gather([_grown(tree, share) for tree in estimator.estimators_], np.zeros(1), single=True)
-    raise InvalidOption(f"tree_shap explains trees, forests and gradient boosting of scikit-learn; this is a {kind}")
+        return gather([_grown(tree, share) for tree in estimator.estimators_], np.zeros(1), single=True)
+    raise InvalidOption(
+        f"tree_shap explains trees of scikit-learn, XGBoost and LightGBM and ensembles of them; this is a {kind}"
+    )
 
 
-def _grown(estimator: Any, share: float = 1.0) -> _Tree:  # noqa: ANN401
+def _grown(estimator: Any, share: float = 1.0) -> Tree:  # noqa: ANN401
     tree = estimator.tree_
     if tree.value.shape[1] != 1:
         raise InvalidOption("tree_shap explains models of one target")
@@ -93,10 +98,10 @@ def _grown(estimator: Any, share: float = 1.0) -> _Tree:  # noqa: ANN401
     return _tree(tree, share * value)
 
 
-def _tree(tree: Any, value: Matrix) -> _Tree:  # noqa: ANN401
+def _tree(tree: Any, value: Matrix) -> Tree:  # noqa: ANN401
     left, right = tree.children_left.astype(np.int64), tree.children_right.astype(np.int64)
     cover = np.asarray(tree.weighted_n_node_samples, dtype=np.float64)
-    return _Tree(left, right, tree.feature.astype(np.int64), np.asarray(tree.threshold), value, cover)
+    return Tree(left, right, tree.feature.astype(np.int64), np.asarray(tree.threshold), value, cover)
 
 
 def _boosting(estimator: Any) -> Leaves:  # noqa: ANN401
@@ -109,7 +114,7 @@ def _boosting(estimator: Any) -> Leaves:  # noqa: ANN401
         for stage in estimator.estimators_
         for output, grown in enumerate(stage)
     ]
-    return _gather(trees, base, single=True)
+    return gather(trees, base, single=True)
 
 
 def _histogram_boosting(estimator: Any) -> Leaves:  # noqa: ANN401
@@ -123,7 +128,7 @@ def _histogram_boosting(estimator: Any) -> Leaves:  # noqa: ANN401
             leaf = nodes["is_leaf"].astype(bool)
             left, right = (np.where(leaf, -1, nodes[side].astype(np.int64)) for side in ("left", "right"))
             trees.append(
-                _Tree(
+                Tree(
                     left,
                     right,
                     nodes["feature_idx"].astype(np.int64),
@@ -132,10 +137,11 @@ def _histogram_boosting(estimator: Any) -> Leaves:  # noqa: ANN401
                     nodes["count"].astype(np.float64),
                 )
             )
-    return _gather(trees, np.asarray(estimator._baseline_prediction, dtype=np.float64).reshape(-1), single=False)
+    return gather(trees, np.asarray(estimator._baseline_prediction, dtype=np.float64).reshape(-1), single=False)
 
 
-def _gather(trees: Sequence[_Tree], base: Matrix, *, single: bool) -> Leaves:
+def gather(trees: Sequence[Tree], base: Matrix, *, single: bool) -> Leaves:
+    """Return the leaves of all trees, whose sum a base (k,) is added to."""
     found = [leaf for tree in trees for leaf in _paths(tree)]
     conditions = [path or {0: (-np.inf, np.inf, 1.0)} for path, _ in found]  # a tree without splits is a constant
     flat = [(feature, *bounds) for path in conditions for feature, bounds in path.items()]
@@ -150,7 +156,7 @@ def _gather(trees: Sequence[_Tree], base: Matrix, *, single: bool) -> Leaves:
 _Path = dict[int, tuple[float, float, float]]
 
 
-def _paths(tree: _Tree) -> Iterator[tuple[_Path, Matrix]]:
+def _paths(tree: Tree) -> Iterator[tuple[_Path, Matrix]]:
     """Yield every leaf as its conditions (low, high, cover) by feature, and its value."""
     waiting: list[tuple[int, _Path]] = [(0, {})]
     while waiting:
