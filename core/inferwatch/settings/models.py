@@ -191,8 +191,8 @@ class ExplainerSettings(Section):
     """Base URL of the model server; needed without an `artifact`, unless `explain` is told by `--predictor_host`."""
     artifact: Path | None = None
     """The model as a file, asked in place of the server: XGBoost's JSON, LightGBM's text, a scikit-learn model as
-    pickle or joblib, a PyTorch model as TorchScript, exported program or pickle. Where `predictor` is given too, both have to
-    answer alike."""
+    pickle or joblib, a PyTorch model as TorchScript, exported program or pickle. Where `predictor` is given too, both
+    have to answer alike."""
     trust_pickle: bool = False
     """Whether the artefact may be a pickle, which can run any code as it is read."""
     input_shape: tuple[int, ...] = ()
