@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any, NamedTuple
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 
 import numpy as np
 import yaml
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 
 from inferwatch.events import EXPLAIN_ID_PREFIX, REQUEST_TYPE, RESPONSE_TYPE
 from tests.components import ROOT
+from tests.waiting import eventually
 
 SAMPLE = ROOT / "deploy" / "samples"
 MODEL = "default/sklearn-iris"
@@ -68,19 +68,6 @@ def process(command: Sequence[str | Path], log: Path) -> Iterator[subprocess.Pop
             except subprocess.TimeoutExpired:
                 started.kill()
                 started.wait()
-
-
-def eventually(what: str, attempt: Any, seconds: float = START_S) -> Any:
-    """Return the first true answer of `attempt`, asked again until then. A refused connection is no answer."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            if answer := attempt():
-                return answer
-        except (URLError, ConnectionError):
-            pass
-        time.sleep(0.1)
-    raise AssertionError(f"{what}: not within {seconds:g} s")
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from inferwatch_cli.explaining import explain_application
 from inferwatch_cli.up import open_up
 from tests.explainers.servers import ModelServer, serving
 from tests.explainers.test_service import SCHEMA, sample, score
+from tests.waiting import eventually
 
 ROW = {"age": 39, "hours": 40, "work": "Private"}
 
@@ -76,14 +76,14 @@ def log_request(up: str, identity: str, row: dict[str, Any]) -> None:
 
 def explained(up: str, identity: str, count: int) -> list[dict[str, Any]]:
     """Return the explanations of a payload once there are so many."""
-    end = time.monotonic() + 20
-    while time.monotonic() < end:
+
+    def so_many() -> Any:
         items = get(f"{up}/api/payloads?id={identity}")["items"]
-        found: list[dict[str, Any]] = get(f"{up}/api/payloads/{items[0]['key']}")["explanations"] if items else []
-        if items and len(found) >= count:
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"{identity} has not {count} explanations")
+        found = get(f"{up}/api/payloads/{items[0]['key']}")["explanations"] if items else []
+        return found if len(found) >= count else None
+
+    found: list[dict[str, Any]] = eventually(f"{identity} has {count} explanations", so_many)
+    return found
 
 
 def test_up_keeps_its_explanations_and_shows_them_at_the_payload(tmp_path: Path, predictor: str) -> None:

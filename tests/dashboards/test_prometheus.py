@@ -17,7 +17,8 @@ import pytest
 
 from tests.components import program
 from tests.dashboards.conftest import COMMITTED
-from tests.watched import Watched, eventually, get, judged, process, running_up, send_everything
+from tests.waiting import eventually
+from tests.watched import Watched, get, judged, process, running_up, send_everything
 
 BOARD = json.loads(COMMITTED.read_text(encoding="utf-8"))
 TARGETS = [

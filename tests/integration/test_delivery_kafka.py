@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +20,7 @@ from inferwatch_cli.demo.processes import free_port
 from tests.certificates import authority, signed
 from tests.core.delivery.scripted_sink import scripted_sink
 from tests.kafka_broker import Broker, broker_in, kafka_broker
+from tests.waiting import until
 
 __all__ = ["kafka_broker"]
 
@@ -38,11 +39,6 @@ def event(number: int, name: str = "m") -> CloudEvent:
     return CloudEvent(
         f"{number}", "/s", "t", 10**18 + number, "application/json", {"inferenceservicename": name}, b"{}"
     )
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110 - watches counters from outside, as a scrape does
-        await asyncio.sleep(0.01)
 
 
 @pytest.fixture

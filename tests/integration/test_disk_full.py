@@ -17,7 +17,8 @@ from inferwatch.payload_log.segments import DIRECTORY
 from inferwatch.payload_log.state import FILE_NAME, State
 from tests.components import missing
 from tests.integration.served import Served, served
-from tests.watched import attributes, eventually
+from tests.waiting import eventually
+from tests.watched import attributes
 
 pytestmark = pytest.mark.integration
 

@@ -26,7 +26,8 @@ from tests.components import missing
 from tests.core.payload_log.test_erasure import take, traffic
 from tests.core.test_pipeline import EVENING
 from tests.integration.served import Served, served
-from tests.watched import MODEL, attributes, eventually
+from tests.waiting import eventually
+from tests.watched import MODEL, attributes
 
 pytestmark = pytest.mark.integration
 

@@ -12,7 +12,8 @@ import nbformat
 import pytest
 
 from tests.components import ROOT
-from tests.watched import MODEL, SAMPLE, eventually, judged, running_up, send_everything
+from tests.waiting import eventually
+from tests.watched import MODEL, SAMPLE, judged, running_up, send_everything
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from inferwatch.delivery.spool import open_spool, spooled_accounts
 from inferwatch.errors import ConfigError, DeliveryError, QueueFileError
 from inferwatch.events import CloudEvent
 from tests.core.delivery.scripted_sink import scripted_sink
+from tests.waiting import until
 
 BUSY = DeliveryError("busy", retryable=True)
 SIZE = 1 << 17
@@ -27,11 +28,6 @@ def run(test: Coroutine[Any, Any, None]) -> None:
 
 def event(number: int) -> CloudEvent:
     return CloudEvent(str(number), "/s", "t", time_ns=number, data=b"x" * 500)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110 - watches counters from outside, as a scrape does
-        await asyncio.sleep(0.001)
 
 
 @pytest.fixture(params=["memory", "file"])

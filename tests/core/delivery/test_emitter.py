@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from time import time
 from typing import Any
 
@@ -18,6 +18,7 @@ from inferwatch.errors import DeliveryError
 from inferwatch.events import CloudEvent
 from inferwatch.protocols import Sink
 from tests.core.delivery.scripted_sink import OK, answer, scripted_sink
+from tests.waiting import until
 
 BUSY = DeliveryError("busy", retryable=True)
 NEVER = DeliveryError("never", retryable=False)
@@ -37,11 +38,6 @@ def emitter(sink: Sink, *, max_bytes: int = 10**8, deadline_s: float = 60.0, lan
 
 def balanced(account: Account) -> bool:
     return account.captured == account.delivered + account.queued + account.in_flight + sum(account.dropped.values())
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110 - watches counters from outside, as a scrape does
-        await asyncio.sleep(0.001)
 
 
 class GatedSink:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
@@ -13,6 +12,7 @@ from inferwatch.errors import DeliveryError
 from inferwatch.events import REQUEST_TYPE, CloudEvent
 from inferwatch.transport.forwarder import Forwarder
 from inferwatch.wire.kafka import Message
+from tests.waiting import eventually
 
 LARGE = 10_000
 
@@ -52,17 +52,10 @@ def event(number: int, size_bytes: int = 0) -> CloudEvent:
     return CloudEvent(str(number), "/s", REQUEST_TYPE, number, data=str(number).encode().ljust(size_bytes))
 
 
-def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 @contextmanager
 def forwarding(brokers: Brokers, bound: int = 1 << 20) -> Iterator[Forwarder]:
     with Forwarder.open(brokers, "t", max_inflight_bytes=bound) as forwarder:
-        eventually(lambda: (forwarder.fault is None) == (brokers.fault is None))
+        eventually("the forwarder has asked the brokers", lambda: (forwarder.fault is None) == (brokers.fault is None))
         yield forwarder
 
 
@@ -76,7 +69,7 @@ def test_what_waits_makes_up_the_next_group_in_order() -> None:
     with forwarding(brokers) as forwarder:
         brokers.held.clear()
         first = forwarder.append([event(0)])
-        eventually(lambda: brokers.groups == [1])
+        eventually("the first group is sent", lambda: brokers.groups == [1])
         others = [forwarder.append([event(number)]) for number in range(1, 50)]
         assert not first.done()
         assert account(forwarder) == {}
@@ -96,14 +89,14 @@ def test_brokers_that_are_away_are_said_at_once_until_they_answer_again() -> Non
     with forwarding(brokers) as forwarder:
         brokers.held.clear()
         first = forwarder.append([event(0)])
-        eventually(lambda: brokers.groups == [1])
+        eventually("the first group is sent", lambda: brokers.groups == [1])
         behind = forwarder.append([event(1), event(2)])
         brokers.fault = DeliveryError("nobody is there", retryable=True)
         brokers.held.set()
         for future in (first, behind):  # what waits behind is not tried, but told too
             with pytest.raises(DeliveryError, match="nobody is there"):
                 future.result(10)
-        eventually(lambda: forwarder.fault == "nobody is there")
+        eventually("the brokers are missed", lambda: forwarder.fault == "nobody is there")
         with pytest.raises(DeliveryError, match="nobody is there"):
             forwarder.append([event(3)])
         forwarder.append(ignored=["other"], malformed=["bad_time"]).result(10)  # needs no broker
@@ -114,7 +107,7 @@ def test_brokers_that_are_away_are_said_at_once_until_they_answer_again() -> Non
             "malformed": {"bad_time": 1},
         }
         brokers.fault = None
-        eventually(lambda: forwarder.fault is None)
+        eventually("the brokers are back", lambda: forwarder.fault is None)
         forwarder.append([event(3)]).result(10)
         assert brokers.taken == [b"3"]
 
@@ -169,6 +162,6 @@ def test_a_fault_of_our_own_is_told_and_the_next_group_sent() -> None:
     with forwarding(brokers) as forwarder:
         with pytest.raises(DeliveryError, match="no such luck"):
             forwarder.append([event(0)]).result(10)
-        eventually(lambda: forwarder.fault is None)
+        eventually("the brokers are back", lambda: forwarder.fault is None)
         forwarder.append([event(1)]).result(10)
         assert brokers.taken == [b"1"]
