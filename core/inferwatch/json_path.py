@@ -51,14 +51,21 @@ class JsonPath:
 
     def values(self, body: Any) -> Iterator[Any]:  # noqa: ANN401 - any JSON
         """Yield every value that the path leads to."""
-        found = [body]
-        for step in self._steps:
-            found = [value[place] for value in found for place in step.places(value)]
-        yield from found
+        return (holder[place] for holder, place in self._places(body))
 
     def replace(self, body: Any, change: Callable[[Any], Any]) -> bool:  # noqa: ANN401 - any JSON
         """Put what `change` makes of it in the place of every value; say whether there was any."""
-        return _replace(body, self._steps, change)
+        found = False
+        for holder, place in self._places(body):
+            holder[place], found = change(holder[place]), True
+        return found
+
+    def _places(self, body: Any) -> Iterator[tuple[Any, Any]]:  # noqa: ANN401 - any JSON
+        *steps, last = self._steps
+        holders = [body]
+        for step in steps:
+            holders = [value[place] for value in holders for place in step.places(value)]
+        return ((holder, place) for holder in holders for place in last.places(holder))
 
 
 def _step(match: re.Match[str]) -> _Step:
@@ -90,14 +97,3 @@ def _element(index: int, value: Any) -> Sequence[int]:  # noqa: ANN401 - any JSO
 
 def _member(value: Any, key: str) -> Any:  # noqa: ANN401 - any JSON
     return value.get(key) if isinstance(value, dict) else None
-
-
-def _replace(value: Any, path: Sequence[_Step], change: Callable[[Any], Any]) -> bool:  # noqa: ANN401 - any JSON
-    step, *rest = path
-    found = False
-    for place in step.places(value):
-        if rest:
-            found |= _replace(value[place], rest, change)
-        else:
-            value[place], found = change(value[place]), True
-    return found

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -92,9 +93,8 @@ class Redaction:
         plain = inflate(data) if data[:2] == GZIP_MAGIC else data
         if self._is_innocent(plain):
             return data
-        text = plain.decode("utf-8", "surrogateescape").lstrip()
-        body, end = _DECODER.raw_decode(text)
-        if text[end:].strip():
+        body, rest = _parsed(plain)
+        if rest:
             binary = isinstance(body, dict) and ("inputs" in body or "outputs" in body)
             return data if binary and not any(path.starts_in(body) for path, _ in self._paths) else WITHHELD
         roots = [body]
@@ -157,10 +157,18 @@ def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
     return named
 
 
-def _verbatim(number: str) -> orjson.Fragment:
-    return orjson.Fragment(number)
-
-
 _DECODER = json.JSONDecoder(
-    object_pairs_hook=_object, parse_float=_verbatim, parse_int=_verbatim, parse_constant=_verbatim
+    object_pairs_hook=_object, parse_float=orjson.Fragment, parse_int=orjson.Fragment, parse_constant=orjson.Fragment
 )
+"""Keeps numbers as they are written."""
+
+
+def _parsed(plain: bytes) -> tuple[Any, str]:
+    """Return JSON that orjson writes as it was but for what is changed in it, and the text behind it."""
+    with suppress(orjson.JSONDecodeError, orjson.JSONEncodeError):
+        body = orjson.loads(plain)
+        if orjson.dumps(body) == plain:
+            return body, ""
+    text = plain.decode("utf-8", "surrogateescape").lstrip()
+    body, end = _DECODER.raw_decode(text)
+    return body, text[end:].strip()
