@@ -7,7 +7,7 @@ scrapes of `/metrics`; with `paths`, of those only the ones whose path matches o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase, translate
 from typing import Any, Final, Literal
@@ -78,12 +78,7 @@ class Capture:
         bodies are cut and marked. `models`: `enabled`, `mode`, `sample`, `max_body_bytes` and further `redact` of
         single models, by globs of the names that paths have; the first counts.
         """
-        faults: list[Fault] = []
-        if name == "":
-            faults.append(Fault("name", "is empty; allowed is the name of the served model"))
-        for option, value in (("metadata_headers", metadata_headers), ("paths", paths)):
-            if isinstance(value, str):
-                faults.append(Fault(option, f"{value!r} is one text; allowed is a list"))
+        faults = list(_misgiven(name, metadata_headers=metadata_headers, paths=paths))
         general = {
             "enabled": enabled, "mode": mode, "sample": sample, "redact": redact, "max_body_bytes": max_body_bytes,
         }  # fmt: skip
@@ -98,9 +93,10 @@ class Capture:
             by_path=name is None,
             models={},
         )
-        single: dict[str, Capture] = {}
-        for pattern, given in (models or {}).items():
-            single[pattern] = replace(whole, **_rules(_merged(general, given, pattern, faults), pattern, faults))
+        single = {
+            pattern: replace(whole, **_rules(_merged(general, given, pattern, faults), pattern, faults))
+            for pattern, given in (models or {}).items()
+        }
         if faults:
             raise ConfigError(faults)
         return replace(whole, models=single)
@@ -124,6 +120,14 @@ class Capture:
         source = "/namespaces/{namespace}/services/{inferenceservicename}/{component}"
         standard = source.format(**self.attributes) == self.source
         return replace(self, attributes=attributes, source=source.format(**attributes) if standard else self.source)
+
+
+def _misgiven(name: str | None, **lists: Iterable[str] | None) -> Iterator[Fault]:
+    if name == "":
+        yield Fault("name", "is empty; allowed is the name of the served model")
+    for option, value in lists.items():
+        if isinstance(value, str):
+            yield Fault(option, f"{value!r} is one text; allowed is a list")
 
 
 def _rules(given: Mapping[str, Any], model: str, faults: list[Fault]) -> dict[str, Any]:

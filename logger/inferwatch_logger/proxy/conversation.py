@@ -109,6 +109,15 @@ class Conversation:
             self._relay.unlogged["h2c"] += 1
             self.close()
 
+    def _call_of(self, frame: Frame) -> _Call | None:
+        """The call that a frame goes on with; None where it is of none, or ends it before its time."""
+        call = self._calls.get(frame.stream)
+        if call is None or frame.kind != RESET:
+            return call
+        del self._calls[frame.stream]
+        self._abandon(call)
+        return None
+
     # what the client sends
 
     def _request(self, frame: Frame) -> None:
@@ -121,12 +130,8 @@ class Conversation:
         elif frame.kind == SETTINGS:
             _widen(self._response_fields, frame)
             return
-        call = self._calls.get(frame.stream)
+        call = self._call_of(frame)
         if call is None:
-            return
-        if frame.kind == RESET:
-            del self._calls[frame.stream]
-            self._abandon(call)
             return
         if frame.kind == DATA:
             self._take_part(call, frame.payload)
@@ -174,12 +179,8 @@ class Conversation:
         elif frame.kind == SETTINGS:
             _widen(self._request_fields, frame)
             return
-        call = self._calls.get(frame.stream)
+        call = self._call_of(frame)
         if call is None:
-            return
-        if frame.kind == RESET:
-            del self._calls[frame.stream]
-            self._abandon(call)
             return
         self._begin_named(call, last=True)
         if call.inference is not None:
