@@ -191,6 +191,8 @@ def _balanced(data: bytes, start: int, stop: int) -> Iterator[tuple[int, int]]:
 
 def _arrays(data: bytes, start: int, stop: int, depth: int = 0) -> Iterator[tuple[int, int, Numbers]]:
     """Where the arrays of a stretch begin and end, the outermost that are of one shape, and what they hold."""
+    if data.count(b",", start, stop) < MIN_NUMBERS - 1:
+        return
     numbers = _read(data[start:stop])
     if numbers is not None:
         yield start, stop, numbers
@@ -214,7 +216,7 @@ def _read(text: bytes) -> Numbers | None:
     """Return one array of numbers; None for whatever else the text is."""
     is_whole = not any(mark in text for mark in (b".", b"e", b"E", b"n"))
     values = _buffer(text.replace(b"null", b"   0"), "iu" if is_whole else "d")  # no text becomes valid thereby
-    if values is None or len(values) < MIN_NUMBERS:
+    if values is None:
         return None
     sizes = shape(text) if text.find(b"[", 1) > 0 else (len(values),)
     if sizes is None or prod(sizes) != len(values):
