@@ -41,6 +41,11 @@ class Checked:
     models: Sequence[MonitoredModel]
     bearer_token: str | None = None
 
+    @property
+    def false_discovery_rate(self) -> float | None:
+        """The share of a day's alarms over all models that may be false; None where each model is by itself."""
+        return self.settings.fleet.false_discovery_rate if self.settings.fleet is not None else None
+
     def feature_names(self) -> dict[Service, tuple[str, ...]]:
         """Return the names of the models' inputs, as far as they are known beforehand."""
         return {model.service: model.feature_names for model in self.models if model.feature_names}

@@ -32,11 +32,16 @@ _SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """A configuration of what is replayed: its file, and the models that are judged."""
+    """A configuration of what is replayed: its file, and the models whose findings are asked for."""
 
     path: Path
     configuration: Checked
     models: Sequence[MonitoredModel]
+
+    @property
+    def judged(self) -> Sequence[MonitoredModel]:
+        """The models that have to be judged for that: all, where they share a budget."""
+        return self.models if self.configuration.false_discovery_rate is None else self.configuration.models
 
 
 def replay_lines(
@@ -87,7 +92,7 @@ def replay(directory: Path, rules: Rules, wanted: FindingFilter) -> list[Documen
         derive(
             log,
             state,
-            Worker(rules.models),
+            Worker(rules.judged, false_discovery_rate=rules.configuration.false_discovery_rate),
             pair_timeout_s=settings.ingest.pair_timeout_s,
             exclusion=Exclusion([rule.rule() for rule in settings.exclude], settings.auth.origin()),
         )

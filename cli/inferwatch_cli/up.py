@@ -25,7 +25,9 @@ def open_up(configuration: Checked, data: Path | None = None) -> Iterator[Servic
     if settings.transport.kind != "embedded":
         raise ConfigError([Fault("transport.kind", "'kafka': `up` is one process and needs embedded")])
     with open_log(configuration, data) as log:
-        worker = Worker(configuration.models, log.flow, log.history)
+        worker = Worker(
+            configuration.models, log.flow, log.history, false_discovery_rate=configuration.false_discovery_rate
+        )
         with log.followed(worker, component="up", transport="http") as app:
             record = to_journal(log.journal, settings.payload_log.redaction())
             app.include_router(explanations(settings, explained_models(configuration.models), log.registry, record))

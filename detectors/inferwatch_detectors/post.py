@@ -26,6 +26,7 @@ from inferwatch.settings import (
 )
 from inferwatch.status import DetectorStatus
 from inferwatch_detectors.dependence import Dependence
+from inferwatch_detectors.fleet import Fleet
 from inferwatch_detectors.plugins import entry_for
 from inferwatch_detectors.quality import Expectation
 from inferwatch_detectors.registry import Asked
@@ -68,6 +69,7 @@ class Post:
     beat: Beat
     observer: RunObserver | None = None
     against: Against | None = None
+    fleet: Fleet | None = None
     status: DetectorStatus = field(init=False)
     window: LiveWindow | None = field(init=False)
     detector: Detector | None = None
@@ -91,7 +93,8 @@ class Post:
     @property
     def rule(self) -> str:
         """A text that changes whenever the detector would judge differently, but for the reference."""
-        return _hash(self.settings.model_dump_json(), self.false_alarms.model_dump_json())
+        among = () if self.fleet is None else (f"fleet {self.fleet.rate}",)
+        return _hash(self.settings.model_dump_json(), self.false_alarms.model_dump_json(), *among)
 
     def man(self, reference: Reference, dependence: Dependence | None) -> None:
         """Build the detector where that can be done by now."""
@@ -139,6 +142,8 @@ class Post:
         if self.observer is not None:
             self.observer.ran(self.status.method, time.perf_counter() - started_s)
         findings = [self._signed(finding, rows) for finding in found]
+        if self.fleet is not None and self.window is not None:
+            findings = [self.fleet.decided(finding, rows) for finding in findings]
         self._note(rows, findings)
         return findings
 

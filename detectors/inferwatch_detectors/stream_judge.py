@@ -15,6 +15,7 @@ from inferwatch.rows import Batch, Rows, Schema
 from inferwatch.settings import AnyDetectorSettings, DriftSettings, ModelSettings
 from inferwatch.status import DetectorStatus
 from inferwatch_detectors.feed import Feed
+from inferwatch_detectors.fleet import Fleet
 from inferwatch_detectors.gathering import LEARNT_ROWS, Learning
 from inferwatch_detectors.lane import Lane
 from inferwatch_detectors.parts import Outputs, Part, inputs
@@ -46,12 +47,14 @@ class StreamJudge:
         given: Reference | None,
         observer: RunObserver | None = None,
         *,
+        fleet: Fleet | None = None,
         version: str | None = None,
         other: Other = lambda endpoint: None,  # noqa: ARG005 - there is no other
     ) -> None:
         self._stream = stream
         self._model = model
         self._observer = observer
+        self._fleet = fleet
         self._version = version
         self._other = other
         rules = [(name, rule) for name, rule in model.named_detectors() if rule.component == stream.component]
@@ -218,7 +221,7 @@ class StreamJudge:
             said = learnt if schema is None else f"compared with the segment's first {LEARNT_ROWS:,} rows"
             beat = Beat(self._stream, segment, self._version, said)
             posts = [
-                Post(name, rule, self._model.false_alarms, beat, self._observer, against)
+                Post(name, rule, self._model.false_alarms, beat, self._observer, against, self._fleet)
                 for name, rule in rules
                 if segment is None or rule.kind != "outlier"
             ]

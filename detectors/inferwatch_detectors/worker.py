@@ -15,8 +15,9 @@ from inferwatch.finding import Finding
 from inferwatch.pipeline import Item
 from inferwatch.reference import Reference
 from inferwatch.rows import Rows
-from inferwatch.settings import DriftSettings, ModelSettings, configured_for
+from inferwatch.settings import DriftSettings, ModelSettings, OutlierSettings, configured_for
 from inferwatch.status import DetectorStatus
+from inferwatch_detectors.fleet import Fleet
 from inferwatch_detectors.post import RunObserver
 from inferwatch_detectors.stream_judge import Key, StreamJudge, part_of
 
@@ -86,7 +87,10 @@ class Worker:
         models: Sequence[MonitoredModel],
         observer: RunObserver | None = None,
         history: History | None = None,
+        *,
+        false_discovery_rate: float | None = None,
     ) -> None:
+        self._fleet = None if false_discovery_rate is None else Fleet(false_discovery_rate, _questions(models))
         self._models = {model.service: model for model in models}
         self._observer = observer
         self._history = history
@@ -97,7 +101,8 @@ class Worker:
     def judge(self, items: Sequence[Item], /) -> list[Finding]:
         """Return the findings of the items, stream by stream, each in the order of the journal.
 
-        Where an endpoint is judged against another one, the order is the journal's over both.
+        Where an endpoint is judged against another one, the order is the journal's over both; where models share a
+        budget, over all.
         """
         findings: list[Finding] = []
         for place, group in self._grouped(items):
@@ -108,6 +113,8 @@ class Worker:
         return findings
 
     def _grouped(self, items: Sequence[Item]) -> list[tuple[Place, list[Item]]]:
+        if self._fleet is not None:
+            return [(self._place(item), [item]) for item in items]
         groups: list[tuple[Place, list[Item]]] = []
         last: dict[Place | Service, tuple[Place, list[Item]]] = {}
         for item in items:
@@ -139,16 +146,18 @@ class Worker:
         for place in self._dirty:
             states.update({_name(place, key): data for key, data in self._judges[place].dump().items()})
         self._dirty.clear()
-        return states
+        return states if self._fleet is None else states | self._fleet.dump()
 
     def load(self, states: Mapping[str, bytes], /) -> None:
         """Forget everything and continue from an earlier dump."""
         self._judges.clear()
         self._dirty.clear()
+        if self._fleet is not None:
+            self._fleet.load(states)
         parts: dict[Place, dict[Key, bytes]] = {}
         for name, data in states.items():
             words = orjson.loads(name)
-            if len(words) == _NAME_PARTS:  # else of an earlier version, whose states are no longer read
+            if len(words) == _NAME_PARTS:  # else the fleet's, or of an earlier version, no longer read
                 version, feed, segment, part = words[4:]
                 parts.setdefault(Place(Stream(*words[:4]), version), {})[feed, segment, part] = data
         for place, kept in parts.items():
@@ -180,7 +189,9 @@ class Worker:
         def other(endpoint: str) -> StreamJudge | None:
             return self._judges.get(Place(stream._replace(endpoint=endpoint), version))
 
-        judge = StreamJudge(stream, model.settings, given, self._observer, version=version or None, other=other)
+        judge = StreamJudge(
+            stream, model.settings, given, self._observer, fleet=self._fleet, version=version or None, other=other
+        )
         logged = model.settings.logged
         if since_ns is not None and self._history is not None and logged is not None and logged.last is not None:
             judge.learn(self._history(stream, logged.last), since_ns)
@@ -196,6 +207,12 @@ class Worker:
             self._refused.add(service)
             logger.warning("%s has more than %d streams; further ones are not judged", service, MOST_STREAMS)
         return True
+
+
+def _questions(models: Sequence[MonitoredModel]) -> int:
+    """Return how many detectors of windows are configured for models that have a name."""
+    named = [model.settings for model in models if "*" not in model.service]
+    return sum(not isinstance(rule, OutlierSettings) for settings in named for rule in settings.detectors)
 
 
 def _compares(model: ModelSettings) -> bool:

@@ -180,3 +180,18 @@ def test_what_is_wrongly_asked_is_told_in_a_line(
     [line] = replay(*options, code=code)
 
     assert told in line
+
+
+@pytest.mark.usefixtures("live")
+def test_one_model_of_a_fleet_is_replayed_among_all(folder: Path, replay: Replay) -> None:
+    text = CONFIG.format(windows=1000, method="ks")
+    (folder / "fleet.yaml").write_text(f"fleet: {{false_discovery_rate: 0.1}}\n{text}")
+    found = [orjson.loads(line) for line in replay("--json", "--model", "default/income", config="fleet.yaml")]
+    others = text.partition("models:")[2].replace("name: income", "name: never-asked")
+    (folder / "fleet.yaml").write_text(f"fleet: {{false_discovery_rate: 0.1}}\n{text}{others}")
+    among = [orjson.loads(line) for line in replay("--json", "--model", "default/income", config="fleet.yaml")]
+    assert found
+    assert {finding["name"] for finding in among} == {"income"}
+    drift, more = ([each for each in some if each["kind"] == "drift"] for some in (found, among))
+    assert drift[0]["threshold"] < more[0]["threshold"]
+    assert "false at most" in drift[0]["assumption"]

@@ -99,7 +99,8 @@ models:
         "models[0].detectors[1].false_alarm_rate: 2: input should be less than 1",
         "models[0].detectors[2].kind: 'magic': input should be one of 'drift', 'outlier', 'quality'",
         "models[0].detectors[3].kind: is required and absent",
-        "colour: unknown key; allowed here: transport, payload_log, ingest, capture, auth, explain, exclude, models",
+        "colour: unknown key; allowed here: transport, payload_log, ingest, capture, auth, explain, exclude, fleet,"
+        " models",
     ]
 
 
@@ -231,6 +232,9 @@ def test_unknown_keys_are_refused_at_every_level(file: Path, text: str, path: st
         ("ingest: {modelmesh: {mesh: a}}", "ingest.modelmesh: 'mesh' cannot be a path for payloads"),
         ("ingest: {modelmesh: {/mesh: ''}}", "ingest.modelmesh: /mesh has no namespace"),
         (f"ingest: {{max_body_bytes: {'x' * 200}}}", f"ingest.max_body_bytes: '{'x' * 76}...: input should be a valid"),
+        ("fleet: {}", "fleet.false_discovery_rate: is required and absent"),
+        ("fleet: {false_discovery_rate: 1}", "fleet.false_discovery_rate: 1: input should be less than 1"),
+        ("fleet: {rate: 0.1}", "fleet.rate: unknown key; allowed here: false_discovery_rate"),
         (
             "models: [{name: a, reference: {rolling: {days: 1, lag_days: 2}}}]",
             "models[0].reference.rolling: lag_days 2.0 is more than days 1.0",
@@ -299,7 +303,8 @@ def test_a_fault_from_the_environment_names_the_variable(file: Path, monkeypatch
         "ingest.colour: unknown key; allowed here: max_body_bytes, pair_timeout_s, request_timeout_s,"
         " max_inflight_bytes, type_aliases, modelmesh"
         " (from the environment, INFERWATCH_INGEST__COLOUR)",
-        "colour: unknown key; allowed here: transport, payload_log, ingest, capture, auth, explain, exclude, models",
+        "colour: unknown key; allowed here: transport, payload_log, ingest, capture, auth, explain, exclude, fleet,"
+        " models",
     ]
 
 

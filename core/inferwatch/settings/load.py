@@ -13,7 +13,7 @@ from inferwatch.errors import ConfigError, Fault
 from inferwatch.settings.capture import CaptureSettings
 from inferwatch.settings.documents import read_document
 from inferwatch.settings.faults import ENVIRONMENT_PREFIX, fault_of, unknown_key, unparsed_variable
-from inferwatch.settings.models import ModelSettings, repeated
+from inferwatch.settings.models import FleetSettings, ModelSettings, repeated
 from inferwatch.settings.services import (
     AuthSettings,
     ExcludeSettings,
@@ -43,6 +43,7 @@ class Settings(BaseSettings):
     explain: ExplainSettings = ExplainSettings()
     exclude: tuple[ExcludeSettings, ...] = ()
     """Traffic that is stored and not judged, beside health checks and what explainers ask."""
+    fleet: FleetSettings | None = None
     models: tuple[ModelSettings, ...] = ()
 
     @field_validator("models")

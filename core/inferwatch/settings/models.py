@@ -72,6 +72,15 @@ class FalseAlarmSettings(Section):
         return Promise(self.expected_run_length_days or 30.0, "days")
 
 
+class FleetSettings(Section):
+    """One budget of false alarms for the window detectors of all models, on top of each model's own `false_alarms`."""
+
+    false_discovery_rate: float = Field(gt=0, lt=1)
+    """Of the detectors (of a model, an endpoint, a segment) that alarm on a UTC day, at most this share is false, on
+    average, however models and windows depend on each other. A window alarms where both this and the model's own
+    promise let it; where this one does not, the finding's `why` says so."""
+
+
 class WindowSettings(Section):
     """The rows that are judged together: so many, those of some minutes, or with both whichever comes first."""
 
