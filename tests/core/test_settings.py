@@ -234,7 +234,7 @@ def test_unknown_keys_are_refused_at_every_level(file: Path, text: str, path: st
         (f"ingest: {{max_body_bytes: {'x' * 200}}}", f"ingest.max_body_bytes: '{'x' * 76}...: input should be a valid"),
         ("fleet: {}", "fleet.false_discovery_rate: is required and absent"),
         ("fleet: {false_discovery_rate: 1}", "fleet.false_discovery_rate: 1: input should be less than 1"),
-        ("fleet: {rate: 0.1}", "fleet.rate: unknown key; allowed here: false_discovery_rate"),
+        ("fleet: {false_discovery_rate: 0.1, rate: 1}", "fleet.rate: unknown key; allowed here: false_discovery_rate"),
         (
             "models: [{name: a, reference: {rolling: {days: 1, lag_days: 2}}}]",
             "models[0].reference.rolling: lag_days 2.0 is more than days 1.0",
