@@ -38,8 +38,26 @@ class Shown(ABC):
         return self.picture()._repr_html_()
 
 
+class _Computed(Shown):
+    """Explanations that an explainer has just made, and what it spent on all of them together."""
+
+    __slots__ = ()
+    predictor_calls: int
+    predictor_rows: int
+    elapsed_s: float
+    deadline_reached: bool
+
+    def _spent(self) -> dict[str, Any]:
+        return {
+            "predictor_calls": self.predictor_calls,
+            "predictor_rows": self.predictor_rows,
+            "elapsed_s": self.elapsed_s,
+            "deadline_reached": self.deadline_reached,
+        }
+
+
 @dataclass(frozen=True, slots=True)
-class Attribution(Shown):
+class Attribution(_Computed):
     """How much each feature contributed to each of n predictions, d features, in the unit of the predictor's output.
 
     `values` (n, d) sum by row to `prediction - base_value` up to `gap` (n,), the completeness residual. `base_value`
@@ -80,15 +98,12 @@ class Attribution(Shown):
             "gap": float(self.gap[row]),
             "std_error": [None if math.isnan(error) else error for error in self.std_error[row].tolist()],
             "exact": self.exact,
-            "predictor_calls": self.predictor_calls,
-            "predictor_rows": self.predictor_rows,
-            "elapsed_s": self.elapsed_s,
-            "deadline_reached": self.deadline_reached,
+            **self._spent(),
         }
 
 
 @dataclass(frozen=True, slots=True)
-class Anchors(Shown):
+class Anchors(_Computed):
     """A rule for each of n predictions that alone makes the model predict the same, nearly always.
 
     `anchors` (n) are the conditions of each rule, all of which have to hold: `feature op number`, `low < feature <=
@@ -126,17 +141,14 @@ class Anchors(Shown):
                 "coverage": float(self.coverage[row]),
                 "prediction": float(self.prediction[row]),
                 "target": self.target[row],
-                "predictor_calls": self.predictor_calls,
-                "predictor_rows": self.predictor_rows,
-                "elapsed_s": self.elapsed_s,
-                "deadline_reached": self.deadline_reached,
+                **self._spent(),
             }
             for row in range(len(self.anchors))
         ]
 
 
 @dataclass(frozen=True, slots=True)
-class Counterfactuals(Shown):
+class Counterfactuals(_Computed):
     """For each of n predictions, rows close by that the model decides otherwise.
 
     `counterfactuals` (n) holds for each row those found, nearest first, as plain values in the order of the features;
@@ -168,17 +180,14 @@ class Counterfactuals(Shown):
                 "distance": self.distance[row],
                 "prediction": float(self.prediction[row]),
                 "target": self.target[row],
-                "predictor_calls": self.predictor_calls,
-                "predictor_rows": self.predictor_rows,
-                "elapsed_s": self.elapsed_s,
-                "deadline_reached": self.deadline_reached,
+                **self._spent(),
             }
             for row in range(len(self.counterfactuals))
         ]
 
 
 @dataclass(frozen=True, slots=True)
-class Summary(Shown):
+class Summary(_Computed):
     """What a method says that is neither an attribution, a rule nor a nearby row: prototypes, curves, scores, metrics.
 
     `entries` are JSON-ready objects under the method's own names, one for each explained row, or a single one about all
@@ -198,10 +207,7 @@ class Summary(Shown):
             {
                 "method": self.method,
                 **entry,
-                "predictor_calls": self.predictor_calls,
-                "predictor_rows": self.predictor_rows,
-                "elapsed_s": self.elapsed_s,
-                "deadline_reached": self.deadline_reached,
+                **self._spent(),
             }
             for entry in self.entries
         ]
