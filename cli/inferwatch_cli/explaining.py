@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 from urllib.parse import urlsplit
 
 import typer
@@ -20,11 +21,15 @@ from inferwatch_cli.listening import listening, loop_factory
 from inferwatch_cli.serving import run_application
 from inferwatch_cli.telling import ToldCollector, delivery_to, running
 from inferwatch_explainers.kserve_routes import kserve_router
+from inferwatch_explainers.predictor import Spoken
 from inferwatch_explainers.served import ExplainedModel
 from inferwatch_logger.access import Application, guarded
 
-_HEADLESS_PORT: Final = 8080
-"""Where a predictor listens whose service is headless: KServe names no port then either."""
+_HEADLESS_PORTS: Final = {"grpc": 8081}
+"""Where a predictor listens whose service is headless, if not at 8080: KServe names no port then either."""
+
+_PROTOCOLS: Final[Mapping[str, Spoken]] = {"v1": "v1", "v2": "v2", "grpc-v2": "grpc"}
+"""What KServe calls each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,23 +73,23 @@ def pointed(models: list[ExplainedModel], options: PredictorOptions) -> list[Exp
 
 
 def _at(model: ExplainedModel, url: str, options: PredictorOptions) -> ExplainedModel:
-    protocol = _protocol(options.protocol)
+    named, has_port = _protocol(options.protocol), urlsplit(url).port is not None
     specs = [
         replace(
             spec,
             predictor_url=url,
-            protocol=spec.protocol if protocol is None else protocol,
-            other_url=f"{url}:{_HEADLESS_PORT}" if urlsplit(url).port is None else None,
+            protocol=named or spec.protocol,
+            other_url=None if has_port else f"{url}:{_HEADLESS_PORTS.get(named or spec.protocol, 8080)}",
         )
         for spec in model.explainers
     ]
     return replace(model, explainers=specs)
 
 
-def _protocol(named: str | None) -> Literal["v1", "v2"] | None:
-    if named in (None, "v1", "v2"):
-        return named  # type: ignore[return-value]  # one of the two, as just seen
-    raise ConfigError([Fault("--predictor_protocol", f"{named!r}: allowed here: v1, v2")])
+def _protocol(named: str | None) -> Spoken | None:
+    if named is None or named in _PROTOCOLS:
+        return None if named is None else _PROTOCOLS[named]
+    raise ConfigError([Fault("--predictor_protocol", f"{named!r}: allowed here: {', '.join(_PROTOCOLS)}")])
 
 
 def explain_application(configuration: Checked, models: list[ExplainedModel]) -> Application:

@@ -202,7 +202,7 @@ def explain(
         str | None, typer.Option("--predictor_host", help="Host, or host:port, of the predictor; wins over the file.")
     ] = None,
     predictor_protocol: Annotated[
-        str | None, typer.Option("--predictor_protocol", help="v1 or v2; what the file says unless given.")
+        str | None, typer.Option("--predictor_protocol", help="v1, v2 or grpc-v2; what the file says unless given.")
     ] = None,
     predictor_use_ssl: Annotated[
         str, typer.Option("--predictor_use_ssl", help="Whether --predictor_host speaks HTTPS: true or false.")

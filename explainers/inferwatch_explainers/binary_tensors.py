@@ -1,14 +1,15 @@
-"""Requests in the binary tensor extension of V2: a JSON head, then every tensor's bytes, little-endian, row-major.
+"""Tensors as raw bytes, little-endian, row-major, and requests of V2's binary tensor extension that hold them.
 
-The head's length travels in a header of its own. An element of a BYTES tensor is its length in 4 bytes, then its bytes.
-Against JSON it spares both sides the writing and reading of numbers as text, which for the many rows of an explanation
-is nearly all of the work.
+Such a request is a JSON head, then every tensor's bytes; the head's length travels in a header of its own. An element
+of a BYTES tensor is its length in 4 bytes, then its bytes. gRPC has the same bytes in its raw contents. Against JSON it
+spares both sides the writing and reading of numbers as text, which for the many rows of an explanation is nearly all of
+the work.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -42,12 +43,38 @@ class BinaryBody(NamedTuple):
     head_bytes: int
 
 
+class RawTensor(NamedTuple):
+    """A tensor with its values as bytes; `parameters` are those of the form."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    parameters: Mapping[str, Any]
+    data: bytes
+
+
 def write_binary(form: RequestForm, values: Matrix, schema: Schema) -> BinaryBody:
-    """Return a request about rows (r, d) as the schema encodes them, in a V2 form; a binary reply is asked for.
+    """Return a request about rows (r, d) as the schema encodes them, in a V2 form; a binary reply is asked for."""
+    tensors = list(raw_tensors(form, values, schema))
+    inputs: list[dict[str, Any]] = [
+        {
+            "name": tensor.name,
+            "shape": tensor.shape,
+            "datatype": tensor.datatype,
+            "parameters": {**tensor.parameters, "binary_data_size": len(tensor.data)},
+        }
+        for tensor in tensors
+    ]
+    head = orjson.dumps({"inputs": inputs, "parameters": {**form.parameters, "binary_data_output": True}})
+    return BinaryBody(b"".join([head, *(tensor.data for tensor in tensors)]), len(head))
+
+
+def raw_tensors(form: RequestForm, values: Matrix, schema: Schema) -> Iterator[RawTensor]:
+    """Yield the tensors of a V2 form for rows (r, d) as the schema encodes them.
 
     Tensors keep the form's datatypes, but where a value would change by that, they are FP64.
     """
-    inputs, tails, start = [], [], 0
+    start = 0
     for tensor in form.tensors:
         width = tensor.width
         places, kinds = form.order[start : start + width], form.cells[start : start + width]
@@ -61,12 +88,7 @@ def write_binary(form: RequestForm, values: Matrix, schema: Schema) -> BinaryBod
             datatype, tail = _mixed(tensor, cells)
         else:
             datatype, tail = _numeric(tensor, values[:, list(places)])
-        parameters = {**(tensor.parameters or {}), "binary_data_size": len(tail)}
-        shape = [len(values), *tensor.row_shape]
-        inputs.append({"name": tensor.name, "shape": shape, "datatype": datatype, "parameters": parameters})
-        tails.append(tail)
-    head = orjson.dumps({"inputs": inputs, "parameters": {**form.parameters, "binary_data_output": True}})
-    return BinaryBody(b"".join([head, *tails]), len(head))
+        yield RawTensor(tensor.name, datatype, (len(values), *tensor.row_shape), tensor.parameters or {}, tail)
 
 
 def _numeric(tensor: Tensor, values: Matrix) -> tuple[str, bytes]:

@@ -23,13 +23,16 @@ from inferwatch.events import ORIGIN_HEADER
 from inferwatch.origin import Origin
 from inferwatch.rows import Matrix, Schema
 from inferwatch_explainers.binary_tensors import LENGTH_HEADER, write_binary
+from inferwatch_explainers.grpc_predictor import GrpcChannels, write_infer
 from inferwatch_explainers.predictor_reply import Reply, read_outputs, same_outputs, version_of
 from inferwatch_explainers.request_form import RequestForm
 
 _Answer = TypeVar("_Answer")
 
-Dialect = Literal["v1", "v2", "v2_binary"]
-"""What is spoken on the wire: a protocol, V2 with tensors as JSON or as raw bytes."""
+Dialect = Literal["v1", "v2", "v2_binary", "grpc"]
+"""What is spoken on the wire: a protocol, V2 with tensors as JSON or as raw bytes, over HTTP or gRPC."""
+
+Spoken = Literal["auto", "v1", "v2", "v2_binary", "grpc"]
 
 _ATTEMPTS = 3
 _BUSY = (429, 503)
@@ -60,6 +63,8 @@ class RemotePredictor:
     that route in the other one, from then on. Before the first question of many rows, a few of them are asked in V2
     with binary tensors too, and if the outputs are the same, that is how rows of such requests go from then on.
 
+    Protocol `grpc` asks V2's `ModelInfer` at the host and port of `url`, over TLS where that is `https`, with grpcio.
+
     A call takes at most `timeout_s` seconds and `max_rows` rows; more rows are cut into several calls, some of them at
     a time, and into smaller ones where the server answers 413. 429, 503 and broken connections are tried again, three
     times in all.
@@ -76,7 +81,7 @@ class RemotePredictor:
         model_name: str,
         schema: Schema,
         *,
-        protocol: Literal["auto", "v1", "v2", "v2_binary"] = "auto",
+        protocol: Spoken = "auto",
         timeout_s: float = 60.0,
         max_rows: int = 10_000,
         origin: Origin | None = None,
@@ -93,6 +98,7 @@ class RemotePredictor:
         self.binary: dict[Hashable, bool] = {}
         self.version: str | None = None
         self._session: aiohttp.ClientSession | None = None
+        self._channels = GrpcChannels(_MOST_REPLY_BYTES) if protocol == "grpc" else None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
 
@@ -105,6 +111,8 @@ class RemotePredictor:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
+        if self._channels is not None:
+            await self._channels.close()
 
     def __enter__(self) -> BoundPredictor:
         loop = asyncio.new_event_loop()
@@ -146,18 +154,21 @@ class RemotePredictor:
         """Return the predictor's reply to one call. Raises what aiohttp raises."""
         if self._session is None:
             raise PredictorError(f"the connections to the predictor of {self.model_name} are closed")
-        marked = {
-            **headers,
-            "Content-Type": "application/json" if call.head_bytes is None else "application/octet-stream",
-            "Ce-Id": self._origin.mark(),
-            ORIGIN_HEADER: "explain",
-        }
-        if call.head_bytes is not None:
-            marked[LENGTH_HEADER] = str(call.head_bytes)
-        async with self._session.post(
+        marked = {**headers, "Ce-Id": self._origin.mark(), ORIGIN_HEADER: "explain"}
+        if self._channels is not None:
+            reply = await self._channels.ask(self.address, call.body, marked)
+        else:
+            reply = await self._posted(self._session, call, marked)
+        self.version = reply.version or self.version
+        return reply
+
+    async def _posted(self, session: aiohttp.ClientSession, call: _Call, headers: Mapping[str, str]) -> Reply:
+        kind = "application/json" if call.head_bytes is None else "application/octet-stream"
+        length = {} if call.head_bytes is None else {LENGTH_HEADER: str(call.head_bytes)}
+        async with session.post(
             self._route(call.dialect),
             data=call.body,
-            headers=marked,
+            headers={**headers, "Content-Type": kind, **length},
             allow_redirects=False,  # a redirect could carry the caller's credentials elsewhere
         ) as response:
             reply = bytearray()
@@ -165,9 +176,8 @@ class RemotePredictor:
                 reply += chunk
                 if len(reply) > _MOST_REPLY_BYTES:
                     raise PredictorError(f"the predictor of {self.model_name} answered more than 256 MiB")
-            read = Reply(response.status, bytes(reply), response.headers.get("Retry-After"))
-        self.version = version_of(read) or self.version
-        return read
+            body = bytes(reply)
+            return Reply(response.status, body, response.headers.get("Retry-After"), version_of(body))
 
     @property
     def address(self) -> str:
@@ -274,6 +284,9 @@ class BoundPredictor:
         return self._remote.run(self._all(calls), longest_s)
 
     def _written(self, dialect: Dialect, rows: Matrix) -> _Call:
+        if dialect == "grpc":
+            form = self._form.speaking("v2", self._schema)
+            return _Call(dialect, write_infer(form, self._remote.model_name, rows, self._schema))
         if dialect == "v2_binary":
             return _Call(dialect, *write_binary(self._form.speaking("v2", self._schema), rows, self._schema))
         return _Call(dialect, self._form.speaking(dialect, self._schema).write(rows, self._schema))
@@ -315,6 +328,8 @@ class BoundPredictor:
                 continue
             if reply.status not in _BUSY or last:
                 return reply
+            if call.dialect == "grpc":  # which says of a server that is not there that it is unavailable
+                self._remote.turn_from(address)
             await self._pause(attempt, reply.retry_after)
         raise AssertionError("unreachable: the last attempt returns or raises")
 

@@ -18,16 +18,20 @@ _HEAD_BYTES: Final = 1024
 
 
 class Reply(NamedTuple):
-    """A reply of whatever status."""
+    """A reply of whatever status; of a gRPC call that failed, the one that HTTP has for its code.
+
+    `version` is the model version that it names.
+    """
 
     status: int
     body: bytes
     retry_after: str | None = None
+    version: str | None = None
 
 
-def version_of(reply: Reply) -> str | None:
+def version_of(body: bytes) -> str | None:
     """Return the model version that a V2 reply of JSON names, None where it names none among its first members."""
-    found = _VERSION.search(reply.body, 0, _HEAD_BYTES)
+    found = _VERSION.search(body, 0, _HEAD_BYTES)
     return None if found is None else found[1].decode("utf-8", "replace")
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from inferwatch.errors import InvalidOption
 from inferwatch.explanation import Explanation
@@ -19,7 +19,7 @@ from inferwatch_explainers.adapters.table import ADAPTERS
 from inferwatch_explainers.artifact import Artifact
 from inferwatch_explainers.background import Reference, background_rows, complete_rows
 from inferwatch_explainers.counterfactual import Counterfactual
-from inferwatch_explainers.predictor import RemotePredictor
+from inferwatch_explainers.predictor import RemotePredictor, Spoken
 from inferwatch_explainers.registry import (
     DECISION_EXPLAINERS,
     EXPLAINERS,
@@ -46,7 +46,7 @@ class ExplainerSpec:
 
     method: str
     predictor_url: str | None
-    protocol: Literal["auto", "v1", "v2", "v2_binary"] = "auto"
+    protocol: Spoken = "auto"
     deadline_s: float = 5.0
     samples: int | None = None
     artifact: Artifact | None = None

@@ -204,8 +204,8 @@ def test_unknown_keys_are_refused_at_every_level(file: Path, text: str, path: st
             "models[0].explainers[0].samples: 1: input should be greater than or equal to 2",
         ),
         (
-            MODEL % "explainers: [{method: a, predictor: 'http://a', protocol: grpc}]",
-            "models[0].explainers[0].protocol: 'grpc': input should be 'auto', 'v1'",
+            MODEL % "explainers: [{method: a, predictor: 'http://a', protocol: soap}]",
+            "models[0].explainers[0].protocol: 'soap': input should be 'auto', 'v1'",
         ),
         (
             MODEL % ("detectors: [{kind: drift, method: " + "x" * 200 + ", on: answers}]"),

@@ -65,6 +65,7 @@ def test_metrics_have_kserves_names_label_and_buckets(app: FastAPI) -> None:
             ("https://m-predictor.ns", "https://m-predictor.ns:8080"),
         ),
         (PredictorOptions("m", "m-predictor.ns:9000"), ("http://m-predictor.ns:9000", None)),
+        (PredictorOptions("m", "m-predictor.ns", "grpc-v2"), ("http://m-predictor.ns", "http://m-predictor.ns:8081")),
         (PredictorOptions(None, "[::1]"), ("http://[::1]", "http://[::1]:8080")),
         (PredictorOptions("m", None), ("http://configured", None)),
     ],

@@ -1,4 +1,4 @@
-"""KServe's own model server with two scikit-learn models of known Shapley values; runs in its own environment."""
+"""KServe's own model server, HTTP and gRPC, with two scikit-learn models of known Shapley values; runs in its own environment."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ def main() -> None:
     rows = np.random.default_rng(0).normal(size=(200, 4))
     price = LinearRegression().fit(rows, rows @ np.array([3.0, -2.0, 0.5, 0.0]) + 1.0)
     sign = DecisionTreeClassifier(random_state=0).fit(rows, (rows[:, 0] > 0).astype(int))
-    server = kserve.ModelServer(http_port=int(sys.argv[1]), enable_grpc=False, workers=1, access_log_format=None)
+    http_port, grpc_port = map(int, sys.argv[1:])
+    server = kserve.ModelServer(http_port=http_port, grpc_port=grpc_port, workers=1, access_log_format=None)
     slow = [Served(f"price-{delay_ms}ms", price, delay_ms / 1000) for delay_ms in (5, 20)]
     server.start([Served("price", price), Served("sign", sign), *slow])
 

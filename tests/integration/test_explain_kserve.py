@@ -1,4 +1,4 @@
-"""Explanations of models that KServe's own server serves, over V1, V2 and V2 with binary tensors."""
+"""Explanations of models that KServe's own server serves, over V1, V2, V2 with binary tensors and gRPC."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import pytest
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
+from inferwatch.errors import PredictorError
 from inferwatch.rows import Feature, Matrix, Schema
 from inferwatch_cli.demo.processes import answering, free_port, running
 from inferwatch_explainers import ExactShapley, KernelShap, background_rows
@@ -44,22 +45,32 @@ class Sample:
 SAMPLE = Sample(np.random.default_rng(5).normal(size=(150, 4)))
 
 
+@dataclass(frozen=True)
+class Addresses:
+    http: str
+    grpc: str
+
+    def of(self, protocol: str) -> str:
+        return self.grpc if protocol == "grpc" else self.http
+
+
 @pytest.fixture(scope="module")
-def kserve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Start KServe's model server and give its address."""
-    python, port = demo_python(), free_port()
+def kserve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Addresses]:
+    """Start KServe's model server and give its addresses."""
+    python, port, grpc_port = demo_python(), free_port(), free_port()
     log = tmp_path_factory.mktemp("kserve") / "server.log"
-    with running([python, Path(__file__).with_name("kserve_linear_server.py"), str(port)], log) as process:
+    server = Path(__file__).with_name("kserve_linear_server.py")
+    with running([python, server, str(port), str(grpc_port)], log) as process:
         url = f"http://127.0.0.1:{port}"
         asyncio.run(answering(f"{url}/v2/health/ready", process, log))
-        yield url
+        yield Addresses(url, f"http://127.0.0.1:{grpc_port}")
 
 
 @pytest.fixture(scope="module")
-def service(kserve: str) -> Iterator[str]:
+def service(kserve: Addresses) -> Iterator[str]:
     """Serve explanations of both models and give the address."""
     app = FastAPI()
-    methods = [ExplainerSpec(method, kserve, deadline_s=20.0) for method in ("kernel_shap", "exact_shapley")]
+    methods = [ExplainerSpec(method, kserve.http, deadline_s=20.0) for method in ("kernel_shap", "exact_shapley")]
     models = [ExplainedModel("default", name, SAMPLE, methods) for name in (*PRICES.values(), "sign", "gone")]
     app.include_router(explain_router(models, registry=CollectorRegistry()))
     with serving(app) as url:
@@ -131,10 +142,12 @@ def test_a_model_that_the_server_lacks_is_502(service: str) -> None:
 
 
 @pytest.mark.parametrize("delay_ms", PRICES)
-@pytest.mark.parametrize("protocol", ["v1", "v2", "v2_binary"])
-def test_a_model_that_takes_its_time_is_explained_alike_in_few_calls(kserve: str, protocol: Any, delay_ms: int) -> None:
+@pytest.mark.parametrize("protocol", ["v1", "v2", "v2_binary", "grpc"])
+def test_a_model_that_takes_its_time_is_explained_alike_in_few_calls(
+    kserve: Addresses, protocol: Any, delay_ms: int
+) -> None:
     """A call is waited for, so what an explanation takes beside it is bounded by the number of calls."""
-    with RemotePredictor(kserve, PRICES[delay_ms], SCHEMA, protocol=protocol) as predict:
+    with RemotePredictor(kserve.of(protocol), PRICES[delay_ms], SCHEMA, protocol=protocol) as predict:
         attribution = KernelShap(predict, background_rows(SAMPLE), schema=SCHEMA).explain(np.array(ROWS))
     expected = WEIGHTS * (np.array(ROWS) - background_rows(SAMPLE).mean(axis=0))
     np.testing.assert_allclose(attribution.values, expected, atol=1e-9)
@@ -177,20 +190,35 @@ def test_a_slow_server_is_504_only_where_nothing_came_back(service: str) -> None
 
 
 @pytest.mark.parametrize("name", ["price", "sign"])
-def test_binary_tensors_are_found_and_answer_alike(kserve: str, name: str) -> None:
+def test_binary_tensors_are_found_and_answer_alike(kserve: Addresses, name: str) -> None:
     rows = np.random.default_rng(1).normal(size=(3000, 4))
     with (
-        RemotePredictor(kserve, name, SCHEMA, protocol="v1") as plain,
-        RemotePredictor(kserve, name, SCHEMA) as predict,
+        RemotePredictor(kserve.http, name, SCHEMA, protocol="v1") as plain,
+        RemotePredictor(kserve.http, name, SCHEMA) as predict,
     ):
         np.testing.assert_allclose(predict(rows), plain(rows), rtol=1e-12)
     assert list(predict._remote.binary.values()) == [True]
     assert predict.calls == 3
 
 
-@pytest.mark.parametrize("protocol", ["v1", "v2", "v2_binary"])
-def test_in_a_notebook_the_served_model_is_a_function(kserve: str, protocol: Any) -> None:
-    with RemotePredictor(kserve, "price", SCHEMA, protocol=protocol, max_rows=1000) as predict:
+@pytest.mark.parametrize("protocol", ["v1", "v2", "v2_binary", "grpc"])
+def test_in_a_notebook_the_served_model_is_a_function(kserve: Addresses, protocol: Any) -> None:
+    with RemotePredictor(kserve.of(protocol), "price", SCHEMA, protocol=protocol, max_rows=1000) as predict:
         attribution = ExactShapley(predict, SAMPLE.rows, schema=SCHEMA).explain(np.array(ROWS))
     assert predict.calls > 1
     np.testing.assert_allclose(attribution.values, WEIGHTS * (ROWS - SAMPLE.rows.mean(axis=0)), atol=1e-9)
+
+
+def test_over_grpc_labels_are_labels_and_a_model_that_is_not_there_is_named(kserve: Addresses) -> None:
+    rows = np.random.default_rng(1).normal(size=(9, 4))
+    with (
+        RemotePredictor(kserve.grpc, "sign", SCHEMA, protocol="grpc") as predict,
+        RemotePredictor(kserve.http, "sign", SCHEMA, protocol="v1") as plain,
+    ):
+        assert predict(rows).tolist() == plain(rows).tolist()
+        assert set(predict(rows).tolist()) == {0, 1}
+    with (
+        RemotePredictor(kserve.grpc, "gone", SCHEMA, protocol="grpc") as predict,
+        pytest.raises(PredictorError, match="the predictor of gone answered 404: NOT_FOUND"),
+    ):
+        predict(rows)

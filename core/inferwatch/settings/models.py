@@ -213,8 +213,9 @@ class ExplainerSettings(Section):
     """A table of examples that a method is taught with: features, reason and decision (`aix360.TED`)."""
     immutable: tuple[str, ...] = ()
     """Features that a `counterfactual` leaves as they are."""
-    protocol: Literal["auto", "v1", "v2", "v2_binary"] = "auto"
-    """What the predictor speaks; `auto` finds out, V2 with binary tensors included, which is by far the fastest."""
+    protocol: Literal["auto", "v1", "v2", "v2_binary", "grpc"] = "auto"
+    """What the predictor speaks; `auto` finds out, V2 with binary tensors included. `grpc` is V2 at the host and port
+    of `predictor`, with TLS where that is `https`, and needs `inferwatch[grpc-predictor]`."""
     deadline_s: float = Field(5.0, gt=0, le=600)
     """Seconds after which a coarser answer is given."""
     samples: int | None = Field(None, ge=2)
