@@ -67,45 +67,50 @@ def checked(path: Path, *, needs_predictor: bool = True) -> Checked:
         detectors = [(detector.kind, detector.method) for detector in model.detectors]
         faults.extend(_unknown_methods(detectors, [(None, spec.method) for spec in model.explainers], where))
         try:
-            monitored = _monitored(model)
+            models.append(_monitored(model))
         except InvalidReference as fault:
             faults.append(Fault(f"{where}.reference", str(fault)))
-            continue
-        models.append(monitored)
-        given = [*monitored.by_version.values(), *filter(None, [monitored.given])]
-        found = [fault for each in given for fault in detector_faults(model, each, where)]
-        faults.extend(dict.fromkeys(found))
-        reference = monitored.known
-        if reference is None:
-            if model.explainers and not found:
-                faults.append(Fault(f"{where}.explainers", "explainers need a reference that is a file"))
-            continue
-        faults.extend(_unexplainable(model, reference, where))
-        faults.extend(_unusable_artifacts(model, reference, where))
-        faults.extend(_wrong_immutables(model, reference, where))
-        faults.extend(_wrong_options(model, where))
-        if needs_predictor:
-            faults.extend(_missing_predictors(model, where))
+        else:
+            faults.extend(_unkeepable(models[-1], where, needs_predictor=needs_predictor))
     faults.extend(_unusable_transport(settings.transport))
-    if settings.payload_log.retention_days is not None and not can_seal():
-        faults.append(Fault("payload_log.retention_days", str(MissingExtra("retention", "store"))))
-    token = None
-    try:
-        token = settings.auth.bearer_token()
-    except ValueError as fault:
-        faults.append(Fault("auth.bearer_token_file", str(fault)))
-    try:
-        settings.auth.origin()
-    except ValueError as fault:
-        faults.append(Fault("auth.origin_key_file", str(fault)))
-    try:
-        settings.payload_log.redaction()
-    except ValueError as fault:
-        faults.append(Fault("payload_log.redact", str(fault)))
+    faults.extend(_unusable_store(settings))
     faults.extend(_unusable_capture(settings.capture))
     if faults:
         raise ConfigError(faults)
-    return Checked(settings, models, token)
+    return Checked(settings, models, settings.auth.bearer_token())
+
+
+def _unkeepable(monitored: MonitoredModel, where: str, *, needs_predictor: bool) -> Iterator[Fault]:
+    """Yield what a model's detectors and explainers cannot keep with its references."""
+    model, reference = monitored.settings, monitored.known
+    given = [*monitored.by_version.values(), *filter(None, [monitored.given])]
+    found = [fault for each in given for fault in detector_faults(model, each, where)]
+    yield from dict.fromkeys(found)
+    if reference is None:
+        if model.explainers and not found:
+            yield Fault(f"{where}.explainers", "explainers need a reference that is a file")
+        return
+    yield from _unexplainable(model, reference, where)
+    yield from _unusable_artifacts(model, reference, where)
+    yield from _wrong_immutables(model, reference, where)
+    yield from _wrong_options(model, where)
+    if needs_predictor:
+        yield from _missing_predictors(model, where)
+
+
+def _unusable_store(settings: Settings) -> Iterator[Fault]:
+    """Yield what only shows where the extra is needed, the secret files are read, or the rules are compiled."""
+    if settings.payload_log.retention_days is not None and not can_seal():
+        yield Fault("payload_log.retention_days", str(MissingExtra("retention", "store")))
+    for path, read in (
+        ("auth.bearer_token_file", settings.auth.bearer_token),
+        ("auth.origin_key_file", settings.auth.origin),
+        ("payload_log.redact", settings.payload_log.redaction),
+    ):
+        try:
+            read()
+        except ValueError as fault:
+            yield Fault(path, str(fault))
 
 
 def _unusable_transport(transport: AnyTransport) -> Iterator[Fault]:
