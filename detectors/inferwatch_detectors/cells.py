@@ -75,14 +75,11 @@ class CellTest:
     @cached_property
     def centre(self) -> Matrix:
         """The expected share (j,) that each squared deviation is taken from: cumulated for ordered cells."""
-        return np.cumsum(self.shares)[:-1] if self.ordered else self.shares
+        return centre(self.shares, self.ordered)
 
     def weights(self, rows: int) -> Matrix:
         """Return the weight (j,) of each squared deviation in a window of so many rows."""
-        if not self.ordered:
-            return 1 / np.maximum(self.shares, max(2 / rows, self.least_share))
-        between = (self.shares[:-1] + self.shares[1:]) / 2
-        return np.minimum(between / (self.centre * (1 - self.centre)), rows / 4)
+        return weights(self.shares, rows, self.ordered, self.least_share)
 
     def deviations(self, counts: Counts) -> Matrix:
         """Return G - F (..., j) of windows with these counts (..., k)."""
@@ -119,3 +116,16 @@ class CellTest:
     def _inflation(self, rows: int) -> float:
         """The variance of a Dirichlet-multinomial share against that of a multinomial one."""
         return (self.total + rows) / (self.total + 1)
+
+
+def centre(shares: Matrix, ordered: bool) -> Matrix:
+    """Return the expected share (..., j) that each squared deviation is taken from, of cells with shares (..., k)."""
+    return np.cumsum(shares, axis=-1)[..., :-1] if ordered else shares
+
+
+def weights(shares: Matrix, rows: int, ordered: bool, least_share: float) -> Matrix:
+    """Return the weight (..., j) of each squared deviation in a window of `rows`, of cells with shares (..., k)."""
+    if not ordered:
+        return 1 / np.maximum(shares, max(2 / rows, least_share))
+    between, below = (shares[..., :-1] + shares[..., 1:]) / 2, centre(shares, ordered)
+    return np.minimum(between / (below * (1 - below)), rows / 4)

@@ -74,9 +74,7 @@ class Fleet:
         self._gone: list[int] = []
 
     def decided(self, finding: Finding, window: Batch) -> Finding:
-        """Return the finding with the threshold that it has among all; one whose score is no -log10 p stays as it is.
-
-        """
+        """Return the finding with its threshold among all; one whose score is no -log10 p stays as it is."""
         if finding.p_value is None or not math.isclose(finding.p_value, 10**-finding.score, rel_tol=1e-6):
             return finding
         day = self._day(finding.time_ns // NS_PER_DAY)

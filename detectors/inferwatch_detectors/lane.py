@@ -41,6 +41,8 @@ class Lane:
         burn_in_rows: int | None,
         schema: Schema | None = None,
         rolling: RollingRows | None = None,
+        *,
+        restoring: bool = False,
     ) -> None:
         self.beat = beat
         self.posts = posts
@@ -54,7 +56,7 @@ class Lane:
         self._burn_in: BurnIn | None = None
         self._unsaved = False
         if given is not None:
-            self.enter(given)
+            self.enter(given, now=not restoring)
 
     @property
     def schema(self) -> Schema | None:
@@ -81,8 +83,11 @@ class Lane:
                 learning = max(0, LEAST_ROWS - self._rolling.seen)
         return learning + (self._burn_in.needs_rows if self._burn_in is not None else 0)
 
-    def enter(self, reference: Reference, dependence: Dependence | None = None) -> None:
-        """Judge against the reference from now on: after a burn-in, but where the dependence of rows is known."""
+    def enter(self, reference: Reference, dependence: Dependence | None = None, *, now: bool = True) -> None:
+        """Judge against the reference from now on: after a burn-in, but where the dependence of rows is known.
+
+        Detectors are built `now`, which tells whether they can be, or with the first rows that they are to judge.
+        """
         known = dependence or (self._burn_in.dependence if self._burn_in is not None else None)
         for post in self.posts if self.reference is not None else ():
             post.relieve()
@@ -91,7 +96,7 @@ class Lane:
         self._burn_in = BurnIn(reference, self._burn_in_rows)
         if known is not None:
             self._burn_in.conclude(known)
-        self._man()
+        self._man(now=now)
 
     def accept(self, reference: Reference) -> None:
         """Judge against a reference that was accepted; one that rolls goes on from the rows behind it."""
@@ -166,10 +171,10 @@ class Lane:
             self._man()
         return rest
 
-    def _man(self) -> None:
+    def _man(self, *, now: bool = True) -> None:
         if self.reference is not None and self._burn_in is not None:
             for post in self.posts:
-                post.man(self.reference, self._burn_in.dependence)
+                post.man(self.reference, self._burn_in.dependence, now=now)
 
     def standings(self, notes: Sequence[str] = (), missing: int = 0) -> list[DetectorStatus]:
         """Return where each detector stands; `missing` more rows are wanted before any reaches this lane."""
@@ -203,7 +208,7 @@ class Lane:
             self._learnt = Reference.parse(parts["learnt"])
             self._schema = self._learnt.schema
         if "reference" in parts:
-            self.enter(Reference.parse(parts["reference"]))
+            self.enter(Reference.parse(parts["reference"]), now=False)
         self._tell(about.get("said", self.beat.assumption))
         if self._rolling is not None:
             self._rolling.load(parts)
@@ -217,4 +222,4 @@ class Lane:
         for post in self.posts:
             if (data := parts.get(f"post {post.name}")) is not None:
                 post.load(unpack_parts(data), width)
-        self._man()
+        self._man(now=False)

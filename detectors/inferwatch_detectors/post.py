@@ -77,6 +77,8 @@ class Post:
     kept: bytes | None = None
     """What a detector with a memory is to continue from, once it is built."""
     _reference_id: str = ""
+    _planned: Reference | None = None
+    """What the detector is to be built of once it is needed."""
 
     def __post_init__(self) -> None:
         windowed = not isinstance(self.settings, OutlierSettings)
@@ -96,20 +98,28 @@ class Post:
         among = () if self.fleet is None else (f"fleet {self.fleet.rate}",)
         return _hash(self.settings.model_dump_json(), self.false_alarms.model_dump_json(), *among)
 
-    def man(self, reference: Reference, dependence: Dependence | None) -> None:
-        """Build the detector where that can be done by now."""
+    def man(self, reference: Reference, dependence: Dependence | None, *, now: bool = True) -> None:
+        """Build the detector where that can be done by now, or let the first rows that it is to judge do so."""
         self._reference_id, self.dependence = reference.id, dependence
         if self.detector is not None or self.against is not None or (self.window is not None and dependence is None):
             return
+        self._planned = reference
+        if now:
+            self._build()
+
+    def _build(self) -> None:
+        reference, self._planned = self._planned, None
+        if reference is None:
+            return
         try:
-            self.detector = built_detector(self.settings, self.false_alarms, reference, dependence)
+            self.detector = built_detector(self.settings, self.false_alarms, reference, self.dependence)
         except (UnkeepablePromise, InvalidOption) as fault:
             self.status = replace(self.status, state="waiting", notes=(str(fault),))
         self._remember()
 
     def relieve(self) -> None:
         """Begin anew, with another reference."""
-        self.detector, self.kept = None, None
+        self.detector, self.kept, self._planned = None, None, None
         self.window = None if self.window is None else LiveWindow(self.window.extent)
         self.status = replace(self.status, state="waiting", newest=None, notes=())
 
@@ -132,6 +142,7 @@ class Post:
     def _run(self, rows: Batch) -> list[Finding]:
         started_s = time.perf_counter()
         try:
+            self._build()
             detector = self.detector if self.against is None else self._built_against(self.against(rows))
             if detector is None:
                 return []

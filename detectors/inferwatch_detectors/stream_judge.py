@@ -50,12 +50,14 @@ class StreamJudge:
         fleet: Fleet | None = None,
         version: str | None = None,
         other: Other = lambda endpoint: None,  # noqa: ARG005 - there is no other
+        restoring: bool = False,
     ) -> None:
         self._stream = stream
         self._model = model
         self._observer = observer
         self._fleet = fleet
         self._version = version
+        self._restoring = restoring
         self._other = other
         rules = [(name, rule) for name, rule in model.named_detectors() if rule.component == stream.component]
         self._order = [name for name, _ in rules]
@@ -126,6 +128,10 @@ class StreamJudge:
 
     def load(self, parts: Mapping[Key, bytes]) -> None:
         """Continue from a dump. What was kept under another reference or rule starts anew."""
+        self._restored(parts)
+        self._restoring = False
+
+    def _restored(self, parts: Mapping[Key, bytes]) -> None:
         about = orjson.loads(parts.get(("", None, "about"), b"null"))
         if about is None:
             return
@@ -226,7 +232,7 @@ class StreamJudge:
                 if segment is None or rule.kind != "outlier"
             ]
             kept = RollingRows(rolling) if rolling is not None else None
-            return Lane(beat, posts, given, self._model.burn_in_rows, schema, kept)
+            return Lane(beat, posts, given, self._model.burn_in_rows, schema, kept, restoring=self._restoring)
 
         return lane
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from inferwatch.reference.profile import Counts, NumericProfile
 from inferwatch.rows import Matrix
-from inferwatch_detectors.cells import CellTest
+from inferwatch_detectors.cells import CellTest, centre, weights
 
 _STEPS = 10
 TOTAL_VARIATION_PER_SD = 0.2
@@ -54,20 +54,21 @@ class Shifts:
         shares = shifted_shares(test.shares[:-1], sample, profile.edges, steps, 0.5 / test.total)
         alpha = np.column_stack([shares, np.full(len(steps), test.shares[-1])]) * test.total
         alpha[_STEPS] = test.alpha
-        self._ordered = test.ordered
-        self._tests = [CellTest(row, test.ordered, test.least_share) for row in alpha]
-        self._centres = np.array([entry.centre for entry in self._tests])
+        self._test = test
+        self._shares = alpha / alpha.sum(axis=1, keepdims=True)
+        self._centres = centre(self._shares, test.ordered)
         self._weights: dict[int, Matrix] = {}
 
     def least(self, counts: Counts) -> float:
         """Return the least statistic over the shifts, of a window with these counts (k,)."""
         rows = int(counts.sum())
-        weights = self._weights.get(rows)
-        if weights is None:
+        known = self._weights.get(rows)
+        if known is None:
             self._weights.clear()  # windows of one size follow each other
-            weights = self._weights[rows] = np.array([entry.weights(rows) for entry in self._tests])
-        found = (np.cumsum(counts)[:-1] if self._ordered else counts) / rows
-        return float((weights * (found - self._centres) ** 2).sum(axis=1).min() * rows)
+            known = weights(self._shares, rows, self._test.ordered, self._test.least_share)
+            self._weights[rows] = known
+        found = (np.cumsum(counts)[:-1] if self._test.ordered else counts) / rows
+        return float((known * (found - self._centres) ** 2).sum(axis=1).min() * rows)
 
 
 class Ball:
@@ -84,11 +85,11 @@ class Ball:
         weighted deviations are cut at the level that leaves the right sum (projection in a weighted norm).
         """
         rows = int(counts.sum())
-        deviations, weights = self._test.deviations(counts), self._test.weights(rows)
+        deviations, known = self._test.deviations(counts), self._test.weights(rows)
         total = 0.0
         for part in (np.maximum(deviations, 0), np.maximum(-deviations, 0)):
-            cut = _cut(part, weights, self._radius)
-            total += float((weights * cut**2).sum())
+            cut = _cut(part, known, self._radius)
+            total += float((known * cut**2).sum())
         return rows * total
 
 

@@ -161,7 +161,7 @@ class Worker:
                 version, feed, segment, part = words[4:]
                 parts.setdefault(Place(Stream(*words[:4]), version), {})[feed, segment, part] = data
         for place, kept in parts.items():
-            judge = self._judge_of(place)
+            judge = self._judge_of(place, restoring=True)
             if judge is not None:
                 judge.load(kept)
 
@@ -174,7 +174,7 @@ class Worker:
                 newest[place.stream] = judge
         return [status for judge in newest.values() for status in judge.statuses()]
 
-    def _judge_of(self, place: Place, since_ns: int | None = None) -> StreamJudge | None:
+    def _judge_of(self, place: Place, since_ns: int | None = None, *, restoring: bool = False) -> StreamJudge | None:
         judge = self._judges.get(place)
         if judge is not None:
             return judge
@@ -190,7 +190,14 @@ class Worker:
             return self._judges.get(Place(stream._replace(endpoint=endpoint), version))
 
         judge = StreamJudge(
-            stream, model.settings, given, self._observer, fleet=self._fleet, version=version or None, other=other
+            stream,
+            model.settings,
+            given,
+            self._observer,
+            fleet=self._fleet,
+            version=version or None,
+            other=other,
+            restoring=restoring,
         )
         logged = model.settings.logged
         if since_ns is not None and self._history is not None and logged is not None and logged.last is not None:

@@ -7,6 +7,7 @@ same bytes for the same content, and read without unpickling anything.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -99,7 +100,11 @@ class Reference:
     @cached_property
     def id(self) -> str:
         """A hash of the content: equal for equal rows and schemas, whenever they were made."""
-        return blake2b(replace(self, created_ns=0).dump(), digest_size=12).hexdigest()
+        header, arrays = self._content()
+        told = blake2b(json.dumps(header | {"created_ns": 0}, sort_keys=True).encode(), digest_size=12)
+        for array in arrays.values():
+            told.update(np.ascontiguousarray(array).data)
+        return told.hexdigest()
 
     def select(self, features: Sequence[Feature]) -> Reference:
         """Return the reference of these features alone, in this order.
@@ -125,6 +130,9 @@ class Reference:
 
     def dump(self) -> bytes:
         """Return the bytes of the file; the same for the same content."""
+        return pack(HEADER, *self._content())
+
+    def _content(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         arrays = {"rows": self.rows, "counts": _joined([entry.counts for entry in self.profile.features], np.uint32)}
         numeric = [entry for entry in self.profile.features if isinstance(entry, NumericProfile)]
         arrays["offsets"] = _joined([entry.offsets for entry in numeric], np.float32)
@@ -138,7 +146,7 @@ class Reference:
             "ordered": self.ordered,
             "autocorrelation": self.autocorrelation,
         }
-        return pack(HEADER, header, arrays)
+        return header, arrays
 
     @classmethod
     def parse(cls, data: bytes) -> Reference:
