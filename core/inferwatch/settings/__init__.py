@@ -7,6 +7,15 @@ what is allowed. Relative paths are relative to the file.
 from inferwatch.settings.capture import (
     CaptureSettings,
 )
+from inferwatch.settings.detectors import (
+    AnyDetectorSettings,
+    DetectorSettings,
+    DriftSettings,
+    ExpectSettings,
+    OutlierSettings,
+    QualitySettings,
+    WindowSettings,
+)
 from inferwatch.settings.documents import (
     read_document,
 )
@@ -15,19 +24,12 @@ from inferwatch.settings.load import (
     load_settings,
 )
 from inferwatch.settings.models import (
-    AnyDetectorSettings,
-    DetectorSettings,
-    DriftSettings,
-    ExpectSettings,
     ExplainerSettings,
     FalseAlarmSettings,
     FeatureSettings,
     LoggedSettings,
     ModelSettings,
-    OutlierSettings,
-    QualitySettings,
     SegmentSettings,
-    WindowSettings,
     configured_for,
 )
 from inferwatch.settings.services import (
