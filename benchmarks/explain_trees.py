@@ -1,6 +1,7 @@
 """Tree SHAP: CPU time a row against `shap`'s TreeExplainer in C, on the same models, rows and background.
 
-The peer runs in an environment of its own: `.venvs/shap`, or the interpreter that `SHAP_PYTHON` names.
+The peer runs in the environment of `make setup-profiles`, `.venvs/modern`, or by the interpreter that `SHAP_PYTHON`
+names.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from typing import Any
 import numpy as np
 from sklearn.ensemble import GradientBoostingRegressor, HistGradientBoostingRegressor
 
-PEER = Path(os.environ.get("SHAP_PYTHON", ".venvs/shap/bin/python"))
+PEER = Path(os.environ.get("SHAP_PYTHON", ".venvs/modern/bin/python"))
 ROWS = (1, 200)
-RUNS = 3
+RUNS = 5
 
 
 def settings() -> Iterator[tuple[str, Any, Any]]:

@@ -10,10 +10,11 @@ the games: Lundberg et al., Nature Machine Intelligence 2, 2020.)
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
+from itertools import chain
 from math import comb
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from inferwatch.explanation import Attribution, Target
 from inferwatch.rows import Matrix, Schema
 from inferwatch_explainers.arguments import checked_rows, feature_names, shuffled_background
-from inferwatch_explainers.leaves import Leaves, leaves_of
+from inferwatch_explainers.leaves import Group, Leaves, leaves_of
 from inferwatch_explainers.model_target import check_outputs, chosen_outputs
 
 _TABLE_FEATURES = 10
@@ -81,10 +82,7 @@ class TreeShap:
         """
         started = self._clock()
         rows = checked_rows(rows, len(self._features))
-        outputs = self._leaves.outputs(rows)
-        chosen, targets = chosen_outputs(outputs, target)
-        prediction = outputs[np.arange(len(rows)), chosen]
-        values = self._tables.attribute(rows, chosen, len(self._features))
+        values, prediction, chosen, targets = self._tables.attribute(rows, target, len(self._features))
         base = self._base[chosen]
         return Attribution(
             method=self.method,
@@ -103,10 +101,10 @@ class TreeShap:
 
 
 class _Game(Protocol):
-    """Shares the value 1 of a leaf out over its conditions."""
+    """Shares the value 1 of leaves out over their conditions."""
 
-    def shares(self, conditions: slice, explained: NDArray[np.bool_]) -> Matrix:
-        """Return each condition's Shapley value (n, L), by which conditions the explained row meets (n, L)."""
+    def shares(self, conditions: NDArray[np.int64], explained: NDArray[np.bool_]) -> Matrix:
+        """Return Shapley values (n, g, L) of the conditions (g, L) of g leaves, by which of them n rows meet."""
         ...
 
 
@@ -120,15 +118,17 @@ class _Interventional:
 
     def __init__(self, leaves: Leaves, background: Matrix) -> None:
         self._met = leaves.meets(background).astype(np.float64)
-        self._gain, self._loss = _orders(int(leaves.counts.max()))
+        self._gain, self._loss = _orders(leaves.groups[-1].length)
 
-    def shares(self, conditions: slice, explained: NDArray[np.bool_]) -> Matrix:
-        met = self._met[:, conditions]
-        x, not_x, not_b = explained.astype(np.float64), 1.0 - explained, 1.0 - met
-        only_x, only_b = (x @ not_b.T).astype(np.int64), (not_x @ met.T).astype(np.int64)
-        reached = (not_x @ not_b.T == 0.0) / len(met)
+    def shares(self, conditions: NDArray[np.int64], explained: NDArray[np.bool_]) -> Matrix:
+        met = self._met[conditions]
+        x = explained.transpose(1, 0, 2).astype(np.float64)
+        not_x, not_b = 1.0 - x, 1.0 - met
+        only_x, only_b = (x @ not_b).astype(np.int64), (not_x @ met).astype(np.int64)
+        reached = (not_x @ not_b == 0.0) / met.shape[2]
         for_x, for_b = reached * self._gain[only_x, only_b], reached * self._loss[only_x, only_b]
-        return np.asarray(x * (for_x @ not_b) - not_x * (for_b @ met))
+        shares = x * (for_x @ not_b.transpose(0, 2, 1)) - not_x * (for_b @ met.transpose(0, 2, 1))
+        return np.asarray(shares.transpose(1, 0, 2))
 
 
 class _PathDependent:
@@ -143,12 +143,12 @@ class _PathDependent:
     def __init__(self, leaves: Leaves) -> None:
         self._cover = leaves.cover
 
-    def shares(self, conditions: slice, explained: NDArray[np.bool_]) -> Matrix:
+    def shares(self, conditions: NDArray[np.int64], explained: NDArray[np.bool_]) -> Matrix:
         cover = self._cover[conditions]
-        t, weights = _nodes((len(cover) + 1) // 2)
-        factors = t * explained[:, None, :] + (1 - t) * cover
-        others = factors.prod(axis=2, keepdims=True) / factors
-        return np.asarray((explained - cover) * np.einsum("q,nql->nl", weights, others))
+        t, weights = _nodes((cover.shape[1] + 1) // 2)
+        factors = t * explained[:, :, None, :] + (1 - t) * cover[:, None, :]
+        others = factors.prod(axis=3, keepdims=True) / factors
+        return np.asarray((explained - cover) * np.einsum("q,ngql->ngl", weights, others))
 
 
 @lru_cache
@@ -163,49 +163,84 @@ def _all_patterns(count: int) -> NDArray[np.bool_]:
 
 
 class _Tables:
-    """For each condition of each leaf, its share of the leaf's value by the pattern of what the explained row meets."""
+    """For each condition of each leaf, its share of the leaf's value by the pattern of what the explained row meets.
+
+    Leaves of equally many conditions are worked out together. Where the model has one output, tables hold the shares
+    of that, so that a look-up is all there is to do.
+    """
 
     def __init__(self, leaves: Leaves, game: _Game) -> None:
         self._leaves, self._game = leaves, game
-        counts, conditions = leaves.counts, len(leaves.feature)
-        self._deep: list[slice] = []
-        tables, size = [], 0
-        self._bases, self._weights = np.zeros(conditions, np.int64), np.zeros(conditions, np.int64)
-        for start, count in zip(leaves.starts.tolist(), counts.tolist(), strict=True):
-            path = slice(start, start + count)
-            if count > _TABLE_FEATURES:
-                self._deep.append(path)
-                continue
-            self._bases[path] = size + np.arange(count)
-            self._weights[path] = (1 << np.arange(count)) * count
-            tables.append(game.shares(path, _all_patterns(count)).ravel())
-            size += tables[-1].size
-        self._table = np.concatenate(tables) if tables else np.zeros(1)
-        self._leaf_of = np.repeat(np.arange(len(counts)), counts)
-        self._shallow = np.repeat(counts <= _TABLE_FEATURES, counts)
-        self._by_feature = np.argsort(leaves.feature, kind="stable")
-        self._present, self._bounds = np.unique(leaves.feature[self._by_feature], return_index=True)
+        self._single = leaves.values.shape[1] == 1
+        self._shallow = [group for group in leaves.groups if group.length <= _TABLE_FEATURES]
+        self._deep = [part for group in leaves.groups[len(self._shallow) :] for part in _parts(group)]
+        self._weights = np.zeros((len(leaves.feature), 1), np.int32)
+        bases, tables, size = [np.empty(0, np.int64)], [np.zeros(1)], 1
+        for group in self._shallow:
+            for leaf, conditions in _parts(group):
+                tables.append(self._table_of(leaf, conditions))
+                each = np.arange(len(conditions))[:, None] * (group.length << group.length) + np.arange(group.length)
+                bases.append((size + each).ravel())
+                self._weights[conditions, 0] = group.length << np.arange(group.length)
+                size += tables[-1].size
+        self._table, based = np.concatenate(tables), np.concatenate(bases)
+        order = np.argsort(leaves.feature[: len(based)], kind="stable")
+        leaf_of = np.searchsorted(leaves.starts, np.arange(len(based)), side="right") - 1
+        self._bases, self._leaf_of = based[order][:, None], leaf_of[order]
+        self._present, self._bounds = np.unique(leaves.feature[order], return_index=True)
+        self._values = leaves.values[self._leaf_of]
 
-    def attribute(self, rows: Matrix, chosen: NDArray[np.int64], width: int) -> Matrix:
-        """Return Shapley values (n, width) of the chosen output of each row."""
-        size = max(1, _CHUNK_CELLS // max(1, len(self._leaf_of)))
-        parts = [slice(start, start + size) for start in range(0, len(rows), size)]
-        return np.concatenate([self._part(rows[part], chosen[part], width) for part in parts])
+    def attribute(self, rows: Matrix, target: Target, width: int) -> _Attributed:
+        """Return the Shapley values of rows (n, d) over so many features, and what is explained of each."""
+        size = max(1, _CHUNK_CELLS // len(self._leaves.feature))
+        parts = [self._part(rows[start : start + size], target, width) for start in range(0, len(rows), size)]
+        if len(parts) == 1:
+            return parts[0]
+        return _Attributed(
+            np.concatenate([part.values for part in parts]),
+            np.concatenate([part.prediction for part in parts]),
+            np.concatenate([part.chosen for part in parts]),
+            tuple(chain.from_iterable(part.targets for part in parts)),
+        )
 
-    def _part(self, rows: Matrix, chosen: NDArray[np.int64], width: int) -> Matrix:
+    def _part(self, rows: Matrix, target: Target, width: int) -> _Attributed:
         met = self._leaves.meets(rows)
-        shares = self._looked_up(met)
-        for path in self._deep:
-            shares[:, path] = self._game.shares(path, met[:, path])
-        shares *= self._leaves.values[self._leaf_of][:, chosen].T
-        values = np.zeros((len(rows), width))
-        values[:, self._present] = np.add.reduceat(shares[:, self._by_feature], self._bounds, axis=1)
-        return values
+        outputs = self._leaves.summed(met)
+        chosen, targets = chosen_outputs(outputs, target)
+        values = np.zeros((width, len(rows)))
+        if self._shallow:
+            shares = self._table[self._bases + self._leaves.folded(np.add, met * self._weights)[self._leaf_of]]
+            if not self._single:
+                shares *= self._values[:, chosen]
+            values[self._present] = np.add.reduceat(shares, self._bounds, axis=0)
+        for leaf, conditions in self._deep:
+            shares = self._game.shares(conditions, met[conditions].transpose(2, 0, 1)).transpose(1, 2, 0)
+            np.add.at(values, self._leaves.feature[conditions], shares * self._leaves.values[leaf][:, None, chosen])
+        return _Attributed(values.T, outputs[np.arange(len(rows)), chosen], chosen, targets)
 
-    def _looked_up(self, met: NDArray[np.bool_]) -> Matrix:
-        codes = np.add.reduceat(met * self._weights, self._leaves.starts, axis=1)
-        places = np.where(self._shallow, self._bases + codes[:, self._leaf_of], 0)
-        return np.where(self._shallow, self._table[places], 0.0)
+    def _table_of(self, leaf: slice, conditions: NDArray[np.int64]) -> Matrix:
+        count = conditions.shape[1]
+        patterns = np.broadcast_to(_all_patterns(count)[:, None], (1 << count, len(conditions), count))
+        shares = self._game.shares(conditions, patterns).transpose(1, 0, 2)
+        return (shares * self._leaves.values[leaf][:, None] if self._single else shares).ravel()
+
+
+class _Attributed(NamedTuple):
+    """Shapley values (n, d) of the outputs `chosen` (n,), which are `prediction` (n,) and stated as `targets`."""
+
+    values: Matrix
+    prediction: Matrix
+    chosen: NDArray[np.int64]
+    targets: tuple[Target, ...]
+
+
+def _parts(group: Group) -> Iterator[tuple[slice, NDArray[np.int64]]]:
+    """Yield leaves with their conditions (g, count), so many at once that working out their tables fits the memory."""
+    conditions = np.arange(group.conditions.start, group.conditions.stop).reshape(-1, group.length)
+    size = max(1, _CHUNK_CELLS >> min(group.length, _TABLE_FEATURES) >> 7)
+    for start in range(0, len(conditions), size):
+        part = conditions[start : start + size]
+        yield slice(group.leaves.start + start, group.leaves.start + start + len(part)), part
 
 
 def _orders(most: int) -> tuple[Matrix, Matrix]:
