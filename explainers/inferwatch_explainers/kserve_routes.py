@@ -16,26 +16,18 @@ from inferwatch._version import __version__
 def kserve_router(model_names: Sequence[str], *, registry: CollectorRegistry) -> APIRouter:
     """Return the routes of KServe's own servers that an explainer shares, with their replies (python/kserve 0.21)."""
     router = APIRouter(tags=["kserve"])
+    router.include_router(_process_router(registry))
+    router.include_router(_model_router(model_names))
+    return router
 
-    def of_model(name: str, reply: dict[str, Any]) -> Response:
-        if name in model_names:
-            return JSONResponse(reply)
-        return JSONResponse({"error": f"Model with name {name[:64]} does not exist."}, 404)
+
+def _process_router(registry: CollectorRegistry) -> APIRouter:
+    router = APIRouter()
 
     @router.get("/")
     async def alive() -> dict[str, str]:
         """Answer that the process lives."""
         return {"status": "alive"}
-
-    @router.get("/v1/models")
-    async def models() -> dict[str, list[str]]:
-        """Answer the models that can be explained."""
-        return {"models": list(model_names)}
-
-    @router.get("/v1/models/{name}")
-    async def model(name: str) -> Response:
-        """Answer whether a model can be explained; 404 where it is not known."""
-        return of_model(name, {"name": name, "ready": True})
 
     @router.get("/v2")
     async def server() -> dict[str, Any]:
@@ -52,6 +44,36 @@ def kserve_router(model_names: Sequence[str], *, registry: CollectorRegistry) ->
         """Answer that explanations can be asked for."""
         return {"ready": True}
 
+    for path in ("/healthz", "/readyz"):
+        router.get(path, include_in_schema=False)(alive)
+
+    @router.get("/metrics", include_in_schema=False)
+    async def metrics(request: Request) -> Response:
+        """Answer what Prometheus scrapes, as OpenMetrics where the client asks for it."""
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(registry), headers={"Content-Type": content_type})
+
+    return router
+
+
+def _model_router(model_names: Sequence[str]) -> APIRouter:
+    router = APIRouter()
+
+    def of_model(name: str, reply: dict[str, Any]) -> Response:
+        if name in model_names:
+            return JSONResponse(reply)
+        return JSONResponse({"error": f"Model with name {name[:64]} does not exist."}, 404)
+
+    @router.get("/v1/models")
+    async def models() -> dict[str, list[str]]:
+        """Answer the models that can be explained."""
+        return {"models": list(model_names)}
+
+    @router.get("/v1/models/{name}")
+    async def model(name: str) -> Response:
+        """Answer whether a model can be explained; 404 where it is not known."""
+        return of_model(name, {"name": name, "ready": True})
+
     @router.get("/v2/models")
     async def model_list() -> dict[str, list[str]]:
         """Answer the models that can be explained."""
@@ -66,14 +88,5 @@ def kserve_router(model_names: Sequence[str], *, registry: CollectorRegistry) ->
     async def model_ready(name: str) -> Response:
         """Answer whether a model can be explained; 404 where it is not known."""
         return of_model(name, {"name": name, "ready": True})
-
-    for path in ("/healthz", "/readyz"):
-        router.get(path, include_in_schema=False)(alive)
-
-    @router.get("/metrics", include_in_schema=False)
-    async def metrics(request: Request) -> Response:
-        """Answer what Prometheus scrapes, as OpenMetrics where the client asks for it."""
-        encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(encode(registry), headers={"Content-Type": content_type})
 
     return router
