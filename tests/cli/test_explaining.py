@@ -43,7 +43,7 @@ def explaining(*arguments: str) -> Iterator[str]:
         assert process.stdout is not None
         said = process.stdout.readline()
         try:
-            assert said.startswith("inferwatch explains m on http://"), said
+            assert said.startswith("inferwatch explains "), said
             yield said.split()[-1]
         finally:
             process.terminate()

@@ -151,6 +151,16 @@ def test_the_logger_keeps_the_marks_of_explain_traffic(sample: Objects) -> None:
     assert all(header == "-".join(part.capitalize() for part in header.split("-")) for header in headers)
 
 
+def test_the_explainer_has_the_image_and_the_configuration_of_up(sample: Objects) -> None:
+    explainer = sample["InferenceService"]["spec"]["explainer"]
+    [runs], [volume] = explainer["containers"], explainer["volumes"]
+    assert volume["configMap"]["name"] == sample["ConfigMap"]["metadata"]["name"]
+    assert volume["configMap"]["name"] != "inferwatch-configuration"  # the hash restarts it too
+    assert (runs["image"], runs["args"][0]) == (container(sample)["image"], "explain")
+    [mount] = runs["volumeMounts"]
+    assert (mount["name"], f"{mount['mountPath']}/inferwatch.yaml") == (volume["name"], runs["args"][2])
+
+
 def test_the_sample_configures_the_model_that_it_serves(sample: Objects) -> None:
     data = sample["ConfigMap"]["data"]
     assert f"name: {sample['InferenceService']['metadata']['name']}" in data["inferwatch.yaml"]

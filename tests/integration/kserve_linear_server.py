@@ -1,4 +1,4 @@
-"""KServe's own model server, HTTP and gRPC, with two scikit-learn models of known Shapley values; runs in its own environment."""
+"""KServe's own server, over HTTP and gRPC, of two models of known Shapley values; runs in its own environment."""
 
 from __future__ import annotations
 
