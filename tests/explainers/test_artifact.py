@@ -121,6 +121,16 @@ def test_a_model_at_hand_is_explained_without_asking_a_server(
         assert entry["predictor_calls"] == len(behind.calls) == int(server)
 
 
+def test_outputs_near_zero_may_be_off_by_what_float32_rounds(tmp_path: Path) -> None:
+    model = LinearRegression().fit(NUMBERS, np.stack([ANSWERS, ANSWERS * 1e-5], axis=1))
+    artifact = Artifact(saved(model, tmp_path), SCHEMA, trust_pickle=True)
+    answered = model.predict(NUMBERS)[:9]
+    near = 1e-6 * np.abs(answered).max()
+    artifact.answering(ENCODED[:9], answered + near)
+    with pytest.raises(PredictorError, match="another model"):
+        artifact.answering(ENCODED[:9], answered + 100 * near)
+
+
 def test_an_artefact_that_answers_otherwise_than_the_server_is_502(tmp_path: Path, boosted: Any) -> None:
     artifact = Artifact(saved(boosted, tmp_path), SCHEMA, trust_pickle=True)
     behind = ModelServer(SCHEMA, lambda rows: boosted.predict(artifact.inputs(rows)) + 0.1)
