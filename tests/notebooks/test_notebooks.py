@@ -58,6 +58,7 @@ def test_the_notebook_runs_on_the_log_of_up(source: Path, log: Path, tmp_path: P
     assert sum("image/png" in data for data in shown) == 2
     tables = [data["text/html"] for data in shown if "text/html" in data]
     assert any("petal_length" in table and "effect" in table for table in tables)
+    assert any(table.startswith('<img alt="kernel_shap: ') for table in tables)
     assert 0 < tables[-1].find("first-outlier-0") < tables[-1].find("first-shifted")
 
 
