@@ -27,6 +27,9 @@ from numpy.typing import NDArray
 from inferwatch.reference.profile import Counts, FeatureProfile, NumericProfile
 from inferwatch.rows import Matrix
 
+_SIZES = 2
+"""The sizes of a window and of the calibration that serves it."""
+
 
 @dataclass(frozen=True, eq=False)
 class CellTest:
@@ -79,7 +82,7 @@ class CellTest:
 
     def weights(self, rows: int) -> Matrix:
         """Return the weight (j,) of each squared deviation in a window of so many rows."""
-        return weights(self.shares, rows, self.ordered, self.least_share)
+        return self._of_size(rows)[0]
 
     def deviations(self, counts: Counts) -> Matrix:
         """Return G - F (..., j) of windows with these counts (..., k)."""
@@ -93,7 +96,22 @@ class CellTest:
 
     def mean(self, rows: int) -> float:
         """Return the exact expectation of T where nothing changed."""
-        return float(self.weights(rows) @ (self.centre * (1 - self.centre))) * self._inflation(rows)
+        return self._of_size(rows)[1]
+
+    def _of_size(self, rows: int) -> tuple[Matrix, float]:
+        """Return weights and mean for windows of so many rows, known for the sizes that were asked for last."""
+        known = self._sizes.get(rows)
+        if known is None:
+            if len(self._sizes) >= _SIZES:
+                self._sizes.clear()
+            found = weights(self.shares, rows, self.ordered, self.least_share)
+            mean = float(found @ (self.centre * (1 - self.centre))) * self._inflation(rows)
+            known = self._sizes[rows] = found, mean
+        return known
+
+    @cached_property
+    def _sizes(self) -> dict[int, tuple[Matrix, float]]:
+        return {}
 
     def spectrum(self, rows: int) -> Matrix:
         """Return the weights of the squared normals that T tends to."""
