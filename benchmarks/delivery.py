@@ -8,14 +8,14 @@ finished messages; all with acknowledgements of all replicas, idempotent, lz4.
 from __future__ import annotations
 
 import asyncio
-import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import confluent_kafka
@@ -67,17 +67,21 @@ def queued_us(queue: Queue, size_bytes: int) -> tuple[float, float]:
 
 
 async def ours(client: Client, port: int, events: Sequence[CloudEvent]) -> None:
-    """Emit the events and wait until all are acknowledged."""
+    """Deliver the events through the queue file to a broker."""
     with tempfile.TemporaryDirectory() as spool:
         sink = KafkaSink(f"kafka://127.0.0.1:{port}/ours-{client}", client=client, timeout_s=30.0)
-        delivery = Delivery([sink], spool=Path(spool))
-        for number, one in enumerate(events):
-            delivery.emit(one)
-            if number % 64 == 0:
-                await asyncio.sleep(0)
-        while delivery.account().delivered < len(events):  # noqa: ASYNC110 - the account has no event of its own
-            await asyncio.sleep(0.005)
-        await delivery.aclose()
+        await acknowledged(Delivery([sink], spool=Path(spool)), events)
+
+
+async def acknowledged(delivery: Delivery, events: Sequence[CloudEvent]) -> None:
+    """Emit the events, and wait until all are acknowledged."""
+    for number, one in enumerate(events):
+        delivery.emit(one)
+        if number % 64 == 0:
+            await asyncio.sleep(0)
+    while delivery.account().delivered < len(events):  # noqa: ASYNC110 - the account has no event of its own
+        await asyncio.sleep(0.005)
+    await delivery.aclose()
 
 
 async def bare_confluent(port: int, events: Sequence[CloudEvent]) -> None:
@@ -132,18 +136,6 @@ def to_a_broker(port: int, client: Client, size_bytes: int) -> dict[str, list[tu
     return found
 
 
-async def to_the_ingest(port: int, events: Sequence[CloudEvent]) -> None:
-    """Emit the events over HTTP and wait until all are acknowledged."""
-    delivery = Delivery([f"http://127.0.0.1:{port}/events"])
-    for number, one in enumerate(events):
-        delivery.emit(one)
-        if number % 64 == 0:
-            await asyncio.sleep(0)
-    while delivery.account().delivered < len(events):  # noqa: ASYNC110 - the account has no event of its own
-        await asyncio.sleep(0.005)
-    await delivery.aclose()
-
-
 def over_http(size_bytes: int) -> dict[str, list[tuple[float, float, float]]]:
     """Return events a second, and processor microseconds an event of sender and ingest, of rounds in turns."""
     found: dict[str, list[tuple[float, float, float]]] = {"batches": [], "single requests": []}
@@ -158,7 +150,8 @@ def over_http(size_bytes: int) -> dict[str, list[tuple[float, float, float]]]:
             events = [event(number * count + one, size_bytes) for one in range(count)]
             for kind, (port, process) in ports.items():
                 before = cpu_s(process)
-                rate, own = timed(lambda port=port, events=events: to_the_ingest(port, events), count)  # type: ignore[misc]
+                delivery = Delivery([f"http://127.0.0.1:{port}/events"])
+                rate, own = timed(partial(acknowledged, delivery, events), count)
                 found[kind].append((rate, own, (cpu_s(process) - before) / count * 1e6))
     return found
 
@@ -184,31 +177,45 @@ def main() -> None:
             print(f"| {kind} | {' | '.join(cells)} |", flush=True)
         file.close()
     _print_http()
-    _print_kafka()
+    with broker() as port:
+        if port is not None:
+            _print_kafka(port)
 
 
-def _print_kafka() -> None:
+@contextmanager
+def broker() -> Iterator[int | None]:
+    """Yield the port of a broker that runs; None where there is none to be had, which is said."""
     got = subprocess.run(["scripts/kafka", "get"], capture_output=True, text=True, check=False)
     if got.returncode:
         print(f"\nKafka is not measured: {got.stderr.strip()}")
+        yield None
         return
-    print(f"\nMedians of {ROUNDS} rounds in turns, lowest to highest.\n")
-    print("| to Kafka | body | events/s | CPU µs/event |\n| --- | --- | --- | --- |")
     port = free_port()
     with (
         tempfile.TemporaryDirectory() as directory,
-        running(["scripts/kafka", "run", os.fspath(Path(directory) / "broker"), str(port)], port),
+        running(["scripts/kafka", "run", f"{directory}/broker", str(port)], port),
     ):
-        clients: tuple[Client, ...] = ("confluent", "kafka-python")
-        for client in clients:
-            for size in ("1 KiB", "10 KiB"):
-                for kind, samples in to_a_broker(port, client, SIZES[size]).items():
-                    rates, costs = zip(*samples, strict=True)
-                    print(
-                        f"| {kind} | {size} | {statistics.median(rates):,.0f} ({min(rates):,.0f} to {max(rates):,.0f}) "
-                        f"| {statistics.median(costs):.1f} ({min(costs):.1f} to {max(costs):.1f}) |",
-                        flush=True,
-                    )
+        yield port
+
+
+def print_row(kind: str, size: str, samples: Sequence[tuple[float, float]]) -> None:
+    """Print a row of events a second and processor microseconds an event: medians, lowest to highest."""
+    rates, costs = zip(*samples, strict=True)
+    print(
+        f"| {kind} | {size} | {statistics.median(rates):,.0f} ({min(rates):,.0f} to {max(rates):,.0f}) "
+        f"| {statistics.median(costs):.1f} ({min(costs):.1f} to {max(costs):.1f}) |",
+        flush=True,
+    )
+
+
+def _print_kafka(port: int) -> None:
+    print(f"\nMedians of {ROUNDS} rounds in turns, lowest to highest.\n")
+    print("| to Kafka | body | events/s | CPU µs/event |\n| --- | --- | --- | --- |")
+    clients: tuple[Client, ...] = ("confluent", "kafka-python")
+    for client in clients:
+        for size in ("1 KiB", "10 KiB"):
+            for kind, samples in to_a_broker(port, client, SIZES[size]).items():
+                print_row(kind, size, samples)
 
 
 if __name__ == "__main__":

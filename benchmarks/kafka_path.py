@@ -8,8 +8,6 @@ events are in the log; and `inferwatch store` until they are joined and can be a
 
 from __future__ import annotations
 
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,7 +21,7 @@ from uuid import uuid4
 
 import confluent_kafka
 
-from benchmarks.delivery import event
+from benchmarks.delivery import broker, event, print_row
 from benchmarks.ingest import Target, compare, table
 from benchmarks.load import v1_body
 from benchmarks.processes import cpu_s, free_port, machine, running
@@ -172,16 +170,9 @@ READINGS: dict[str, Reading] = {
 
 def main() -> None:
     """Print the tables."""
-    got = subprocess.run(["scripts/kafka", "get"], capture_output=True, text=True, check=False)
-    if got.returncode:
-        print(f"Kafka is not measured: {got.stderr.strip()}")
-        return
-    port = free_port()
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        running(["scripts/kafka", "run", f"{directory}/broker", str(port)], port),
-    ):
-        measure(f"127.0.0.1:{port}")
+    with broker() as port:
+        if port is not None:
+            measure(f"127.0.0.1:{port}")
 
 
 def measure(bootstrap: str) -> None:
@@ -204,12 +195,7 @@ def measure(bootstrap: str) -> None:
             for reading, read in READINGS.items():
                 taken[reading].append(read(bootstrap, topic, EVENTS[name]))
         for reading, samples_of in taken.items():
-            rates, costs = zip(*samples_of, strict=True)
-            print(
-                f"| {reading} | {name} | {statistics.median(rates):,.0f} ({min(rates):,.0f} to {max(rates):,.0f}) "
-                f"| {statistics.median(costs):.1f} ({min(costs):.1f} to {max(costs):.1f}) |",
-                flush=True,
-            )
+            print_row(reading, name, samples_of)
 
 
 if __name__ == "__main__":
