@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from inferwatch.pictures.contributions import is_attribution
 from inferwatch.pictures.panel import Panel, title
@@ -24,14 +25,18 @@ def image_inches(_: Panel) -> float:
 
 
 def draw_heatmap(axes: Axes, panel: Panel) -> None:
-    """Draw contributions over the image they are about, both taken together over what comes before height and width."""
+    """Draw contributions over the image they are about, stronger the larger they are.
+
+    Both are taken together over what comes before height and width: contributions as sums, images as means.
+    """
     height, width = panel.entry["shape"][-2:]
     heat = np.array(panel.entry["values"], dtype=np.float64).reshape(-1, height, width).sum(axis=0)
     most = float(np.abs(heat).max()) or 1.0
+    over: float | NDArray[np.float64] = 1.0
     if panel.values is not None:
         image = np.array(panel.values, dtype=np.float64).reshape(-1, height, width).mean(axis=0)
-        axes.imshow(image, cmap="gray", interpolation="nearest")
-    over = 1.0 if panel.values is None else 0.6
+        axes.imshow(image, cmap="gray", alpha=0.6, interpolation="nearest")
+        over = 0.9 * np.abs(heat) / most  # what counts little leaves the image to be seen
     shown = axes.imshow(heat, cmap="RdBu_r", vmin=-most, vmax=most, alpha=over, interpolation="nearest")
     axes.figure.colorbar(shown, ax=axes, label="contribution to the prediction")
     axes.set_axis_off()
