@@ -84,7 +84,10 @@ def test_it_serves_what_kserve_asks_of_an_explainer(config: Path) -> None:
     [
         ([], "models[0].explainers[0]: an explainer needs a `predictor`"),
         (["--model_name", "other", "--predictor_host", "h"], "--model_name: 'other' has no explainer here"),
-        (["--predictor_host", "h", "--predictor_protocol", "v3"], "--predictor_protocol: 'v3': allowed here: v1, v2, grpc-v2"),
+        (
+            ["--predictor_host", "h", "--predictor_protocol", "v3"],
+            "--predictor_protocol: 'v3': allowed here: v1, v2, grpc-v2",
+        ),
     ],
 )
 def test_what_cannot_be_served_is_exit_2_and_one_line(config: Path, arguments: list[str], says: str) -> None:
