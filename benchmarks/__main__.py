@@ -20,6 +20,7 @@ NAMES = (
     "decode",
     "log",
     "false_alarms",
+    "fleet",
     "explain",
 )
 _HEADING = "\n## benchmarks."
