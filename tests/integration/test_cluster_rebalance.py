@@ -3,7 +3,6 @@ once, and each model's events in one place but for the moments in which partitio
 
 from __future__ import annotations
 
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from uuid import uuid4
@@ -16,6 +15,7 @@ from tests.integration.served import Served
 from tests.integration.test_cluster import ingest_ledger
 from tests.integration.test_cluster_faults import Events, acknowledged, assert_in_order, kill
 from tests.kafka_broker import Broker, kafka_broker
+from tests.waiting import eventually
 
 __all__ = ["kafka_broker"]
 
@@ -28,19 +28,20 @@ PATIENCE_S = 60.0
 
 def until_read(it: Served, more: int = 100) -> None:
     """Wait until a store has received so many records more than now."""
-    goal, deadline = ingest_ledger(it)["received"] + more, time.monotonic() + PATIENCE_S
-    while (found := ingest_ledger(it))["received"] < goal:
-        assert time.monotonic() < deadline, found
-        time.sleep(0.1)
+    goal = ingest_ledger(it)["received"] + more
+    eventually(f"{goal} records are read", lambda: ingest_ledger(it)["received"] >= goal, PATIENCE_S)
 
 
 def until_reading(it: Served, partitions: int) -> None:
     """Wait until a store says that it reads so many partitions."""
-    said = "" if partitions == PARTITIONS else f"topic: {partitions} of {PARTITIONS} partitions are read here"
-    deadline = time.monotonic() + PATIENCE_S
-    while not (found := it.get("/readyz").get("warnings", [""])[0]).startswith(said) or bool(found) != bool(said):
-        assert time.monotonic() < deadline, found
-        time.sleep(0.1)
+
+    def says() -> bool:
+        warnings = it.get("/readyz").get("warnings", [])
+        if partitions == PARTITIONS:
+            return not warnings
+        return any(f"{partitions} of {PARTITIONS} partitions are read here" in warning for warning in warnings)
+
+    eventually(f"{partitions} partitions are read", says, PATIENCE_S)
 
 
 def stored(directory: Path) -> Events:
@@ -72,10 +73,8 @@ def test_partitions_move_between_two_stores_under_load(kafka_broker: Broker, tmp
             kill(one)
             until_reading(other, PARTITIONS)
             until_read(other)
-        deadline = time.monotonic() + PATIENCE_S
-        while not acknowledged(senders) <= set().union(*map(stored, directories)):
-            assert time.monotonic() < deadline, ingest_ledger(other)
-            time.sleep(0.2)
+        sent = acknowledged(senders)
+        eventually("all is stored", lambda: sent <= set().union(*map(stored, directories)), PATIENCE_S)
     logs = [stored(directory) for directory in directories]
     repeated = set(logs[0]) & set(logs[1])
     assert len(logs[0]) + len(logs[1]) == kafka_broker.records(cluster.topic) + len(repeated)
