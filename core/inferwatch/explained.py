@@ -9,6 +9,16 @@ MOST_SHOWN = 6
 """Features, conditions or changes that a sentence names."""
 
 
+def told(entry: Mapping[str, Any]) -> str:
+    """Return by which method what was said."""
+    return f"{method_of(entry)}: {sentence(entry)}".rstrip(": ")
+
+
+def method_of(entry: Mapping[str, Any]) -> str:
+    """Return the method of an explanation, which may be another sender's and name none."""
+    return str(entry.get("method", "explanation"))
+
+
 def sentence(entry: Mapping[str, Any]) -> str:
     """Return what a native explanation says; empty where it is of a kind that no sentence was made for."""
     match entry:

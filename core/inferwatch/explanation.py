@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from inferwatch.explained import told
 from inferwatch.pictures import Picture
 from inferwatch.rows import Matrix
 
@@ -224,7 +225,7 @@ class LoggedExplanation(Shown):
         return [dict(self.entry)]
 
     def __repr__(self) -> str:
-        return self.picture().description
+        return told(self.entry)
 
 
 Explanation = Attribution | Anchors | Counterfactuals | Summary

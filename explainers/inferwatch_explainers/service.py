@@ -74,24 +74,8 @@ def explain_router(
     metrics = ExplainMetrics(registry)
     service = _Service(served, metrics, max_queue, max_instances, max_body_bytes, legacy, record, cache)
     router = APIRouter(tags=["explanations"], lifespan=service.lifespan)
-    said: dict[int | str, dict[str, Any]] = {
-        200: {
-            "description": "One explanation an instance, in order; a picture of them where `Accept` asks for one.",
-            "content": {media_type: {} for media_type in ("application/json", *_PICTURES.values())},
-        },
-        **{
-            status: {"description": reason, "content": {"application/json": {"example": {"error": "one sentence"}}}}
-            for status, reason in _REASONS.items()
-        },
-    }
-    body = {
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"example": {"instances": [[39, "Private"]], "parameters": {}}}},
-        }
-    }
     for path in ("/v1/models/{name}:explain", "/v2/models/{name}/explain"):
-        router.post(path, responses=said, openapi_extra=body, operation_id=f"explain{path[:3]}")(service.explain)
+        router.post(path, responses=_REPLIES, openapi_extra=_BODY, operation_id=f"explain{path[:3]}")(service.explain)
     return router
 
 
@@ -106,6 +90,23 @@ _REASONS = {
     429: "Too many requests wait.",
     502: "The predictor is down, or answers what cannot be used.",
     504: "The predictor was too slow for even a coarse answer.",
+}
+
+_REPLIES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "One explanation an instance, in order; a picture of them where `Accept` asks for one.",
+        "content": {media_type: {} for media_type in ("application/json", *_PICTURES.values())},
+    },
+    **{
+        status: {"description": reason, "content": {"application/json": {"example": {"error": "one sentence"}}}}
+        for status, reason in _REASONS.items()
+    },
+}
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"example": {"instances": [[39, "Private"]], "parameters": {}}}},
+    }
 }
 
 

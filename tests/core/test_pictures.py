@@ -70,6 +70,7 @@ def test_each_plot_says_what_it_shows(plot: str, entry: dict[str, Any], row: Any
         (WORDS, None, ["rule"]),
         (CHANGES, None, ["changes"]),
         (SUMMARY, None, ["summary"]),
+        ({"values": [1], "features": []}, None, ["summary"]),
     ],
 )
 def test_a_plot_that_does_not_fit_names_those_that_would(entry: dict[str, Any], row: Any, fitting: list[str]) -> None:

@@ -50,7 +50,7 @@ def contributions(panel: Panel, most: int = MOST_FEATURES) -> list[Contribution]
 
 def is_attribution(panel: Panel) -> bool:
     """Return whether each feature has a value."""
-    return "values" in panel.entry and len(panel.entry["values"]) == len(panel.entry["features"]) > 0
+    return len(panel.entry.get("values", ())) == len(panel.entry.get("features", ())) > 0
 
 
 def has_base(panel: Panel) -> bool:

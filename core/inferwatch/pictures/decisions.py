@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from inferwatch.pictures.contributions import is_attribution
 from inferwatch.pictures.panel import DOWN, LINE_CHARACTERS, PLAIN, UP, Panel, plain, shortened, title, written
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def draw_rule(axes: Axes, panel: Panel) -> None:
 
 def _rule(panel: Panel) -> str:
     target = panel.entry.get("target")
-    return f"{panel.entry['method']}: {target!r} if {' and '.join(panel.entry['anchor']) or 'anything'}"
+    return f"{panel.method}: {target!r} if {' and '.join(panel.entry['anchor']) or 'anything'}"
 
 
 def is_counterfactual(panel: Panel) -> bool:
@@ -51,7 +52,7 @@ def draw_changes(axes: Axes, panel: Panel) -> None:
     """Write what the nearest row decided otherwise changes, from what to what."""
     _write(axes, _changes(panel))
     near = f"decided as {panel.entry.get('target')!r}, {panel.number('distance'):.3g} away"
-    title(axes, f"{panel.entry['method']}: {near if panel.entry['counterfactual'] else 'none found'}")
+    title(axes, f"{panel.method}: {near if panel.entry['counterfactual'] else 'none found'}")
 
 
 def _changes(panel: Panel) -> list[str]:
@@ -65,7 +66,7 @@ def _changes(panel: Panel) -> list[str]:
 
 def is_summary(panel: Panel) -> bool:
     """Return whether an explanation is of no other kind."""
-    return not any(name in panel.entry for name in ("values", "anchor", "counterfactual"))
+    return not (is_attribution(panel) or is_rule(panel) or is_counterfactual(panel))
 
 
 def summary_inches(panel: Panel) -> float:
@@ -76,7 +77,7 @@ def summary_inches(panel: Panel) -> float:
 def draw_summary(axes: Axes, panel: Panel) -> None:
     """Write what was said, but for nested lists of numbers, which are nothing to read."""
     _write(axes, _said(panel))
-    title(axes, panel.entry["method"])
+    title(axes, panel.method)
 
 
 def _said(panel: Panel) -> list[str]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
+from inferwatch.explained import method_of
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -26,6 +28,11 @@ class Panel:
     entry: Mapping[str, Any]
     values: Sequence[Any] | None = None
 
+    @property
+    def method(self) -> str:
+        """The method that explained it."""
+        return method_of(self.entry)
+
     def number(self, name: str) -> float:
         """Return a number of the explanation; NaN where it has none of that name."""
         value = self.entry.get(name)
@@ -41,7 +48,7 @@ class Panel:
         target, base = self.entry.get("target"), self.number("base_value")
         about = "" if target is None else f" for {target!r}"
         beside = "" if math.isnan(base) else f", on average {base:.4g}"
-        return f"{self.entry['method']}{about}: predicted {self.number('prediction'):.4g}{beside}"
+        return f"{self.method}{about}: predicted {self.number('prediction'):.4g}{beside}"
 
 
 def written(value: object) -> str:

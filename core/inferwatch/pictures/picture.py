@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from inferwatch.errors import InvalidRows, MissingExtra
-from inferwatch.explained import sentence
+from inferwatch.explained import told
 from inferwatch.pictures.panel import Panel
 from inferwatch.pictures.plots import plot_of
 
@@ -47,8 +47,8 @@ class Picture:
     @property
     def description(self) -> str:
         """What the picture shows, in words, for those who do not see it."""
-        said = [f"{panel.entry['method']}: {sentence(panel.entry)}".rstrip(": ") for panel in self._panels]
-        return "\n".join(said[:MOST_ROWS]) + self._left_out("\n")
+        said = [told(panel.entry) for panel in self._panels[:MOST_ROWS]]
+        return "\n".join(said) + self._left_out("\n")
 
     def draw(self, format_: Format) -> bytes:
         """Return the picture as a file. Raises `MissingExtra` without matplotlib."""

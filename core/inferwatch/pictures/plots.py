@@ -46,6 +46,4 @@ def plot_of(panel: Panel, wanted: str | None) -> Plot:
     fitting = [name for name, plot in PLOTS.items() if plot.fits(panel)]
     if wanted is None or check_plot(wanted) in fitting:
         return PLOTS[wanted or fitting[0]]
-    raise InvalidOption(
-        f"plot {wanted} does not fit what {panel.entry['method']} says of this row; {', '.join(fitting)} would"
-    )
+    raise InvalidOption(f"plot {wanted} does not fit what {panel.method} says of this row; {', '.join(fitting)} would")

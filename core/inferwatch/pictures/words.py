@@ -55,7 +55,7 @@ def draw_text(axes: Axes, panel: Panel) -> None:
     kept = "while these words stand" if panel.entry["positions"] else "whatever stands there"
     target, precision, coverage = panel.entry.get("target"), panel.number("precision"), panel.number("coverage")
     says = f"{target!r} {kept}, precision {precision:.3g}, coverage {coverage:.3g}"
-    title(axes, f"{panel.entry['method']}: {says}")
+    title(axes, f"{panel.method}: {says}")
 
 
 def _pieces(panel: Panel) -> Iterator[_Piece]:
