@@ -126,7 +126,7 @@ class Post:
     def renew(self, reference: Reference, dependence: Dependence | None) -> None:
         """Go on with another reference of the same columns: the window that is open stays, and so does a memory."""
         self.kept, self.detector = self._memory(), None
-        self.man(reference, dependence)
+        self.man(reference, dependence, now=False)
 
     def judge_rows(self, batch: Batch) -> list[Finding]:
         """Return what a detector of rows says about them."""
