@@ -26,6 +26,7 @@ from inferwatch_cli.detector_checks import detector_faults, method_fault
 from inferwatch_cli.explained import artifact_of
 from inferwatch_detectors.worker import MonitoredModel
 from inferwatch_explainers.counterfactual import check_immutable
+from inferwatch_explainers.grpc_predictor import require_grpc
 from inferwatch_explainers.registry import METHODS, explains_texts, needs_model, options_of
 from inferwatch_logger.capture import Capture
 
@@ -94,6 +95,7 @@ def _unkeepable(monitored: MonitoredModel, where: str, *, needs_predictor: bool)
     yield from _unusable_artifacts(model, reference, where)
     yield from _wrong_immutables(model, reference, where)
     yield from _wrong_options(model, where)
+    yield from _unspoken_protocols(model, where)
     if needs_predictor:
         yield from _missing_predictors(model, where)
 
@@ -206,6 +208,15 @@ def _missing_predictors(model: ModelSettings, where: str) -> Iterator[Fault]:
     for number, explainer in enumerate(model.explainers):
         if explainer.predictor is None and explainer.artifact is None:
             yield Fault(f"{where}.explainers[{number}]", "an explainer needs a `predictor`, an `artifact`, or both")
+
+
+def _unspoken_protocols(model: ModelSettings, where: str) -> Iterator[Fault]:
+    for number, explainer in enumerate(model.explainers):
+        if explainer.protocol == "grpc":
+            try:
+                require_grpc()
+            except MissingExtra as fault:
+                yield Fault(f"{where}.explainers[{number}].protocol", str(fault))
 
 
 def _wrong_immutables(model: ModelSettings, reference: Reference, where: str) -> Iterator[Fault]:

@@ -36,11 +36,7 @@ class GrpcChannels:
     """
 
     def __init__(self, most_reply_bytes: int) -> None:
-        try:
-            import grpc.aio
-        except ImportError as fault:
-            raise MissingExtra("gRPC to predictors", "grpc-predictor") from fault
-        self._grpc = grpc
+        self._grpc = require_grpc()
         self._options = [
             ("grpc.max_receive_message_length", most_reply_bytes),
             ("grpc.max_send_message_length", -1),
@@ -75,6 +71,15 @@ class GrpcChannels:
                 opened = self._grpc.aio.insecure_channel(_target(address), self._options)
             self._channels[address] = opened
         return self._channels[address]
+
+
+def require_grpc() -> Any:  # noqa: ANN401 - grpcio has no types
+    """Return the module of grpcio. Raises `MissingExtra` where it is not installed."""
+    try:
+        import grpc.aio
+    except ImportError as fault:
+        raise MissingExtra("gRPC to predictors", "grpc-predictor") from fault
+    return grpc
 
 
 def write_infer(form: RequestForm, model_name: str, values: Matrix, schema: Schema) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import urllib.request
 from pathlib import Path
 
@@ -63,6 +64,14 @@ def test_check_names_the_setting(folder: Path, explainer: str, fault: str) -> No
         checked(config(folder, explainer))
     [said] = faults.value.faults
     assert str(said).startswith(fault.format(folder))
+
+
+def test_check_says_what_grpc_needs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = config(folder, "method: kernel_shap, predictor: 'http://m:8081', protocol: grpc")
+    assert checked(path).models
+    monkeypatch.setitem(sys.modules, "grpc.aio", None)
+    with pytest.raises(ConfigError, match=r"explainers\[0\].protocol: .*inferwatch\[grpc-predictor\]"):
+        checked(path)
 
 
 def test_an_explainer_of_rows_needs_the_columns_that_the_model_takes(folder: Path) -> None:
