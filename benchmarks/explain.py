@@ -1,8 +1,8 @@
 """Kernel SHAP: error against exact Shapley values and CPU time outside the predictor, at equal coalitions to `shap`'s.
 
-The peer runs in an environment of its own: `.venvs/shap`, or the interpreter that `SHAP_PYTHON` names. Both explain the
-same rows of the same models over the same background; every figure is a median over rows and seeds. The peer's default
-keeps ten features at most (`l1_reg`), which no number of samples makes up for, so it is switched off.
+The peer runs in the environment of `make setup-profiles`, or by the interpreter that `SHAP_PYTHON` names. Both explain
+the same rows of the same models over the same background; every figure is a median over rows and seeds. The peer's
+default keeps ten features at most (`l1_reg`), which no number of samples makes up for, so it is switched off.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ BACKGROUND = 100
 INSTANCES = 8
 SEEDS = 2
 COALITIONS = (64, 256, 1024, 2072)
-PEER = Path(os.environ.get("SHAP_PYTHON", ".venvs/shap/bin/python"))
+PEER = Path(os.environ.get("SHAP_PYTHON", ".venvs/modern/bin/python"))
 
 
 class Sample(NamedTuple):
@@ -88,7 +88,7 @@ def ours(model: str, samples: int | None, row: Matrix, seed: int) -> tuple[Matri
 
 def peers(model: str, samples: int | None, row: Matrix, seed: int) -> tuple[Matrix, Timed]:
     """Return the peer's values of one row, and what the predictor took."""
-    import shap  # type: ignore[import-not-found]  # in an environment of its own
+    import shap
 
     predict = Timed(MODELS[model])
     np.random.seed(seed)  # noqa: NPY002 - the peer draws from the global generator
@@ -134,8 +134,7 @@ def _exact() -> dict[str, Matrix]:
 def _peer(exact: dict[str, Matrix]) -> dict[str, Sample] | str:
     """Return the peer's samples, or why there are none."""
     if not PEER.exists():
-        made = "python3 -m venv .venvs/shap && .venvs/shap/bin/pip install shap"
-        return f"`shap` not measured: {PEER} is not here; make it with: {made}"
+        return f"`shap` not measured: {PEER} is not here; `make setup-profiles` makes it"
     done = subprocess.run(
         [PEER, Path(__file__), "peer"],
         input=json.dumps({name: values.tolist() for name, values in exact.items()}),

@@ -1,8 +1,8 @@
 """Explanations of a served model: time, calls and rows over V1 and over V2 with binary tensors, against `shap` over V1.
 
-The peer is `shap`'s KernelExplainer, which is also what alibi's KernelShap calls, in an environment of its own:
-`.venvs/shap`, or the interpreter that `SHAP_PYTHON` names. Medians of a few rows; the server's own time is in every
-wall time.
+The peer is `shap`'s KernelExplainer, which is also what alibi's KernelShap calls, in the environment of
+`make setup-profiles`, or by the interpreter that `SHAP_PYTHON` names. One row is explained; the server's time is in
+every wall time.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 Matrix = NDArray[np.float64]
 
 SERVER_PYTHON = Path(".venvs/demo/bin/python")
-PEER = Path(os.environ.get("SHAP_PYTHON", ".venvs/shap/bin/python"))
+PEER = Path(os.environ.get("SHAP_PYTHON", ".venvs/modern/bin/python"))
 SAMPLES = 2072
-ROWS = 3
-SETTINGS = (("plain", 0.0), ("plain", 0.005), ("plain", 0.02), ("kserve", 0.0))
+ROWS = 1
+SETTINGS = (("plain", 0.0), ("plain", 0.02), ("kserve", 0.0))
 
 
 class Figure(NamedTuple):
@@ -66,7 +66,7 @@ def ours(url: str, protocol: Literal["auto", "v1"], samples: int | None) -> Figu
 
 def peers(url: str) -> Figure:
     """Return the peer's figure, asking V1 with one call a batch of its own choice."""
-    import shap  # type: ignore[import-not-found]  # in an environment of its own
+    import shap
 
     background, rows = data()
     counted = [0, 0]
@@ -91,7 +91,7 @@ def peers(url: str) -> Figure:
 
 def _peer(url: str) -> Figure | str:
     if not PEER.exists():
-        return f"`shap` not measured: {PEER} is not here; `python -m benchmarks.explain` says how to make it"
+        return f"`shap` not measured: {PEER} is not here; `make setup-profiles` makes it"
     done = subprocess.run([PEER, Path(__file__), url], capture_output=True, text=True, check=False)
     if done.returncode:
         return f"`shap` not measured: {done.stderr.strip().splitlines()[-1]}"

@@ -39,7 +39,7 @@ def ours(model: Any, background: Any, interventional: bool) -> Callable[[Any], A
 
 
 def peers(model: Any, background: Any, interventional: bool) -> Callable[[Any], Any]:  # noqa: ANN401
-    import shap  # type: ignore[import-not-found]  # in an environment of its own
+    import shap
 
     explainer = shap.TreeExplainer(model, background) if interventional else shap.TreeExplainer(model)
     return lambda rows: explainer.shap_values(rows, check_additivity=False)
@@ -75,7 +75,7 @@ def main() -> None:
         peer = there.get(name)
         print(f"| {name} | {figure:,.0f} | " + ("| |" if peer is None else f"{peer:,.0f} | {peer / figure:.1f} |"))
     if not there:
-        print(f"\n`shap` not measured: {PEER} is not here; `python -m benchmarks.explain` says how to make it")
+        print(f"\n`shap` not measured: {PEER} is not here; `make setup-profiles` makes it")
 
 
 if __name__ == "__main__":

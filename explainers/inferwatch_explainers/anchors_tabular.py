@@ -82,6 +82,7 @@ class _RowSpace:
         self._conditions = conditions_of(row, reference, schema)
         self._met = met(self._conditions, reference)
         self._generator = generator
+        self._known: dict[tuple[int, float, float], Matrix] = {}
         self.conditions = len(self._conditions)
 
     def explained(self) -> Matrix:
@@ -91,11 +92,18 @@ class _RowSpace:
         """Return rows of the reference that keep to the rule, what breaks it replaced by what does not."""
         rows = self._reference[self._generator.integers(len(self._reference), size=count)].copy()
         for feature, (low, high) in bounds(self._conditions, rule).items():
-            values = self._reference[:, feature]
-            allowed = np.append(values[(values > low) & (values <= high)], self._row[feature])
-            broken = ~((rows[:, feature] > low) & (rows[:, feature] <= high))
-            rows[broken, feature] = self._generator.choice(allowed, int(broken.sum()))
+            cells, allowed = rows[:, feature], self._allowed(feature, low, high)
+            broken = np.flatnonzero((cells <= low) | (cells > high))
+            cells[broken] = allowed[self._generator.integers(len(allowed), size=len(broken))]
         return rows
+
+    def _allowed(self, feature: int, low: float, high: float) -> Matrix:
+        """Return the values of the reference in an interval, and the explained row's own."""
+        if (feature, low, high) not in self._known:
+            values = self._reference[:, feature]
+            inside = values[(values > low) & (values <= high)]
+            self._known[feature, low, high] = np.append(inside, self._row[feature])
+        return self._known[feature, low, high]
 
     def samples(self, candidates: Mapping[Rule, Rule], most: int) -> list[Sample]:
         """Return rows for each candidate alone: a row that is made for one is not drawn as those for others are."""

