@@ -12,7 +12,7 @@ from inferwatch.errors import InvalidOption
 from inferwatch.explanation import Attribution, Target
 from inferwatch.rows import Matrix, Schema
 from inferwatch_explainers.arguments import checked_rows, feature_names, shuffled_background
-from inferwatch_explainers.model_target import check_outputs, chosen_outputs
+from inferwatch_explainers.model_target import attributed, check_outputs, chosen_outputs
 
 
 class Linear:
@@ -60,19 +60,8 @@ class Linear:
         values = self._slopes[chosen] * (rows - self._means)
         base = (self._means @ self._slopes.T + self._offsets)[chosen]
         prediction = outputs[np.arange(len(rows)), chosen]
-        return Attribution(
-            method=self.method,
-            features=self._features,
-            values=values,
-            base_value=base,
-            prediction=prediction,
-            target=targets,
-            gap=prediction - base - values.sum(axis=1),
-            std_error=np.zeros_like(values),
-            exact=True,
-            predictor_calls=0,
-            predictor_rows=0,
-            elapsed_s=self._clock() - started,
+        return attributed(
+            self.method, self._features, values, base, prediction, targets, elapsed_s=self._clock() - started
         )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inferwatch.errors import InvalidOption, MissingExtra
-from inferwatch.explanation import Target
+from inferwatch.explanation import Attribution, Target
 from inferwatch.rows import Matrix
 
 
@@ -26,6 +26,37 @@ def chosen_outputs(outputs: Matrix, target: Target) -> tuple[NDArray[np.int64], 
     else:
         chosen = np.full(count, target)
     return chosen, tuple(chosen.tolist()) if most > 1 else (None,) * count
+
+
+def attributed(
+    method: str,
+    features: tuple[str, ...],
+    values: Matrix,
+    base: Matrix,
+    prediction: Matrix,
+    targets: tuple[Target, ...],
+    *,
+    exact: bool = True,
+    elapsed_s: float,
+) -> Attribution:
+    """Return the attribution of predictions (n,) by values (n, d) from base values (n,), for which nobody was asked.
+
+    Standard errors are 0 where it is exact, and not known elsewhere.
+    """
+    return Attribution(
+        method=method,
+        features=features,
+        values=values,
+        base_value=base,
+        prediction=prediction,
+        target=targets,
+        gap=prediction - base - values.sum(axis=1),
+        std_error=np.zeros_like(values) if exact else np.full_like(values, np.nan),
+        exact=exact,
+        predictor_calls=0,
+        predictor_rows=0,
+        elapsed_s=elapsed_s,
+    )
 
 
 def model_table(estimator: Any, inputs: Matrix) -> Any:  # noqa: ANN401 - scikit-learn has no types

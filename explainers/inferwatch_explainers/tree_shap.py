@@ -23,7 +23,7 @@ from inferwatch.explanation import Attribution, Target
 from inferwatch.rows import Matrix, Schema
 from inferwatch_explainers.arguments import checked_rows, feature_names, shuffled_background
 from inferwatch_explainers.leaves import Group, Leaves, leaves_of
-from inferwatch_explainers.model_target import check_outputs, chosen_outputs
+from inferwatch_explainers.model_target import attributed, check_outputs, chosen_outputs
 
 _TABLE_FEATURES = 10
 """Leaves with more conditions have no table, and are worked out for each row."""
@@ -84,19 +84,8 @@ class TreeShap:
         rows = checked_rows(rows, len(self._features))
         values, prediction, chosen, targets = self._tables.attribute(rows, target, len(self._features))
         base = self._base[chosen]
-        return Attribution(
-            method=self.method,
-            features=self._features,
-            values=values,
-            base_value=base,
-            prediction=prediction,
-            target=targets,
-            gap=prediction - base - values.sum(axis=1),
-            std_error=np.zeros_like(values),
-            exact=True,
-            predictor_calls=0,
-            predictor_rows=0,
-            elapsed_s=self._clock() - started,
+        return attributed(
+            self.method, self._features, values, base, prediction, targets, elapsed_s=self._clock() - started
         )
 
 

@@ -14,7 +14,7 @@ from inferwatch.explanation import Attribution, Target
 from inferwatch.rows import Matrix
 from inferwatch_explainers.adapters.setting import Adapter, Count, Option, Setting
 from inferwatch_explainers.arguments import checked_rows
-from inferwatch_explainers.model_target import chosen_outputs
+from inferwatch_explainers.model_target import attributed, chosen_outputs
 from inferwatch_explainers.readout import Readout, checked_outputs
 
 
@@ -105,19 +105,9 @@ def _attribution(
     exact: bool,
     started: float,
 ) -> Attribution:
-    return Attribution(
-        method=explainer.method,
-        features=explainer.features,
-        values=values,
-        base_value=base,
-        prediction=prediction,
-        target=targets,
-        gap=prediction - base - values.sum(axis=1),
-        std_error=np.zeros_like(values) if exact else np.full_like(values, np.nan),
-        exact=exact,
-        predictor_calls=0,
-        predictor_rows=0,
-        elapsed_s=time.monotonic() - started,
+    elapsed_s = time.monotonic() - started
+    return attributed(
+        explainer.method, explainer.features, values, base, prediction, targets, exact=exact, elapsed_s=elapsed_s
     )
 
 
