@@ -22,6 +22,7 @@ from tests.integration.served import Served
 from tests.integration.test_delivery_kafka import WORD, Guarded, guarded
 from tests.integration.test_proxy import ask, echo, proxy, server
 from tests.kafka_broker import Broker, broker_in, kafka_broker
+from tests.waiting import eventually
 
 __all__ = ["guarded", "kafka_broker"]
 
@@ -123,7 +124,8 @@ def test_what_kserve_sends_is_stored_and_joined(kafka_broker: Broker, tmp_path: 
         detail = store.get(f"/api/payloads/{items['v2_binary']['key']}")
         assert detail["decoded"]["rows"][2][:2] == [4, 5]
         assert 'inferwatch_events_received_total{outcome="duplicate",transport="kafka"' in store.text("/metrics")
-        assert 'inferwatch_consumer_lag_records{group="of-' in store.text("/metrics")
+        lag = 'inferwatch_consumer_lag_records{group="of-'
+        eventually("it is told how far it is behind", lambda: lag in store.text("/metrics"))
     assert len(cluster.letters()) == 1 + bad - 1
     assert "hunter2" not in (cluster.data / "dead-letter.jsonl").read_text()
     with cluster.running("store") as store:  # what was read is not read again
