@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from numpy.typing import ArrayLike
 
 from inferwatch.explained import told
 from inferwatch.pictures import Picture
@@ -28,7 +30,7 @@ class Shown(ABC):
     def as_dicts(self) -> list[dict[str, Any]]:
         """Return one JSON-ready object an explanation, under the names of the public contract."""
 
-    def picture(self, rows: Sequence[Any] | None = None, *, plot: str | None = None) -> Picture:
+    def picture(self, rows: ArrayLike | None = None, *, plot: str | None = None) -> Picture:
         """Return a picture that shows the values of rows (n, d) too, by one of the plots of `inferwatch.pictures`.
 
         `rows` may be a DataFrame, an array, or lists; categories as texts, not as codes. Raises as `Picture` does.

@@ -26,12 +26,18 @@ WEIGHTS: dict[str, Any] = {
 }
 IMAGE = WEIGHTS | {"features": [f"[{place}]" for place in range(6)], "values": [1.0, 0, 0, 0, 0, -2.0], "shape": [2, 3]}
 IMAGE |= {"prediction": -0.7, "std_error": [0.0] * 6}
-RULE = {"method": "anchors_tabular", "features": ["age"], "anchor": ["age > 30"], "target": 1, "precision": 0.97}
+RULE: dict[str, Any] = {
+    "method": "anchors_tabular",
+    "features": ["age"],
+    "anchor": ["age > 30"],
+    "target": 1,
+    "precision": 0.97,
+}
 RULE |= {"precision_low": 0.95, "coverage": 0.25}
 WORDS = RULE | {"method": "anchors_text", "anchor": ["not", "good"], "positions": [[4, 7], [8, 12]]}
-CHANGES = {"method": "counterfactual", "features": ["age", "work"], "counterfactual": [[41.0, "State"]]}
+CHANGES: dict[str, Any] = {"method": "counterfactual", "features": ["age", "work"], "counterfactual": [[41.0, "State"]]}
 CHANGES |= {"changed": ["work"], "distance": 1.0, "target": 0}
-SUMMARY = {"method": "alibi.TrustScore", "score": 1.25, "prototypes": [[1, 2]]}
+SUMMARY: dict[str, Any] = {"method": "alibi.TrustScore", "score": 1.25, "prototypes": [[1, 2]]}
 
 
 def texts(picture: Picture) -> str:

@@ -21,7 +21,8 @@ from inferwatch_cli.demo.processes import free_port
 from inferwatch_logger.bounded_http import MAX_HEAD_BYTES, bounded_http
 from inferwatch_logger.ingest import Ingest
 from tests.logger.test_ingest import EVENT
-from tests.watched import eventually, get, process
+from tests.waiting import eventually
+from tests.watched import get, process
 
 REQUEST_S = 0.4
 HEAD = (

@@ -11,6 +11,7 @@ from threading import Lock
 from typing import Any, Final, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from inferwatch.errors import InvalidRows, MissingExtra
 from inferwatch.explained import told
@@ -38,7 +39,7 @@ class Picture:
     """
 
     def __init__(
-        self, entries: Sequence[Mapping[str, Any]], rows: Sequence[Any] | None = None, *, plot: str | None = None
+        self, entries: Sequence[Mapping[str, Any]], rows: ArrayLike | None = None, *, plot: str | None = None
     ) -> None:
         values = [None] * len(entries) if rows is None else _values(rows, len(entries))
         self._panels = [Panel(entry, row) for entry, row in zip(entries, values, strict=True)]
@@ -97,7 +98,7 @@ class Picture:
         return f'<img alt="{described}" style="max-width:100%" src="data:image/svg+xml;base64,{drawn}">'
 
 
-def _values(rows: Sequence[Any], count: int) -> list[list[Any]]:
+def _values(rows: ArrayLike, count: int) -> list[list[Any]]:
     """Return each row as a list: of a DataFrame, an array, lists of values, or texts."""
     listed = np.asarray(rows, dtype=object).tolist()
     if len(listed) != count:
