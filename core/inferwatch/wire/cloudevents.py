@@ -32,6 +32,7 @@ from inferwatch.clock import format_time, parse_time
 from inferwatch.errors import Fault, InvalidEvent
 from inferwatch.events import CloudEvent
 from inferwatch.wire.privacy import is_secret, public_metadata
+from inferwatch.wire.structured import parsed
 
 BATCH_TYPE: Final = "application/cloudevents-batch+json"
 """The content type of several events in one body."""
@@ -145,12 +146,12 @@ def _from_body(content_type: str, body: bytes, truncated: bool) -> list[CloudEve
     if truncated:
         return [_invalid("too_large", "the body is larger than the receiver keeps, so its events cannot be read")]
     try:
-        parsed = orjson.loads(body)
+        members = parsed(body)
     except orjson.JSONDecodeError as error:
         return [_invalid("bad_json", str(error))]
-    if batch and not isinstance(parsed, list):
+    if batch and not isinstance(members, list):
         return [_invalid("bad_json", "a batch is a JSON array of events")]
-    return [_member(fields) for fields in (parsed if batch else [parsed])]
+    return [_member(fields) for fields in (members if batch else [members])]
 
 
 def _member(fields: Any) -> CloudEvent | InvalidEvent:  # noqa: ANN401 - any JSON
@@ -328,6 +329,14 @@ def _sorted_out(names: tuple[str, ...]) -> tuple[list[str], list[str]]:
     return [name for name in others if name not in bad], bad
 
 
+def _written(data: Any, faults: _Faults) -> bytes:  # noqa: ANN401 - any JSON
+    try:
+        return orjson.dumps(data)
+    except orjson.JSONEncodeError:
+        faults.note("bad_json", "data", "is nested more than 254 levels deep")
+        return b""
+
+
 def _read_fields(fields: Mapping[str, Any], faults: _Faults) -> dict[str, str]:
     attributes: dict[str, str] = {}
     for given, value in fields.items():
@@ -356,7 +365,7 @@ def _read_data(fields: Mapping[str, Any], content_type: str | None, faults: _Fau
         if data is None:
             return b""
         text = isinstance(data, str) and content_type is not None and not _JSON_TYPE.match(content_type)
-        return data.encode() if text else orjson.dumps(data)
+        return data.encode() if text else _written(data, faults)
     if data is not None:
         faults.note("ambiguous_data", "data", "is given beside data_base64; only one of them is allowed")
     if not isinstance(encoded, str):

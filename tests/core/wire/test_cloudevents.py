@@ -280,6 +280,13 @@ def test_structured_faults(fields: dict[str, Any], reason: str) -> None:
     assert invalid.reason == reason
 
 
+@pytest.mark.parametrize(("depth", "reason"), [(254, None), (255, "bad_json"), (1_000, "bad_json")])
+def test_structured_data_that_is_nested_too_deep_is_a_fault(depth: int, reason: str | None) -> None:
+    text = json.dumps(REQUIRED)[:-1] + ', "data": ' + "[" * depth + "]" * depth + "}"
+    (found,) = from_http([(b"content-type", STRUCTURED)], text.encode())
+    assert (found.reason if isinstance(found, InvalidEvent) else None) == reason
+
+
 def test_structured_extensions_become_text() -> None:
     event = from_structured(REQUIRED | {"sampled": True, "size": 12, "absent": None, "DatasChema": "http://x"})
     assert event.extensions == {"sampled": "true", "size": "12", "dataschema": "http://x"}

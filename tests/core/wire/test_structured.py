@@ -1,0 +1,81 @@
+"""Structured and batched events whose data stays text: the same values as by parsing all, and no number an object."""
+
+from __future__ import annotations
+
+import tracemalloc
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inferwatch.events import CloudEvent
+from inferwatch.wire import structured
+from inferwatch.wire.cloudevents import from_http
+
+pytest.importorskip("simdjson", reason="there is no simdjson for this interpreter")
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text() | st.just("data"), inner, max_size=4),
+    max_leaves=12,
+)
+HEAD: dict[str, Any] = {"specversion": "1.0", "id": "1", "source": "s", "type": "t"}
+
+
+def read(body: bytes) -> Any:
+    """Return what is parsed, text parsed too."""
+    return orjson.loads(orjson.dumps(structured.parsed(body)))
+
+
+@given(JSON)
+def test_what_is_parsed_is_what_a_parser_of_all_gives(value: Any) -> None:
+    body = orjson.dumps(value)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(structured, "MIN_BYTES", 0)
+        assert read(body) == orjson.loads(body)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"data": [1], "data": {"a": [2]}}',
+        '[{"data": [1], "data": [2]}, {"data": [3]}]',
+        '{"data": [18446744073709551616, 1e308, -0.0, 5e-324]}',
+        '[1, "text", [2], {"data": [3]}]',
+        '{"a/b": {"data": [1]}, "": [2], "data": "text"}',
+        '{"data": ' + "[" * 250 + "]" * 250 + "}",
+        "3",
+    ],
+)
+def test_unusual_bodies_are_parsed_alike(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(structured, "MIN_BYTES", 0)
+    assert str(read(text.encode())) == str(orjson.loads(text))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[NaN]", '{"data": [1]} more', '{"data": [1}', '["\\ud800"]', "[\xff]", "[" * 2_000]
+)
+def test_what_is_no_json_is_refused_by_the_same_name(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(structured, "MIN_BYTES", 0)
+    with pytest.raises(orjson.JSONDecodeError):
+        structured.parsed(text.encode("latin-1"))
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_no_number_of_large_data_becomes_an_object(batch: bool) -> None:
+    rows = [[row + column / 8 for column in range(16)] for row in range(8_000)]
+    event = HEAD | {"data": {"instances": rows}}
+    body = orjson.dumps([event] if batch else event)
+    kind = b"application/cloudevents-batch+json" if batch else b"application/cloudevents+json"
+    from_http([(b"content-type", kind)], orjson.dumps([HEAD] if batch else HEAD))
+    tracemalloc.start()
+    try:
+        (found,) = from_http([(b"content-type", kind)], body)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert isinstance(found, CloudEvent)
+    assert orjson.loads(found.data) == event["data"]
+    assert peak < 4 * len(body)
