@@ -145,8 +145,12 @@ class Sink:
     events: list[CloudEvent] = field(default_factory=list)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     writers: set[Writer] = field(default_factory=set)
+    is_dead: bool = False
 
     async def serve(self, reader: Reader, writer: Writer) -> None:
+        if self.is_dead:  # accepted at the last moment
+            writer.transport.abort()
+            return
         self.writers.add(writer)
         try:
             while True:
@@ -191,6 +195,7 @@ async def sink_at(port: int, reply: Reply = taken) -> AsyncIterator[Sink]:
         yield sink
     finally:
         server.close()
+        sink.is_dead = True
         for writer in list(sink.writers):
             writer.transport.abort()
 

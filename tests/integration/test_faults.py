@@ -150,15 +150,13 @@ def test_a_fault_of_the_sink(subject: Subject, fault: str) -> None:
         expected = await asked(it.bare, asks[0])
         before, memory = it.account(subject.url), it.anonymous_bytes()
         ids = {f"{name}-{client}-{number}" for client in range(CLIENTS) for number in range(EACH)}
-        had: set[tuple[str, str]] = set()
         async with FAULTS[fault](subject.sink) as sink:
             answers = await asyncio.gather(*(asked(it.port, each) for each in asks))
             assert answers == [expected] * CLIENTS
             assert it.anonymous_bytes() - memory < MEMORY_BYTES
-            had |= {(event.id, event.type) for event in getattr(sink, "events", ())}
         async with sink_at(subject.sink) as good:
             await settled(subject, before.captured + 2 * CLIENTS * EACH)
-            had |= {(event.id, event.type) for event in good.events}
+        had = {(event.id, event.type) for event in (*getattr(sink, "events", ()), *good.events)}
         after = it.account(subject.url)
         assert after.captured - before.captured == after.delivered - before.delivered == 2 * CLIENTS * EACH
         assert not after.dropped
