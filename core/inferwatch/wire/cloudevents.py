@@ -32,7 +32,6 @@ from inferwatch.clock import format_time, parse_time
 from inferwatch.errors import Fault, InvalidEvent
 from inferwatch.events import CloudEvent
 from inferwatch.wire.privacy import is_secret, public_metadata
-from inferwatch.wire.structured import parsed
 
 BATCH_TYPE: Final = "application/cloudevents-batch+json"
 """The content type of several events in one body."""
@@ -139,6 +138,8 @@ def from_structured(fields: Mapping[str, Any]) -> CloudEvent:
 
 
 def _from_body(content_type: str, body: bytes, truncated: bool) -> list[CloudEvent | InvalidEvent]:
+    from inferwatch.wire.structured import parsed  # needs simdjson, which no model server that captures has to load
+
     kind = content_type.partition(";")[0].strip().lower()
     if kind not in ("application/cloudevents", "application/cloudevents+json", BATCH_TYPE):
         return [_invalid("bad_format", f"{kind[:64]!r} is not supported; JSON is")]
