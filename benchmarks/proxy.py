@@ -28,7 +28,7 @@ PEERS = Path(__file__).parents[1] / ".venvs" / "peers" / "bin" / "python"
 AGENT = "KSERVE_AGENT"
 """The variable that names the program of KServe's agent."""
 SECONDS = 1.0
-ROUNDS = 7
+ROUNDS = 5
 
 
 @contextmanager
