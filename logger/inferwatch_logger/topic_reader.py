@@ -84,6 +84,7 @@ class TopicReader:
         self._aliases = aliases or Aliases()
         self._consumer: Consumer | None = None
         self._under_way: tuple[Future[int], dict[int, int]] | None = None
+        self._untold: dict[int, int] = {}
         self._looked_s = 0.0
         self._assigned_s = 0.0
         self._lags: Mapping[int, int] = {}
@@ -110,9 +111,10 @@ class TopicReader:
         return self._positions.get(partition)
 
     def leave(self) -> None:
-        """Wait for the commit under way, before partitions go to another member of the group."""
+        """Wait for the commit under way and tell the group, before partitions go to another member of it."""
         with suppress(PayloadLogError):  # then the position is where it was
             self._settle()
+        self._tell()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -133,6 +135,7 @@ class TopicReader:
 
     def _follow(self) -> None:
         self._under_way = None
+        self._untold.clear()
         self._assigned_s = time.monotonic()
         self._consumer = self._open_consumer(self)
         try:
@@ -143,7 +146,9 @@ class TopicReader:
                 self._settle()
                 if records:
                     self._append(batch)
-            self._settle()
+                if self._consumer.told:
+                    self._tell()
+            self.leave()
         finally:
             self._consumer.close()
             self._consumer = None
@@ -212,14 +217,19 @@ class TopicReader:
         self._under_way = done, batch.offsets
 
     def _settle(self) -> None:
-        """Wait for the commit under way, and tell the group."""
+        """Wait for the commit under way."""
         if self._under_way is None:
             return
         (done, offsets), self._under_way = self._under_way, None
         done.result()
         self._positions.kept(offsets)
-        if self._consumer is not None:
-            self._consumer.commit(offsets)
+        self._untold |= offsets
+
+    def _tell(self) -> None:
+        """Tell the group how far the log is."""
+        if self._untold and self._consumer is not None:
+            self._consumer.commit(self._untold)
+            self._untold = {}
 
     def _cut(self, event: CloudEvent) -> CloudEvent:
         if len(event.data) <= self._max_body_bytes:

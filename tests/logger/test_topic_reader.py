@@ -32,6 +32,8 @@ class Topic:
     def __init__(self) -> None:
         self.records: dict[int, list[Record]] = {}
         self.committed: dict[int, int] = {}
+        self.commits = 0
+        self.answering = True
         self.opened = 0
         self.unassigned = 0
         self.elsewhere: set[int] = set()
@@ -73,7 +75,12 @@ class Reading:
         return found
 
     def commit(self, positions: Mapping[int, int], /) -> None:
+        self._topic.commits += 1
         self._topic.committed.update(positions)
+
+    @property
+    def told(self) -> bool:
+        return self._topic.answering or self._topic.commits == 0
 
     def reach(self) -> int:
         if self._topic.fault is not None:
@@ -144,6 +151,18 @@ def test_events_are_read_whole_in_order_and_go_on_after_a_restart(tmp_path: Path
     with reading(tmp_path, topic) as bench:
         account = bench.read(4)
         assert (account["received"], account["stored"], account["duplicate"]) == (4, 4, 0)
+
+
+def test_the_group_is_told_one_thing_at_a_time_and_the_rest_on_leaving(tmp_path: Path) -> None:
+    topic = Topic()
+    topic.answering = False
+    topic.events(*(request(str(number), number, [[1]]) for number in range(20)))
+    with reading(tmp_path, topic) as bench:
+        bench.read(20)
+        bench.until(lambda: topic.commits == 1)
+        assert topic.committed[0] < 20
+    assert topic.committed == {0: 20}
+    assert topic.commits == 2
 
 
 def test_an_event_arrives_when_it_was_put_on_the_topic(tmp_path: Path) -> None:

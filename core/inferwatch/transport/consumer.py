@@ -45,6 +45,11 @@ class Consumer(Protocol):
         """The partitions that the group has assigned to us, which may be none; None before it has said."""
         ...
 
+    @property
+    def told(self) -> bool:
+        """Whether the group has answered every `commit`: one at a time, or they queue and a leaving member with them."""
+        ...
+
     def poll(self, timeout_s: float, /) -> Sequence[Record]:
         """Return the next records, at most `MOST_RECORDS`, as soon as there is any; each partition's in order."""
         ...

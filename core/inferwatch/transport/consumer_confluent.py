@@ -31,6 +31,7 @@ class ConfluentConsumer:
 
     def __init__(self, subscription: Subscription, follower: Follower) -> None:
         self.ours: frozenset[int] | None = None
+        self._telling = 0
         self._topic = subscription.topic
         self._follower = follower
         self._denied: str | None = None
@@ -41,12 +42,18 @@ class ConfluentConsumer:
             "bootstrap.servers": subscription.bootstrap,
             "group.id": subscription.group,
             "error_cb": self._note_trouble,
+            "on_commit": self._note_told,
         }
         try:
             self._client = confluent_kafka.Consumer(config)
             self._client.subscribe([self._topic], on_assign=self._assign, on_revoke=self._revoke)
         except KafkaException as error:
             raise TransportError(error.args[0].str()) from error
+
+    @property
+    def told(self) -> bool:
+        """Whether the group has answered every `commit`."""
+        return self._telling == 0
 
     def poll(self, timeout_s: float, /) -> Sequence[Record]:
         """Return the next records, as soon as there is any."""
@@ -67,6 +74,7 @@ class ConfluentConsumer:
             self._client.commit(offsets=[TopicPartition(self._topic, *one) for one in positions.items()])
         except KafkaException as error:
             raise TransportError(error.args[0].str()) from error
+        self._telling += 1
 
     def reach(self) -> int:
         """Return how many partitions the topic has, where the brokers answer and have it."""
@@ -99,6 +107,9 @@ class ConfluentConsumer:
     def _revoke(self, _: confluent_kafka.Consumer, __: list[TopicPartition]) -> None:
         self.ours = None
         self._follower.leave()
+
+    def _note_told(self, _: KafkaError | None, __: list[TopicPartition]) -> None:
+        self._telling -= 1  # or refused: then whoever is next reads a few records again
 
     def _record(self, message: Any) -> Record:  # noqa: ANN401 - its types allow for more than records have
         error = message.error()

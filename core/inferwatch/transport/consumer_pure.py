@@ -38,7 +38,7 @@ class PureConsumer:
         self._topic = subscription.topic
         self._follower = follower
         self._begun: dict[TopicPartition, int] = {}
-        self._told: Future | None = None
+        self._telling: Future | None = None
         config = {
             **_DEFAULTS,
             "group_instance_id": subscription.member,
@@ -50,6 +50,11 @@ class PureConsumer:
             knock(self._bootstrap, _REACH_S)
             self._client = KafkaConsumer(**config)
             self._client.subscribe([self._topic], listener=_Listener(self))
+
+    @property
+    def told(self) -> bool:
+        """Whether the group has answered every `commit`."""
+        return self._telling is None or self._telling.is_done
 
     def poll(self, timeout_s: float, /) -> Sequence[Record]:
         """Return the next records, as soon as there is any."""
@@ -69,7 +74,7 @@ class PureConsumer:
     def commit(self, positions: Mapping[int, int], /) -> None:
         """Tell the group where to go on, without waiting."""
         with _translated():
-            self._told = self._client.commit_async(
+            self._telling = self._client.commit_async(
                 {
                     TopicPartition(self._topic, partition): OffsetAndMetadata(offset, "", -1)
                     for partition, offset in positions.items()
@@ -107,9 +112,9 @@ class PureConsumer:
         """Let the follower finish, and the group know of it."""
         self.ours = None
         self._follower.leave()
-        if self._told is not None:
+        if self._telling is not None:
             with suppress(errors.KafkaError):  # then whoever is next reads a few records again
-                await self._told
+                await self._telling
 
 
 class _Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python has no types
