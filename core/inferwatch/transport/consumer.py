@@ -47,7 +47,7 @@ class Consumer(Protocol):
 
     @property
     def told(self) -> bool:
-        """Whether the group has answered every `commit`: one at a time, or they queue and a leaving member with them."""
+        """Whether the group has answered every `commit`. More than one at a time queue, and who leaves behind them."""
         ...
 
     def poll(self, timeout_s: float, /) -> Sequence[Record]:
