@@ -29,6 +29,7 @@ class ExplanationEvent:
     """The explanations of one request: `entries` as the native reply has them, `marks` one for each explained row.
 
     `payload_id` and `request_id` are the `Ce-Id` and the `X-Request-Id` of the request, None where it had none.
+    `cached` says that the same was answered before.
     """
 
     id: str
@@ -38,6 +39,7 @@ class ExplanationEvent:
     marks: Sequence[str]
     payload_id: str | None = None
     request_id: str | None = None
+    cached: bool = False
 
     def event(self) -> CloudEvent:
         """Return the event that tells of it."""
@@ -47,6 +49,7 @@ class ExplanationEvent:
             **self.service._asdict(),
             "payload_id": self.payload_id,
             "request_id": self.request_id,
+            "cached": self.cached,
             "rows": list(self.marks),
             "explanations": list(self.entries),
         }
@@ -79,7 +82,8 @@ class ExplanationEvent:
             return None
         if not all(isinstance(entry, dict) for entry in entries):
             return None
-        return cls(event.id, time_ns, event.stream.service, entries, marks, payload_id, request_id)
+        cached = body.get("cached") is True
+        return cls(event.id, time_ns, event.stream.service, entries, marks, payload_id, request_id, cached)
 
     def without_rows(self) -> Self:
         """Return it without whatever may quote an input: marks, rules, nearby rows, and what other libraries say."""

@@ -50,12 +50,13 @@ JOIN_S = 3.0
 class Item(NamedTuple):
     """One event of the journal on its way to the detectors.
 
-    `time_ns` is the event's time to go by, `arrival_ns` when it came; `outcome` says what is known of its payload.
+    `time_ns` is the event's time to go by, `arrival_ns` when it came; `outcome` says what is known of its payload. An
+    explanation has no `role` and no rows, and is no part of a payload.
     """
 
     event: CloudEvent
     stream: Stream
-    role: Role
+    role: Role | None
     time_ns: int
     decoded: Decoded
     payload_key: str
@@ -253,7 +254,8 @@ class _Step:
                 items.append(item)
         self._findings.extend(self._judge.judge(items[judged:]))
         if self._watcher is not None:
-            self._watcher.processed(items, self._joiner.take_outcomes(), self._joiner.pending)
+            payloads = [item for item in items if item.role is not None]
+            self._watcher.processed(payloads, self._joiner.take_outcomes(), self._joiner.pending)
         self.position = entries[-1].offset
         self.dirty = True
 
@@ -275,13 +277,11 @@ class _Step:
         self.dirty = False
 
     def _item(self, entry: Entry) -> Item | None:
-        """Return the event with the payload that it belongs to; None where it is no payload. Notes explanations."""
+        """Return the event with the payload that it belongs to; None where it is neither that nor an explanation."""
         event = entry.event
         role = event.role
         if role is None:
-            if (told := ExplanationEvent.of(event)) is not None:
-                self._explanations.append((entry.offset, told))
-            return None
+            return self._explanation(entry)
         stream, decoded = event.stream, _decoded(event, role)
         payload = self._joiner.join(
             _half(entry, role, stream, decoded, self._exclusion.reason(event, decoded.protocol))
@@ -301,6 +301,14 @@ class _Step:
             entry.arrival_ns,
             payload.outcome,
         )
+
+    def _explanation(self, entry: Entry) -> Item | None:
+        told = ExplanationEvent.of(entry.event)
+        if told is None:
+            return None
+        self._explanations.append((entry.offset, told))
+        event, nothing = entry.event, Decoded("explanation")
+        return Item(event, event.stream, None, entry.time_ns, nothing, told.id, None, entry.arrival_ns, "explanation")
 
     def _count(self, stream: Stream, brought: int, entry: Entry) -> None:
         events, rows, latest = self._counts.get(stream, (0, 0, 0))

@@ -76,7 +76,8 @@ class Outputs:
 
     def take(self, items: Sequence[Item]) -> list[Part]:
         """Return what the items complete."""
-        found = [self._asking(item) if item.role is Role.REQUEST else self._answering(item) for item in items]
+        halves = [item for item in items if item.role is not None]
+        found = [self._asking(item) if item.role is Role.REQUEST else self._answering(item) for item in halves]
         for held in (self._asked, self._answered):
             while len(held) > MOST_OPEN:
                 held.popitem(last=False)

@@ -1,4 +1,4 @@
-"""Judges one stream: its inputs, predictions and embeddings, each in a feed of its own."""
+"""Judges one stream: its inputs, predictions, embeddings and explanations, each in a feed of its own."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from inferwatch.reference import Reference
 from inferwatch.rows import Batch, Rows, Schema
 from inferwatch.settings import AnyDetectorSettings, DriftSettings, ModelSettings
 from inferwatch.status import DetectorStatus
+from inferwatch_detectors.attributions import Attributions
 from inferwatch_detectors.feed import Feed
 from inferwatch_detectors.fleet import Fleet
 from inferwatch_detectors.gathering import LEARNT_ROWS, Learning
@@ -34,6 +35,7 @@ Other = Callable[[str], "StreamJudge | None"]
 _ABSENT = {
     "predictions": "no response of a pair has come yet",
     "embeddings": "no vectors have come yet, in requests or in responses of pairs",
+    "explanations": "no explanation by features has come yet",
 }
 
 
@@ -67,9 +69,10 @@ class StreamJudge:
         self._segments = Segments(model.segments, names)
         self._outputs = Outputs(self._segments.labels, len(model.segments))
         self._vectors: tuple[str, str, int] | None = None
+        self._attributions = Attributions()
         self.recent = Recent() if stream.endpoint in _rivals(rules) else None
         self._feeds: dict[str, Feed] = {}
-        for kind in ("inputs", "predictions", "embeddings"):
+        for kind in ("inputs", "predictions", "embeddings", "explanations"):
             of_kind = [(name, rule) for name, rule in rules if rule.on == kind and _rival(rule) is None]
             if of_kind or (kind == "inputs" and self.recent is not None):
                 self._feeds[kind] = self._feed(kind, of_kind, part_of(given, model, kind))
@@ -88,6 +91,9 @@ class StreamJudge:
                 findings += feed.judge(answered)
             elif kind == "embeddings":
                 findings += feed.judge(self._embedded(items, asked, answered))
+            elif kind == "explanations":
+                findings += feed.judge(self._attributions.take(items))
+                feed.note = self._attributions.note
             else:
                 findings += feed.judge(asked)
         return findings
@@ -116,7 +122,12 @@ class StreamJudge:
 
     def dump(self) -> dict[Key, bytes | None]:
         """Return everything that later findings depend on, in named parts."""
-        about = {"segments": self._segments.dump(), "vectors": self._vectors, "last_ns": self.last_ns}
+        about = {
+            "segments": self._segments.dump(),
+            "vectors": self._vectors,
+            "attributions": self._attributions.method,
+            "last_ns": self.last_ns,
+        }
         parts: dict[Key, bytes | None] = {("", None, "about"): orjson.dumps(about)}
         if self._feeds.keys() & {"predictions", "embeddings"}:
             parts["", None, "outputs"] = self._outputs.dump()
@@ -138,6 +149,7 @@ class StreamJudge:
         self._segments.load(about["segments"])
         self.last_ns = about["last_ns"]
         self._vectors = about["vectors"] and tuple(about["vectors"])
+        self._attributions.method = about.get("attributions")
         if (data := parts.get(("", None, "outputs"))) is not None:
             self._outputs.load(data)
         if self.recent is not None:
@@ -247,7 +259,7 @@ def _rivals(rules: Sequence[tuple[str, AnyDetectorSettings]]) -> set[str]:
 
 def part_of(given: Reference | None, model: ModelSettings, kind: str) -> Reference | None:
     """Return the part of the given reference that rows of a kind are compared with; None where it has none."""
-    if given is None:
+    if given is None or kind == "explanations":
         return None
     if kind == "embeddings":
         return _embedded_reference(given)

@@ -105,7 +105,7 @@ class Worker:
         budget, over all.
         """
         findings: list[Finding] = []
-        for place, group in self._grouped(items):
+        for place, group in self._grouped([item for item in items if item.role is not None or self._attributed(item)]):
             judge = self._judge_of(place, group[0].time_ns)
             if judge is not None:
                 self._dirty.add(place)
@@ -127,6 +127,11 @@ class Worker:
                 groups.append(known)
             known[1].append(item)
         return groups
+
+    def _attributed(self, item: Item) -> bool:
+        """Return whether anything is judged of the explanations of the item's model."""
+        model = configured_for(self._models, item.stream.service)
+        return model is not None and any(rule.on == "explanations" for rule in model.settings.detectors)
 
     def _place(self, item: Item) -> Place:
         model = configured_for(self._models, item.stream.service)

@@ -18,7 +18,13 @@ Record = Callable[[CloudEvent], None]
 
 
 def as_event(
-    service: Service, schema: Schema, asked: ExplainRequest, explanation: Explanation, headers: Mapping[str, str]
+    service: Service,
+    schema: Schema,
+    asked: ExplainRequest,
+    explanation: Explanation,
+    headers: Mapping[str, str],
+    *,
+    cached: bool,
 ) -> CloudEvent:
     """Return the event of an explanation: by whose `Ce-Id` and `X-Request-Id`, of which rows, and what was said."""
     return ExplanationEvent(
@@ -29,4 +35,5 @@ def as_event(
         marks=row_marks(asked.rows, column_names(asked.rows, schema.names)),
         payload_id=headers.get("ce-id") or None,
         request_id=headers.get("x-request-id") or None,
+        cached=cached,
     ).event()

@@ -173,8 +173,8 @@ class _Service:
         self._count(explanation, labels, time.monotonic() - started)
         with self._metrics.writing_seconds.labels(name).time():
             if self._record is not None:
-                of = Service(served.model.namespace, name)
-                self._record(as_event(of, served.model.reference.schema, asked, explanation, request.headers))
+                of, schema = Service(served.model.namespace, name), served.model.reference.schema
+                self._record(as_event(of, schema, asked, explanation, request.headers, cached=age is not None))
             if wanted is not None and picture is not None:
                 drawn = await asyncio.to_thread(picture.draw, wanted)
                 return Response(drawn, 200, _aged(age), media_type=_PICTURES[wanted])

@@ -29,7 +29,7 @@ from inferwatch.payload_log.journal import Journal
 from inferwatch.payload_log.state import State
 from inferwatch.pipeline import Item, Pipeline
 from inferwatch.status import DetectorStatus
-from tests.inferences import NOON, request, response
+from tests.inferences import NOON, explanation, request, response
 
 TABLES = ("position", "streams", "payloads", "findings", "judges", "statuses")
 WAIT_S = 20.0
@@ -474,6 +474,24 @@ def test_the_watcher_sees_each_event_and_what_became_of_halves(
         (["c"], {"request_only": 1}, 1),
         (["b"], {"late": 1}, 1),
     ]
+
+
+def test_explanations_reach_the_judge_and_are_no_payloads(journal: Journal, tmp_path: Path) -> None:
+    watch, seen = Watch(), list[tuple[str, Role | None]]()
+
+    class Listener(RowCounter):
+        def judge(self, items: Sequence[Item], /) -> list[Finding]:
+            seen.extend((item.event.id, item.role) for item in items)
+            return super().judge(items)
+
+    journal.append([request("a", 0, [[1]]), explanation("x", 1, [[0.5, 1.0]]), response("a", 2, [1])]).result()
+    with state_in(tmp_path / "state") as state:
+        pipeline = pipeline_of(journal, state, Listener(), watcher=watch)
+        pipeline.start()
+        pipeline.stop()
+        assert len(content(state)["payloads"]) == 1
+    assert seen == [("a", Role.REQUEST), ("x", None), ("a", Role.RESPONSE)]
+    assert [identity for each in watch.seen for identity in each[0]] == ["a", "a"]
 
 
 @pytest.mark.parametrize(("statuscode", "status"), [("503", 503), ("20", None), ("2xx", None)])

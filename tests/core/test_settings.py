@@ -176,6 +176,14 @@ def test_unknown_keys_are_refused_at_every_level(file: Path, text: str, path: st
             "models[0].detectors: two detectors are named a",
         ),
         (
+            MODEL % "detectors: [{kind: quality, on: explanations}]",
+            "models[0]: explanations are for drift, not for quality",
+        ),
+        (
+            "models: [{name: a, reference: {v1: a.csv}, detectors: [{kind: drift, on: explanations}]}]",
+            "models[0]: explanations name no model version, so that references by version judge none",
+        ),
+        (
             MODEL % "false_alarms: {expected_run_length_days: 1, expected_run_length_rows: 9}",
             "models[0].false_alarms: one unit of expected_run_length is allowed, not days and rows",
         ),

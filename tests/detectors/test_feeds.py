@@ -18,7 +18,7 @@ from inferwatch.status import DetectorStatus
 from inferwatch_detectors import gathering, lane, stream_judge
 from inferwatch_detectors.worker import Worker
 from tests.detectors.watched import HISTOGRAM, instances, items, learnt, model
-from tests.inferences import request, response
+from tests.inferences import explanation, request, response
 
 LEARNT = 120
 ALARMS = {"expected_run_length_windows": 50}
@@ -134,6 +134,52 @@ def test_embeddings_are_judged_by_length_and_projections() -> None:
     assert status(worker, "vectors").notes == ("vectors have 32 numbers, not 64",)
 
 
+ATTRIBUTED = HISTOGRAM | {"name": "reasons", "on": "explanations"}
+
+
+def reasons(random: np.random.Generator, number: int, job: float = 0.0) -> CloudEvent:
+    values = random.normal([0.0, job], [0.3, 0.1], (4, 2)).tolist()
+    return explanation(f"x{number}", number, values)
+
+
+def test_a_model_that_decides_by_other_features_alarms_while_its_inputs_stay() -> None:
+    random = np.random.default_rng(5)
+    worker = Worker([model(ATTRIBUTED, HISTOGRAM, false_alarms=ALARMS)])
+    events = [request("q", 0, instances(50))]
+    events += [reasons(random, number, 0.5 * (number >= 45)) for number in range(60)]
+    found = by_time(worker.judge(items(events)))
+    assert [(finding.detector, finding.fired) for finding in found] == [
+        ("histogram", False),
+        ("reasons", False),
+        ("reasons", True),
+    ]
+    assert [feature.name for feature in found[2].features] == ["job", "age"]
+    assert found[2].assumption.endswith(f"compared with the first {LEARNT} live rows")
+
+
+def test_only_attributions_of_one_method_count_each_once() -> None:
+    random = np.random.default_rng(6)
+    worker = Worker([model(ATTRIBUTED)])
+    assert worker.judge(items([request("q", 0, instances(3))])) == []
+    assert "no explanation by features has come yet" in status(worker, "reasons").notes
+    events = [
+        reasons(random, 1),
+        explanation("again", 2, [[1.0, 2.0]] * 9, cached=True),
+        explanation("margin", 3, [[9.0, 9.0]] * 9, method="tree_shap"),
+        explanation("wrong", 4, [["1", 2.0], [True, 0.0], [1.0]]),
+        explanation("gaps", 5, [[None, 2.0]]),
+    ]
+    worker.judge(items(events))
+    assert status(worker, "reasons").needs_rows == LEARNT - 5 + 50
+    assert "explanations by tree_shap are left out: those by kernel_shap came first" in status(worker, "reasons").notes
+
+
+def test_explanations_of_models_that_nobody_asks_about_are_left() -> None:
+    worker = Worker([model(HISTOGRAM)])
+    assert worker.judge(items([reasons(np.random.default_rng(0), 1)])) == []
+    assert worker.statuses() == []
+
+
 def test_what_is_not_there_is_waited_for_and_said() -> None:
     worker = Worker([model(VECTORS)])
     worker.judge(items([event for number in range(5) for event in inference(number, [1.0, 2.0])]))
@@ -219,6 +265,7 @@ EVERYTHING = model(
     CANARY | {"against": {"endpoint": "default"}, "window": {"rows": 20}},
     {"kind": "quality", "window": {"rows": 40}},
     {"kind": "outlier", "method": "mahalanobis", "false_alarm_rate": 0.05},
+    ATTRIBUTED,
     reference=learnt(seed=3, count=2000),
     segments=SPLIT,
     burn_in_rows=20,
@@ -236,6 +283,8 @@ def everything() -> list[CloudEvent]:
         if number % 13 == 0:
             asked = request(f"q{number}", number - 80, instances(count, seed=number), **marks)
         found += [answered, asked] if number % 5 == 0 else [asked, answered]
+        if number % 3 == 0:
+            found.append(reasons(random, number))
     return found
 
 
@@ -248,6 +297,7 @@ def expected(quickly_learnt: None) -> list[Finding]:  # noqa: ARG001 - the order
 def test_everything_is_judged(expected: list[Finding]) -> None:
     judged = {(finding.detector, finding.endpoint, finding.segment) for finding in expected}
     assert {("histogram", "default", None), ("minutes", "default", None), ("answers", "default", None)} <= judged
+    assert ("reasons", "default", None) in judged
     assert {("canary", "canary", None), ("quality", "default", "job=clerk")} <= judged
     assert len({finding.id for finding in expected}) == len(expected)
 

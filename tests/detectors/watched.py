@@ -16,7 +16,7 @@ from inferwatch.pipeline import Item
 from inferwatch.reference import Reference
 from inferwatch.rows import Column, Feature, Rows
 from inferwatch.settings import ModelSettings
-from inferwatch.wire.decode import decode
+from inferwatch.wire.decode import Decoded, decode
 from inferwatch_detectors.worker import MonitoredModel
 from tests.inferences import NOON
 
@@ -55,14 +55,20 @@ def instances(count: int, *, seed: int = 1, age: float = 40) -> list[list[Any]]:
 def items(events: Iterable[CloudEvent], *, arrival_s: float = 86_400) -> list[Item]:
     """Return events as the pipeline gives them to a judge, all of them arrived so many seconds past noon.
 
-    A half makes a pair with the last one of its stream and id that is open and of the other role.
+    A half makes a pair with the last one of its stream and id that is open and of the other role. What is no half is an
+    explanation.
     """
     found: list[Item] = []
     still_open: dict[tuple[Stream, str], tuple[Role, str]] = {}
     for number, event in enumerate(events):
         entry = unpack(number + 1, pack(event, NOON + round(arrival_s * NS_PER_S)))
         role = event.role
-        assert role is not None
+        if role is None:
+            nothing = Decoded("explanation")
+            found.append(
+                Item(event, event.stream, None, entry.time_ns, nothing, event.id, None, entry.arrival_ns, "explanation")
+            )
+            continue
         decoded = decode(event.data, role)
         place = event.stream, event.id
         key, outcome = f"{event.id}/{event.time_ns}", ("request_only", "response_only")[role]

@@ -8,6 +8,7 @@ import pytest
 
 from inferwatch.events import CloudEvent
 from inferwatch.explanation import Summary
+from inferwatch.explanation_event import ExplanationEvent
 from inferwatch_explainers.cache import ExplanationCache
 from tests.explainers.test_service import INSTANCES, SCHEMA, Service, Setup, setup, starting
 
@@ -40,6 +41,7 @@ def test_the_same_question_again_asks_no_predictor(setup: Setup) -> None:
         assert service.metric("inferwatch_explain_cache_lookups_total", **counted) == 1
     assert service.metric("inferwatch_explain_cache_bytes") > 100  # type: ignore[operator]  # it is there
     assert len({event.id for event in told}) == 2
+    assert [read.cached for event in told if (read := ExplanationEvent.of(event))] == [False, True]
     fresh = service.post("/v1/models/m:explain", {"instances": INSTANCES}, {"Cache-Control": "no-cache"})
     assert "cached" not in fresh[1]
     assert len(service.server.calls) == 2 * calls

@@ -55,9 +55,10 @@ class _DetectorSettings(Section):
     method: str
     component: str = "predictor"
     """The component of the InferenceService whose traffic is judged."""
-    on: Literal["inputs", "predictions", "embeddings"] = "inputs"
+    on: Literal["inputs", "predictions", "embeddings", "explanations"] = "inputs"
     """`inputs`: the rows of requests, whether or not a response comes. `predictions`: what paired responses hold.
-    `embeddings`: the length and projections of their vectors, or of the requests' where those come first. Where the
+    `embeddings`: the length and projections of their vectors, or of the requests' where those come first.
+    `explanations`, for drift alone: how much each feature contributed to the predictions that were explained. Where the
     reference has none of them (`outputs`), the first 1,000 live rows are the reference."""
 
 

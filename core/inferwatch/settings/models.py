@@ -252,6 +252,17 @@ class ModelSettings(Section):
                 raise PydanticCustomError("against", "against is for inputs, not for {on}", {"on": detector.on})
         return self
 
+    @model_validator(mode="after")
+    def _explanations_fit(self) -> Self:
+        on_them = [detector for detector in self.detectors if detector.on == "explanations"]
+        if other := next((each.kind for each in on_them if each.kind != "drift"), None):
+            raise PydanticCustomError("explanations", "explanations are for drift, not for {kind}", {"kind": other})
+        if on_them and isinstance(self.reference, Mapping):
+            raise PydanticCustomError(
+                "explanations", "explanations name no model version, so that references by version judge none"
+            )
+        return self
+
     @field_validator("detectors")
     @classmethod
     def _distinct_detectors(cls, detectors: tuple[AnyDetectorSettings, ...]) -> tuple[AnyDetectorSettings, ...]:
