@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from inferwatch.metrics import LagCollector
@@ -12,6 +13,7 @@ from inferwatch.payload_log.findings import list_statuses
 from inferwatch.payload_log.positions import Positions
 from inferwatch.settings import KafkaTransport
 from inferwatch.transport.consumer import Subscription
+from inferwatch.transport.opening import open_consumer
 from inferwatch_cli.bystander import Bystander
 from inferwatch_cli.checks import Checked
 from inferwatch_cli.kept_log import KeptLog, open_log
@@ -55,7 +57,7 @@ def _reader(log: KeptLog, transport: KafkaTransport) -> TopicReader:
         transport.options,
     )
     return TopicReader(
-        subscription.open,
+        partial(open_consumer, subscription),
         log.journal,
         positions,
         log.dead_letter,

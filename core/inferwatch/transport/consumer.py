@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 from inferwatch.delivery.kafka_options import Client, Options
-from inferwatch.errors import MissingExtra
 
 SESSION_MS: Final = 15_000
 """A member that is not heard of for so long has lost its partitions. One that comes back under its name has them at
@@ -84,17 +83,3 @@ class Subscription:
     member: str
     client: Client = "confluent"
     options: Options | None = None
-
-    def open(self, follower: Follower) -> Consumer:
-        """Return a consumer. Raises `ConfigError` for options or their secrets, `MissingExtra`, `TransportError`."""
-        if self.client == "kafka-python":
-            try:
-                from inferwatch.transport.consumer_pure import PureConsumer
-            except ModuleNotFoundError as error:
-                raise MissingExtra("Kafka by the client kafka-python", "kafka-pure") from error
-            return PureConsumer(self, follower)
-        try:
-            from inferwatch.transport.consumer_confluent import ConfluentConsumer
-        except ModuleNotFoundError as error:
-            raise MissingExtra("Kafka", "kafka") from error
-        return ConfluentConsumer(self, follower)
