@@ -253,6 +253,25 @@ def replay(
 
 
 @app.command()
+def importance(
+    config: ConfigOption,
+    model: Annotated[str, typer.Option(metavar="NS/NAME", help="The served model, one with an explainer.")],
+    data: DataOption = None,
+    last: Annotated[int, typer.Option(min=2, help="So many of its logged rows, the newest.")] = 1_000,
+    repeats: Annotated[int, typer.Option(min=1, help="Other rows that each row takes a value from, by feature.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say how much a model's predictions of its logged traffic hang on each feature: permutation importance.
+
+    Asks the predictor, or the artefact, of the model's first explainer.
+    """
+    from inferwatch_cli.importance import importance_lines
+
+    for line in importance_lines(config, data, model, last, repeats, as_json=as_json):
+        typer.echo(line)
+
+
+@app.command()
 def erase(
     data: Annotated[Path, typer.Option(help="Directory of the payload log.")],
     model: Annotated[str, typer.Option(metavar="NS/NAME", help="The served model.")],

@@ -7,6 +7,7 @@ from inferwatch_explainers.counterfactual import Counterfactual
 from inferwatch_explainers.exact_shapley import ExactShapley
 from inferwatch_explainers.kernel_shap import KernelShap
 from inferwatch_explainers.linear import Linear
+from inferwatch_explainers.permutation_importance import PermutationImportance
 from inferwatch_explainers.permutation_shap import PermutationShap
 from inferwatch_explainers.tree_shap import TreeShap
 
@@ -17,6 +18,7 @@ __all__ = [
     "ExactShapley",
     "KernelShap",
     "Linear",
+    "PermutationImportance",
     "PermutationShap",
     "TreeShap",
     "background_rows",

@@ -87,6 +87,14 @@ def read_request(body: bytes, schema: Schema, deadline: str | None = None, *, me
     return ExplainRequest(values, schema, form, options, decoded.rows)
 
 
+def form_like(body: bytes, schema: Schema) -> RequestForm:
+    """Return the form of a V1 or V2 request that a body holds; the plain one where it is another protocol's."""
+    decoded = decode(body, Role.REQUEST)
+    if decoded.protocol not in ("v1", "v2") or decoded.rows is None:
+        return RequestForm.plain(schema)
+    return RequestForm.of(_document(body), decoded.rows, schema)
+
+
 def _document(body: bytes) -> Mapping[str, Any]:
     try:
         document = orjson.loads(inflate(body) if body[:2] == b"\x1f\x8b" else body)

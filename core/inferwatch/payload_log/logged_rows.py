@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 
 from inferwatch.errors import InvalidReference
-from inferwatch.events import Service, Stream
+from inferwatch.events import CloudEvent, Service, Stream
 from inferwatch.payload_log.index import PayloadFilter, list_payloads
 from inferwatch.payload_log.joiner import Payload
 from inferwatch.payload_log.views import Events, halves, rows_of
@@ -33,11 +33,8 @@ def logged_rows(
     wanted = PayloadFilter(service=service, since_ns=since_ns, until_ns=until_ns)
     found: list[Rows] = []
     missing = last
-    for payload in _newest(connection, wanted):
-        if payload.excluded is not None or payload.request_offset is None or not _is_of(payload, stream):
-            continue
-        rows = rows_of(halves(events, payload)[0])
-        if rows is None or not rows.count or (found and rows.sources != found[0].sources):
+    for _, rows in _requests(events, connection, wanted, stream):
+        if found and rows.sources != found[0].sources:
             continue
         if missing is not None:
             rows = rows.slice(max(0, rows.count - missing), rows.count)
@@ -46,6 +43,24 @@ def logged_rows(
         if missing == 0:
             break
     return found[::-1]
+
+
+def newest_request(events: Events, connection: sqlite3.Connection, service: Service) -> tuple[CloudEvent, Rows] | None:
+    """Return the newest request to a service's predictor that counts, and its rows; None where there is none."""
+    return next(_requests(events, connection, PayloadFilter(service=service), None), None)
+
+
+def _requests(
+    events: Events, connection: sqlite3.Connection, wanted: PayloadFilter, stream: Stream | None
+) -> Iterator[tuple[CloudEvent, Rows]]:
+    """Yield the requests that count and have rows, the newest first."""
+    for payload in _newest(connection, wanted):
+        if payload.excluded is not None or not _is_of(payload, stream):
+            continue
+        entry = halves(events, payload)[0]
+        rows = rows_of(entry)
+        if entry is not None and rows is not None and rows.count:
+            yield entry.event, rows
 
 
 def joined_rows(parts: list[Rows], what: str) -> Rows:
