@@ -56,7 +56,7 @@ def typed(cells: Sequence[Any] | Numbers, *, floating: bool = False) -> NDArray[
         return _floats(cells) if floating else _integers(cells)
     if kind is bool:
         return np.array(cells, dtype=np.bool_)
-    if kind is None and kinds <= NULLABLE and (float in kinds or floating):
+    if kind in (None, type(None)) and kinds <= NULLABLE and (float in kinds or floating):
         return _floats(cells)
     if kind in _NESTED or kinds & _NESTED:
         return _objects([_nested(cell) for cell in cells])

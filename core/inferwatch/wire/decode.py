@@ -125,8 +125,12 @@ def _classify(data: bytes, role: Role) -> Decoded:
 def _parse(data: bytes) -> Any:  # noqa: ANN401 - any JSON
     lifted = lift(data)
     if lifted is not None:
-        with suppress(orjson.JSONDecodeError):  # what is wrong is told of the whole text
-            return lifted.put_back(orjson.loads(lifted.text))
+        with suppress(UndecodablePayload):  # what is wrong is told of the whole text
+            return lifted.put_back(_loaded(lifted.text))
+    return _loaded(data)
+
+
+def _loaded(data: bytes) -> Any:  # noqa: ANN401 - any JSON
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError as error:

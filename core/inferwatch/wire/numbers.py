@@ -1,10 +1,10 @@
 """Large arrays of numbers in JSON, wherever they stand, lifted out of the text before it is parsed.
 
-Stretches of numbers and nulls are found by the bytes alone. Each that is one array, nested to one shape, is copied by
-simdjson into a buffer, and a short list that nobody can have sent stands in its place while the rest is parsed: no
-number of it becomes a Python object. Of lists of unequal length, each is an array of its own. What no array holds as it
-was written (a text or a boolean among numbers, whole numbers of 2^53 or more beside fractions or nulls, nulls alone)
-stays in the text.
+Stretches of numbers, nulls and flags are found by the bytes alone, `NaN` and `Infinity` too. Each that is one array,
+nested to one shape, is copied by simdjson into a buffer, and a short list that nobody can have sent stands in its place
+while the rest is parsed: no number of it becomes a Python object. Of lists of unequal length, each is an array of its
+own. What no array holds as it was written (a text, or a flag, among numbers, whole numbers of 2^53 or more beside
+fractions or nulls) stays in the text.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, repeat
-from math import prod
+from math import inf, nan, prod
 from typing import Any, Final
 
 import numpy as np
@@ -31,28 +31,36 @@ MIN_NUMBERS: Final = 256
 EXACT: Final = 2.0**53
 """Whole numbers below it are exact as fractions."""
 
-MAX_RANK: Final = 8
+MAX_RANK: Final = 32
 """Lists nested deeper are not read as an array."""
 
 _MIN_BYTES: Final = 2 * MIN_NUMBERS + 1
 _INT64: Final = 2**63
 _TYPES: Final = {"i": np.int64, "u": np.uint64, "d": np.float64}
 _STRIDE: Final = 64
-_NUMERIC: Final = b"+-.0123456789eE,[] \t\r\nnul"
+_WORDS: Final = {b"-Infinity": -inf, b"Infinity": inf, b"NaN": nan, b"null": nan, b"true": 1.0, b"false": 0.0}
+_NEGATIVE_INFINITY, _INFINITY, _NAN, _NULL, _TRUE, _FALSE = _MARKS = range(1, 1 + len(_WORDS))
+"""What stands for each of the words: bytes that no JSON has."""
+
+_WHOLE: Final = ord(",")
+_NUMERIC: Final = b"+-.0123456789eE,[] \t\r\n" + b"".join(_WORDS)
 _OTHER: Final = bytes(byte not in _NUMERIC for byte in range(256))
 _NO_MARKS: Final = bytes(set(range(256)) - set(b"[,]"))
-_NO_KINDS: Final = bytes(set(range(256)) - set(b".eE,n"))
+_NO_KINDS: Final = bytes(set(range(256)) - {*b".eE,", *_MARKS})
+_WORDS_AS_ZERO: Final = bytes.maketrans(bytes(_MARKS), b"0" * len(_WORDS))
+_LEVELS: Final = 8
+"""How deep in lists that are no array arrays are looked for."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Numbers:
-    """An array of JSON: `values` of its shape, float64, where NaN is null, or int64 or uint64.
+    """An array of JSON: `values` of its shape, float64, where a null is NaN, or int64, uint64 or bool.
 
-    Those marked `whole` of float64 are written so. There are marks wherever there are nulls.
+    `kinds` tells which of float64 are written as whole numbers, and which are nulls; None where none is either.
     """
 
     values: NDArray[Any]
-    whole: NDArray[np.bool_] | None = None
+    kinds: NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -63,33 +71,36 @@ class Numbers:
 
     def as_list(self) -> list[Any]:
         """Return the lists as a general parser gives them."""
-        if self.whole is None:
+        if self.kinds is None:
             return list(self.values.tolist())
-        cells = self.values.astype(object)
-        cells[self.whole] = self.values[self.whole].astype(np.int64)
-        cells[np.isnan(self.values)] = None
+        cells, whole = self.values.astype(object), self.kinds == _WHOLE
+        cells[whole] = self.values[whole].astype(np.int64)
+        cells[self.kinds == _NULL] = None
         return list(cells.tolist())
 
     def flat(self, *, floating: bool = False) -> NDArray[Any] | None:
-        """Return the values (n,), row-major; None where they are to be fractions and some would be rounded."""
+        """Return the values (n,), row-major; None where numbers are to be fractions and some would be rounded."""
         values = self.values.ravel()
         if not floating:
-            return _column(values, None if self.whole is None else self.whole.ravel())
-        if values.dtype == np.float64:
+            return _column(values, None if self.kinds is None else self.kinds.ravel())
+        if values.dtype in (np.float64, np.bool_):
             return values
         return values.astype(np.float64) if np.abs(values.astype(np.float64)).max() < EXACT else None
 
     def columns(self) -> list[NDArray[Any]]:
         """Return the columns of lists in a list, each in the type of its own numbers."""
-        marks = repeat(None) if self.whole is None else self.whole.T
-        return list(map(_column, self.values.T, marks))
+        kinds = repeat(None) if self.kinds is None else self.kinds.T
+        return list(map(_column, self.values.T, kinds))
 
 
-def _column(values: NDArray[Any], whole: NDArray[np.bool_] | None) -> NDArray[Any]:
+def _column(values: NDArray[Any], kinds: NDArray[np.uint8] | None) -> NDArray[Any]:
     """The numbers of a column (n,): whole ones as integers, beside nulls as objects; beside fractions a null is NaN."""
     if values.dtype == np.uint64 and values.max() < _INT64:
         return values.astype(np.int64)
-    if whole is None or not (whole | np.isnan(values)).all():
+    if kinds is None:
+        return values
+    whole = kinds == _WHOLE
+    if not (whole | (kinds == _NULL)).all():
         return values
     if whole.all():
         return values.astype(np.int64)
@@ -142,26 +153,22 @@ def shape(data: bytes, start: int = 0) -> tuple[int, ...] | None:
     None where two lists of a level differ in length, or in level.
     """
     before = len(data[:start].translate(None, _NO_MARKS))
-    marks = np.frombuffer(data.translate(None, _NO_MARKS), np.uint8)[before:]
-    opens = marks == ord("[")
-    level = np.cumsum(opens.view(np.int8) - (marks == ord("]")), dtype=np.int16)
-    commas = np.where(marks == ord(","), level, 0)
+    marks = data.translate(None, _NO_MARKS)[before:]
+    rank = len(marks) - len(marks.lstrip(b"["))
     sizes: list[int] = []
-    for depth in range(1, int(level.max()) + 1):
-        begins = opens & (level == depth)
-        lists = np.cumsum(begins, dtype=np.int32)
-        lengths = np.bincount(lists[commas == depth], minlength=int(lists[-1]) + 1)[1:] + 1
-        if len(lengths) != prod(sizes) or (lengths != lengths[0]).any() or depth > MAX_RANK:
-            return None
-        sizes.append(int(lengths[0]))
-    return tuple(sizes)
+    first = b""  # the first list of a level, from the innermost outwards, if all are like the first within it
+    for closed in range(1, rank + 1) if rank <= MAX_RANK else ():
+        length = marks.find(b"]" * closed) + 2 * closed - rank
+        sizes.insert(0, (length - 1) // (len(first) + 1))
+        first = b"[%b]" % b",".join([first] * sizes[0])
+    return tuple(sizes) if sizes and first == marks else None
 
 
 def _may_have(data: bytes) -> bool:
-    """Whether as many bytes on end may be of numbers, by every 64th byte."""
-    if len(data) < _MIN_BYTES:
+    """Whether as many bytes on end may be of numbers, by every 64th byte, and there are as many commas."""
+    if len(data) < _MIN_BYTES or data[::_STRIDE].translate(_OTHER).find(bytes(_MIN_BYTES // _STRIDE)) < 0:
         return False
-    return data[::_STRIDE].translate(_OTHER).find(bytes(_MIN_BYTES // _STRIDE)) >= 0
+    return int(np.count_nonzero(np.frombuffer(data, np.uint8) == ord(","))) >= MIN_NUMBERS - 1
 
 
 def _stretches(data: bytes) -> Iterator[tuple[int, int]]:
@@ -196,7 +203,7 @@ def _arrays(data: bytes, start: int, stop: int, depth: int = 0) -> Iterator[tupl
     numbers = _read(data[start:stop])
     if numbers is not None:
         yield start, stop, numbers
-    elif depth < MAX_RANK:
+    elif depth < _LEVELS:
         for begin, end in _inner(np.frombuffer(data[start:stop], np.uint8)):
             yield from _arrays(data, start + begin, start + end, depth + 1)
 
@@ -213,21 +220,36 @@ def _inner(text: NDArray[np.uint8]) -> Iterator[tuple[int, int]]:
 
 
 def _read(text: bytes) -> Numbers | None:
-    """Return one array of numbers; None for whatever else the text is."""
-    is_whole = not any(mark in text for mark in (b".", b"e", b"E", b"n"))
-    values = _buffer(text.replace(b"null", b"   0"), "iu" if is_whole else "d")  # no text becomes valid thereby
+    """Return one array of numbers, or of flags; None for whatever else the text is."""
+    coded = text
+    for mark, word in zip(_MARKS, _WORDS, strict=True):
+        if word.lstrip(b"-")[:1] in text:  # a byte is found faster than a word
+            coded = coded.replace(word, b" %c " % mark)  # blanks, lest a text become valid: `1null`, `null.5`
+    has_words = coded is not text
+    is_whole = not has_words and not any(mark in text for mark in (b".", b"e", b"E"))
+    values = _buffer(coded.translate(_WORDS_AS_ZERO) if has_words else text, "iu" if is_whole else "d")
     if values is None:
         return None
     sizes = shape(text) if text.find(b"[", 1) > 0 else (len(values),)
     if sizes is None or prod(sizes) != len(values):
         return None
-    kinds = None if is_whole else _kinds(text)
-    if kinds is None:
-        return Numbers(values.reshape(sizes))
-    whole, null = kinds == ord(","), kinds == ord("n")
-    if null.all() or np.abs(values, where=whole, out=np.zeros(len(values))).max() >= EXACT:
+    kinds = None if is_whole else _kinds(coded)
+    return Numbers(values.reshape(sizes)) if kinds is None else _of_kinds(values, kinds, sizes)
+
+
+def _of_kinds(values: NDArray[Any], kinds: NDArray[np.uint8], sizes: tuple[int, ...]) -> Numbers | None:
+    """The array of float64 (n,), in which words are zeros, and kinds (n,); None where an array would change a value."""
+    flags = kinds >= _TRUE
+    flags &= kinds <= _FALSE
+    if flags.any():
+        return Numbers((kinds == _TRUE).reshape(sizes)) if flags.all() else None
+    whole = kinds == _WHOLE
+    if np.abs(values, where=whole, out=np.zeros(len(values))).max() >= EXACT:
         return None
-    return Numbers(np.where(null, np.nan, values).reshape(sizes), whole.reshape(sizes))
+    values = values.copy()
+    for mark, number in zip(_MARKS, _WORDS.values(), strict=True):
+        values[kinds == mark] = number
+    return Numbers(values.reshape(sizes), kinds.reshape(sizes))
 
 
 def _buffer(text: bytes, types: str) -> NDArray[Any] | None:
@@ -239,9 +261,9 @@ def _buffer(text: bytes, types: str) -> NDArray[Any] | None:
 
 
 def _kinds(text: bytes) -> NDArray[np.uint8] | None:
-    """What each number (n,) ends in: "," where it is whole, "n" where it is null; None where all are fractions."""
+    """What each number (n,) ends in: a comma where it is whole, a word's mark; None where all are fractions."""
     kinds = b",%b," % text.translate(None, _NO_KINDS)
-    if b",," not in kinds and b"n" not in kinds:
-        return None
     marks = np.frombuffer(kinds, np.uint8)
+    if b",," not in kinds and marks.min() > _FALSE:
+        return None
     return marks[np.flatnonzero(marks[1:] == ord(","))]

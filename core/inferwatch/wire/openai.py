@@ -180,7 +180,7 @@ def _inputs(body: Mapping[str, Any]) -> Rows:
 
 def _several(given: Any) -> Sequence[Any]:  # noqa: ANN401 - any JSON
     """Return the inputs that are given: a list, unless that is of tokens, which are one."""
-    if isinstance(given, Numbers) and given.values.dtype.kind != "f":
+    if isinstance(given, Numbers) and given.values.dtype.kind in "iu":
         return [given] if given.values.ndim == 1 else list(given.values)
     if not isinstance(given, (list, Numbers)):
         return [given]

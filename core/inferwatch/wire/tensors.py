@@ -24,10 +24,7 @@ from numpy.typing import NDArray
 from inferwatch.errors import UndecodablePayload
 from inferwatch.rows import Block, Column, Rows
 from inferwatch.wire.columns import MAX_COLUMNS, NULLABLE, positions, typed
-from inferwatch.wire.numbers import Numbers
-
-MAX_RANK: Final = 32
-"""Tensors of more dimensions are not decoded."""
+from inferwatch.wire.numbers import MAX_RANK, Numbers
 
 ITEMS: Final[Mapping[str, np.dtype[Any]]] = {
     "BOOL": np.dtype("<u1"),
@@ -108,7 +105,7 @@ def columns(head: Head, values: NDArray[Any], pattern: str | None = None, *, who
 
 
 def array(cells: Sequence[Any]) -> NDArray[Any] | None:
-    """Return lists of numbers and nulls (NaN), nested to one shape, as one array; None where they are anything else."""
+    """Return lists of numbers and nulls (NaN), or of flags, nested to one shape, as one array; None for all else."""
     shape: list[int] = []
     level = cells
     for _ in range(MAX_RANK):
@@ -121,7 +118,7 @@ def array(cells: Sequence[Any]) -> NDArray[Any] | None:
             level = [cell.as_list() if isinstance(cell, Numbers) else cell for cell in level]
         kinds = set(map(type, level))
         if kinds != {list}:
-            values = typed(level, floating=type(None) in kinds) if kinds <= NULLABLE else None
+            values = typed(level, floating=type(None) in kinds) if kinds <= NULLABLE or kinds == {bool} else None
             return values.reshape(shape) if values is not None and values.dtype != object else None
     return None
 

@@ -8,7 +8,11 @@ BYTES is text as it stands; with the content type `base64`, the bytes that it en
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from inferwatch.errors import UndecodablePayload
 from inferwatch.events import Role
@@ -50,16 +54,29 @@ def tensor_rows(tensor: Mapping[str, Any]) -> Rows:
     head = Head.of(tensor.get("name", ""), tensor["datatype"], tensor["shape"], tensor.get("parameters"))
     if "data" not in tensor:
         raise UndecodablePayload(f"tensor {head.name[:64]!r} has no data in the JSON body")
-    cells = _flat(tensor["data"], len(head.shape))
+    data, rank = tensor["data"], len(head.shape)
     if head.is_base64:
-        cells = list(map(from_base64, cells))
-    return columns(head, typed(cells, floating=head.datatype in _FLOATING))
+        return columns(head, typed(list(map(from_base64, _flat(data, rank)))))
+    return columns(head, _values(data, rank, floating=head.datatype in _FLOATING))
+
+
+def _values(data: Any, rank: int, *, floating: bool) -> NDArray[Any]:  # noqa: ANN401 - any JSON
+    """Return the elements of data, flat. Of lists that differ in length, the arrays are put one behind the other."""
+    kinds = set(map(type, data)) if isinstance(data, list) and rank > 1 else set()
+    if kinds == {list}:
+        return _values(list(chain.from_iterable(data)), rank - 1, floating=floating)
+    if Numbers in kinds and kinds <= {list, Numbers}:
+        parts = [_values(cells, rank - 1, floating=floating) for cells in data]
+        if len({part.dtype for part in parts}) == 1 and parts[0].dtype != object:
+            return np.concatenate(parts)
+    return typed(_flat(data, rank), floating=floating)
 
 
 def _flat(data: Any, rank: int) -> list[Any] | Numbers:  # noqa: ANN401 - any JSON
-    if isinstance(data, Numbers) and data.values.ndim <= max(rank, 1):
-        return data
-    cells = list(data) if isinstance(data, (list, Numbers)) else [data]
+    if isinstance(data, Numbers):
+        within = data.values.shape[max(rank, 1) :]
+        return list(data.values.reshape(-1, *within)) if within else data
+    cells = list(data) if isinstance(data, list) else [data]
     for _ in range(rank - 1):
         if not cells or not all(type(cell) in (list, Numbers) for cell in cells):
             break
