@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from inferwatch.errors import InvalidOption, MissingExtra, PredictorError
 from inferwatch.protocols import Predict
 from inferwatch.rows import Feature, Matrix, Schema
-from inferwatch_explainers import torch_model, tree_file
+from inferwatch_explainers import onnx_model, torch_model, tree_file
 from inferwatch_explainers.model_target import model_table
 
 _PICKLES = (".pkl", ".pickle", ".joblib")
+_SKOPS = ".skops"
 _NEAR = 1e-5
-SUFFIXES = (*_PICKLES, *tree_file.SUFFIXES, *torch_model.SUFFIXES)
+SUFFIXES = (*_PICKLES, _SKOPS, *tree_file.SUFFIXES, *onnx_model.SUFFIXES, *torch_model.SUFFIXES)
 
 
 def check_artifact(path: Path, *, trust_pickle: bool) -> None:
@@ -39,11 +40,12 @@ def check_artifact(path: Path, *, trust_pickle: bool) -> None:
 
 
 class Artifact:
-    """A model from a file, asked about rows as the schema encodes them: of scikit-learn, PyTorch, XGBoost or LightGBM.
+    """A model from a file, asked about rows as the schema encodes them.
 
-    `estimator` is what the file holds, a `TreeModel`, or a `TorchModel`, whose inputs are of `input_shape`. Categories
-    that are numbers as text are numbers to the model. Raises `InvalidOption` where the file cannot be read or holds no
-    model that fits, `MissingExtra` without the library that reads it.
+    `estimator` is what the file holds: scikit-learn's, a `TreeModel` of XGBoost or LightGBM, or a `TorchModel` or an
+    `OnnxModel`, whose inputs are of `input_shape`. Categories that are numbers as text are numbers to the model. Raises
+    `InvalidOption` where the file cannot be read or holds no model that fits, `MissingExtra` without the library that
+    reads it.
     """
 
     def __init__(
@@ -53,9 +55,13 @@ class Artifact:
         self.schema = schema
         if path.suffix in torch_model.SUFFIXES:
             self.estimator: Any = torch_model.TorchModel(path, input_shape, len(schema.features))
+        elif path.suffix in onnx_model.SUFFIXES:
+            self.estimator = onnx_model.OnnxModel(path, schema.names, input_shape)
         elif path.suffix in tree_file.SUFFIXES:
             self.estimator = tree_file.read_trees(path)
             _check_order(path, self.estimator.names, schema.names)
+        elif path.suffix == _SKOPS:
+            self.estimator = _read_skops(path, trust_pickle=trust_pickle)
         else:
             self.estimator = _read(path)
         if not hasattr(self.estimator, "predict"):
@@ -132,6 +138,25 @@ def _read(path: Path) -> Any:  # noqa: ANN401 - any object
         raise MissingExtra(f"the artefact {path}", "detect") from fault
     try:
         return joblib.load(path)
+    except Exception as fault:
+        raise InvalidOption(f"{path} cannot be read: {type(fault).__name__}: {fault}") from fault
+
+
+def _read_skops(path: Path, *, trust_pickle: bool) -> Any:  # noqa: ANN401 - any object
+    try:
+        from skops import io
+    except ImportError as fault:
+        raise MissingExtra(f"the artefact {path}", "skops") from fault
+    try:
+        unknown = io.get_untrusted_types(file=path)
+        if unknown and not trust_pickle:
+            raise InvalidOption(
+                f"{path} holds types that skops does not know to be harmless ({', '.join(sorted(unknown)[:8])}); if you"
+                " trust it, say `trust_pickle: true` beside it"
+            )
+        return io.load(path, trusted=unknown)
+    except InvalidOption:
+        raise
     except Exception as fault:
         raise InvalidOption(f"{path} cannot be read: {type(fault).__name__}: {fault}") from fault
 

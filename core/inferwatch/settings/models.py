@@ -89,11 +89,11 @@ class ExplainerSettings(Section):
     predictor: str | None = Field(None, pattern=r"^https?://[^\s/]+")
     """Base URL of the model server; needed without an `artifact`, unless `explain` is told by `--predictor_host`."""
     artifact: Path | None = None
-    """The model as a file, asked in place of the server: XGBoost's JSON, LightGBM's text, a scikit-learn model as
-    pickle or joblib, a PyTorch model as TorchScript, exported program or pickle. Where `predictor` is given too, both
-    have to answer alike."""
+    """The model as a file, asked in place of the server: XGBoost's JSON, LightGBM's text, ONNX, a scikit-learn model as
+    skops file, pickle or joblib, a PyTorch model as TorchScript, exported program or pickle. Where `predictor` is given
+    too, both have to answer alike."""
     trust_pickle: bool = False
-    """Whether the artefact may be a pickle, which can run any code as it is read."""
+    """Whether the artefact may be a pickle, which can run any code as it is read, or a skops file of unknown types."""
     input_shape: tuple[int, ...] = ()
     """The shape of one input where rows are flattened tensors, as in `[1, 28, 28]`; channels come first."""
     options: dict[str, Any] = Field(default_factory=dict)
