@@ -96,7 +96,9 @@ def as_lists(value: Any) -> Any:
 
 
 def cells(column: Column) -> list[Any]:
-    return [as_lists(cell) if isinstance(cell, (list, dict, np.ndarray)) else cell for cell in column.values.tolist()]
+    """The cells, arrays as lists; NaN, which equals nothing, as text."""
+    plain = [as_lists(cell) if isinstance(cell, (list, dict, np.ndarray)) else cell for cell in column.values.tolist()]
+    return ["NaN" if cell != cell else cell for cell in plain]
 
 
 def content(found: Decoded) -> Any:
@@ -112,7 +114,7 @@ def assert_read_as_cell_by_cell(data: bytes, role: Role) -> None:
     found = decode(data, role)
     with cell_by_cell():
         expected = decode(data, role)
-    assert repr(content(found)) == repr(content(expected)) or content(found) == content(expected)
+    assert content(found) == content(expected)
 
 
 @needs_simdjson
@@ -312,7 +314,7 @@ def test_any_body_is_read_as_cell_by_cell(body: tuple[Role, bytes], data: st.Dat
     if expected.rows is None:
         assert found.protocol == expected.protocol
     else:
-        assert content(found) == content(expected) or repr(content(found)) == repr(content(expected))
+        assert content(found) == content(expected)
 
 
 LISTS = st.recursive(
