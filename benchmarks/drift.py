@@ -1,20 +1,25 @@
 """What a window costs: the statistics of `TwoSampleDrift` beside SciPy's, feature by feature, one thread.
 
 A reference of 10,000 rows and a window of 1,000, slightly shifted. Ours holds the reference prepared, as a detector
-does; SciPy is given both samples, as there is no other way. Beside counting stands NumPy's `histogram`. Run with
-`python -m benchmarks.drift`.
+does; SciPy is given both samples of numbers, as there is no other way, and counts of categories. Beside counting stands
+NumPy's `histogram`. Run with `python -m benchmarks.drift`.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import scipy
+from numpy.typing import NDArray
 from scipy import stats
+from scipy.spatial.distance import jensenshannon
 
-from inferwatch.reference.profile import Counts, NumericProfile
+from inferwatch.reference.profile import NumericProfile
 from inferwatch.rows import Matrix
 from inferwatch_detectors.two_sample import (
     SortedSample,
@@ -25,76 +30,97 @@ from inferwatch_detectors.two_sample import (
     kolmogorov_smirnov,
     ks_log_p,
     population_stability,
-    sorted_window,
+    sorted_windows,
     wasserstein,
 )
 
 REFERENCE, WINDOW, CATEGORIES, ROUNDS = 10_000, 1_000, 10, 5
+COUNTED = "counted in the reference's cells"
 Judge = Callable[[], object]
+Found = TypeVar("Found")
 
 
-def judges(features: int) -> dict[str, tuple[Judge, Judge | None]]:
-    """Return for every statistic what judges a window of so many features: ours, and SciPy's where it has one."""
-    random = np.random.default_rng(0)
-    reference, window = random.normal(size=(features, REFERENCE)), random.normal(0.05, 1, (features, WINDOW))
-    samples = [SortedSample.of(column) for column in reference]
-    codes, live = (random.integers(0, CATEGORIES, (features, count)) for count in (REFERENCE, WINDOW))
-    known = np.array([np.bincount(column, minlength=CATEGORIES) for column in codes])
-    rows = np.full(features, REFERENCE)
-    profiles = [NumericProfile.of(column) for column in reference]
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Two samples of d features, the reference's slightly below the window's, and what ours prepares of them."""
 
-    def profiled() -> list[Counts]:
-        return [
-            np.bincount(profile.cells(column), minlength=len(profile.counts))
-            for profile, column in zip(profiles, window, strict=True)
-        ]
+    reference: Matrix
+    window: Matrix
 
-    def ks() -> Matrix:
-        found = [
-            kolmogorov_smirnov(sample, sorted_window(column)) for sample, column in zip(samples, window, strict=True)
-        ]
-        return ks_log_p(np.array(found), rows, np.full(features, float(WINDOW)))
+    @classmethod
+    def drawn(cls, features: int) -> Samples:
+        """Return samples of numbers (d, n)."""
+        random = np.random.default_rng(0)
+        return cls(random.normal(size=(features, REFERENCE)), random.normal(0.05, 1, (features, WINDOW)))
 
-    def cvm() -> list[float]:
-        found = [
-            cramer_von_mises(sample, sorted_window(column)) for sample, column in zip(samples, window, strict=True)
-        ]
-        return [cvm_p_value(statistic, REFERENCE, WINDOW) for statistic in found]
+    def ours(self) -> dict[str, Judge]:
+        """Return what our statistics of numbers judge the window with."""
+        samples = [SortedSample.of(column) for column in self.reference]
+        profiles = [NumericProfile.of(column) for column in self.reference]
+        rows = np.full(len(samples), REFERENCE)
 
-    def area() -> list[float | None]:
-        return [wasserstein(sample, sorted_window(column)) for sample, column in zip(samples, window, strict=True)]
+        def each(judge: Callable[[SortedSample, Matrix], Found]) -> list[Found]:
+            return [judge(*pair) for pair in zip(samples, sorted_windows(self.window), strict=True)]
 
-    def counted() -> Matrix:
-        return np.array([np.bincount(column, minlength=CATEGORIES) for column in live], dtype=np.float64)
+        return {
+            "ks": lambda: ks_log_p(np.array(each(kolmogorov_smirnov)), rows, np.full(len(samples), float(WINDOW))),
+            "cvm": lambda: [cvm_p_value(statistic, REFERENCE, WINDOW) for statistic in each(cramer_von_mises)],
+            "wasserstein": lambda: each(wasserstein),
+            COUNTED: lambda: [p.counted(w) for p, w in zip(profiles, sorted_windows(self.window), strict=True)],
+        }
 
-    return {
-        "ks": (ks, lambda: [stats.ks_2samp(r, w, method="asymp") for r, w in zip(reference, window, strict=True)]),
-        "cvm": (
-            cvm,
-            lambda: [
-                stats.cramervonmises_2samp(r, w, method="asymptotic") for r, w in zip(reference, window, strict=True)
+    def theirs(self) -> dict[str, Judge]:
+        """Return what SciPy's and NumPy's judge the window with."""
+        edges = [NumericProfile.of(column).edges for column in self.reference]
+
+        def each(judge: Callable[[Matrix, Matrix], object]) -> list[object]:
+            return list(map(judge, self.reference, self.window))
+
+        return {
+            "ks": lambda: each(partial(stats.ks_2samp, method="asymp")),
+            "cvm": lambda: each(partial(stats.cramervonmises_2samp, method="asymptotic")),
+            "wasserstein": lambda: each(lambda r, w: stats.wasserstein_distance(r, w) / r.std()),
+            COUNTED: lambda: list(map(np.histogram, self.window, edges)),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Codes:
+    """Two samples of d categorical features."""
+
+    reference: NDArray[np.int64]
+    window: NDArray[np.int64]
+
+    @classmethod
+    def drawn(cls, features: int) -> Codes:
+        """Return samples of category codes (d, n)."""
+        random = np.random.default_rng(1)
+        return cls(*(random.integers(0, CATEGORIES, (features, count)) for count in (REFERENCE, WINDOW)))
+
+    def ours(self) -> dict[str, Judge]:
+        """Return what our statistics of counts judge the window with, counting included."""
+        known = _counted(self.reference)
+        return {
+            "chi_square": lambda: chi_square(known, _counted(self.window)),
+            "psi": lambda: population_stability(known, _counted(self.window)),
+            "jensen_shannon": lambda: jensen_shannon(known, _counted(self.window)),
+        }
+
+    def theirs(self) -> dict[str, Judge]:
+        """Return what SciPy's judge the window with."""
+
+        known = _counted(self.reference)
+        return {
+            "chi_square": lambda: [
+                stats.chi2_contingency(table, correction=False)
+                for table in np.stack([known, _counted(self.window)], axis=1)
             ],
-        ),
-        "wasserstein": (
-            area,
-            lambda: [stats.wasserstein_distance(r, w) / r.std() for r, w in zip(reference, window, strict=True)],
-        ),
-        "chi_square": (
-            lambda: [chi_square(r, np.bincount(w, minlength=CATEGORIES)) for r, w in zip(known, live, strict=True)],
-            lambda: [
-                stats.chi2_contingency(
-                    [np.bincount(r, minlength=CATEGORIES), np.bincount(w, minlength=CATEGORIES)], correction=False
-                )
-                for r, w in zip(codes, live, strict=True)
-            ],
-        ),
-        "counted in the reference's cells": (
-            profiled,
-            lambda: [np.histogram(w, p.edges) for p, w in zip(profiles, window, strict=True)],
-        ),
-        "psi, of counted bins": (lambda: population_stability(known.astype(np.float64), counted()), None),
-        "jensen_shannon, of counted bins": (lambda: jensen_shannon(known.astype(np.float64), counted()), None),
-    }
+            "jensen_shannon": lambda: jensenshannon(known, _counted(self.window), base=2, axis=1),
+        }
+
+
+def _counted(codes: NDArray[np.int64]) -> Matrix:
+    return np.array([np.bincount(column, minlength=CATEGORIES) for column in codes], dtype=np.float64)
 
 
 def _milliseconds(judge: Judge) -> float:
@@ -115,10 +141,14 @@ def main() -> None:
     )
     print("| statistic and p-value | features | ours | SciPy | ratio |\n|---|---|---|---|---|")
     for features in (10, 100, 1_000):
-        for name, (ours, peer) in judges(features).items():
-            own = _milliseconds(ours)
-            beside = f"{(theirs := _milliseconds(peer)):.1f} | {theirs / own:.1f}" if peer else "- | -"
-            print(f"| {name} | {features} | {own:.2f} | {beside} |", flush=True)
+        for samples in (Samples.drawn(features), Codes.drawn(features)):
+            peers = samples.theirs()
+            for name, ours in samples.ours().items():
+                own = _milliseconds(ours)
+                beside = (
+                    f"{(theirs := _milliseconds(peers[name])):.1f} | {theirs / own:.1f}" if name in peers else "- | -"
+                )
+                print(f"| {name} | {features} | {own:.2f} | {beside} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -18,14 +18,18 @@ and for fixed cells that is the posterior of their shares.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inferwatch.reference.profile import Counts, FeatureProfile, NumericProfile
 from inferwatch.rows import Matrix
+
+_Number = TypeVar("_Number", np.float64, np.int64)
 
 _SIZES = 2
 """The sizes of a window and of the calibration that serves it."""
@@ -134,6 +138,51 @@ class CellTest:
     def _inflation(self, rows: int) -> float:
         """The variance of a Dirichlet-multinomial share against that of a multinomial one."""
         return (self.total + rows) / (self.total + 1)
+
+
+class CellTests:
+    """The tests of several features side by side, all of ordered cells or none.
+
+    Windows' counts are (d, k) with k the most cells of any feature: what one has fewer is empty, behind its own.
+    """
+
+    def __init__(self, each: Sequence[CellTest]) -> None:
+        self.each = tuple(each)
+        self.ordered = each[0].ordered
+        self._centre = beside([test.centre for test in each])
+        self._weights: dict[int, Matrix] = {}
+
+    def deviations(self, counts: Counts) -> Matrix:
+        """Return G - F (d, j) of each feature's window."""
+        return reached(counts, self.ordered) - self._centre
+
+    def weights(self, rows: int) -> Matrix:
+        """Return the weight (d, j) of each squared deviation in windows of so many rows; 0 behind a feature's own."""
+        known = self._weights.get(rows)
+        if known is None:
+            self._weights.clear()  # windows of one size follow each other
+            known = self._weights[rows] = beside([test.weights(rows) for test in self.each])
+        return known
+
+    def statistics(self, counts: Counts) -> Matrix:
+        """Return T (d,) of each feature's window; all have equally many rows."""
+        rows = int(counts[0].sum())
+        return np.asarray(rows * (self.deviations(counts) ** 2 * self.weights(rows)).sum(axis=1))
+
+
+def reached(counts: Counts, ordered: bool) -> Matrix:
+    """Return the shares (d, j) of windows' counts (d, k) whose deviations are squared: cumulated of ordered cells."""
+    rows = counts[0].sum()
+    return np.asarray(np.cumsum(counts, axis=1)[:, :-1] / rows if ordered else counts / rows)
+
+
+def beside(parts: Sequence[NDArray[_Number]]) -> NDArray[_Number]:
+    """Return arrays (..., j) of different last lengths as one (d, ..., j), filled with 0."""
+    width = max(part.shape[-1] for part in parts)
+    result = np.zeros((len(parts), *parts[0].shape[:-1], width), parts[0].dtype)
+    for place, part in zip(result, parts, strict=True):
+        place[..., : part.shape[-1]] = part
+    return result
 
 
 def centre(shares: Matrix, ordered: bool) -> Matrix:

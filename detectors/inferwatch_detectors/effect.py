@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -30,43 +31,50 @@ def two_digits(number: float) -> str:
     return f"{float(f'{number:.2g}'):,.15g}"
 
 
-def mean_shift(column: Matrix, profile: NumericProfile, effective: float) -> Effect:
-    """Return (window mean - reference mean) / reference sd of a column (n,), missing values left out.
+def mean_shifts(columns: Matrix, profiles: Sequence[NumericProfile], effective: Matrix) -> list[Effect]:
+    """Return (window mean - reference mean) / reference sd of columns (d, n), missing values left out.
 
-    The interval is the normal one of two samples, the window's counting `effective` rows a row. Nothing where the
+    The interval is the normal one of two samples, the window's counting `effective` (d,) rows a row. Nothing where the
     reference does not vary or the window has no value.
     """
-    values = column[np.abs(column) < LARGEST]
-    if not profile.sd > 0 or not len(values):
-        return Effect()
-    spread = float(values.std()) / profile.sd if len(values) > 1 else 1.0
-    error = _Z * math.sqrt(spread**2 / (len(values) * effective) + 1 / profile.observed)
-    shift = (float(values.mean()) - profile.mean) / profile.sd
-    return Effect(shift, shift - error, shift + error)
+    present = np.abs(columns) < LARGEST
+    observed = present.sum(axis=1)
+    known = [(profile.mean, profile.sd or math.nan, profile.observed) for profile in profiles]
+    mean, sd, rows = np.array(known, dtype=np.float64).T
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        means = np.where(present, columns, 0.0).sum(axis=1) / observed
+        spread = np.where(present, columns - means[:, np.newaxis], 0.0)
+        spread = np.where(observed > 1, np.sqrt((spread**2).sum(axis=1) / observed) / sd, 1.0)
+        shift = (means - mean) / sd
+        error = _Z * np.sqrt(spread**2 / (observed * effective) + 1 / rows)
+    found = zip(shift.tolist(), (shift - error).tolist(), (shift + error).tolist(), strict=True)
+    return [Effect() if math.isnan(value) else Effect(value, low, high) for value, low, high in found]
 
 
-def total_variation(counts: Counts, shares: Matrix, reference_rows: float, effective: float) -> Effect:
-    """Return half the summed difference between the window's shares and the reference's `shares` (k,), in [0, 1].
+def total_variations(counts: Counts, shares: Matrix, reference_rows: Counts, effective: Matrix) -> list[Effect]:
+    """Return half the summed difference between windows' shares and the reference's `shares` (d, k), in [0, 1].
 
-    Sampling alone makes that positive, so the interval's lower end is reduced by the expected excess: per cell the mean
-    of a folded normal less its location, the location taken as the difference beyond one standard error.
+    `counts` (d, k) are the windows', `reference_rows` and `effective` (d,). Sampling alone makes the difference
+    positive, so the interval's lower end is reduced by the expected excess: per cell the mean of a folded normal less
+    its location, the location taken as the difference beyond one standard error.
     """
-    rows = float(counts.sum())
+    rows = counts.sum(axis=1, keepdims=True)
     found = counts / rows
     difference = found - shares
-    inverse = 1 / (rows * effective) + 1 / reference_rows
+    inverse = 1 / (rows[:, 0] * effective) + 1 / reference_rows
     pooled = (found + shares) / 2
-    errors = np.sqrt(pooled * (1 - pooled) * inverse)
-    value = float(np.abs(difference).sum()) / 2
-    excess = float(_folded_excess(np.maximum(np.abs(difference) - errors, 0), errors).sum()) / 2
+    errors = np.sqrt(pooled * (1 - pooled) * inverse[:, np.newaxis])
+    value = np.abs(difference).sum(axis=1) / 2
+    excess = _folded_excess(np.maximum(np.abs(difference) - errors, 0), errors).sum(axis=1) / 2
     signs = np.sign(difference)
-    variance = float(pooled @ signs**2 - (pooled @ signs) ** 2) * inverse / 4
-    error = _Z * math.sqrt(max(variance, 0.0))
-    return Effect(value, min(max(value - excess - error, 0.0), 1.0), min(value + error, 1.0))
+    variance = (np.vecdot(pooled, signs**2) - np.vecdot(pooled, signs) ** 2) * inverse / 4
+    error = _Z * np.sqrt(np.maximum(variance, 0.0))
+    low, high = np.clip(value - excess - error, 0, 1), np.minimum(value + error, 1)
+    return list(map(Effect, value.tolist(), low.tolist(), high.tolist()))
 
 
 def _folded_excess(location: Matrix, errors: Matrix) -> Matrix:
     """E|N(location, errors^2)| - location."""
     ratio = np.divide(location, errors, out=np.zeros_like(location), where=errors > 0)
-    below = np.array([0.5 * math.erfc(value / math.sqrt(2)) for value in ratio.tolist()])
+    below = np.reshape([0.5 * math.erfc(value / math.sqrt(2)) for value in ratio.ravel().tolist()], ratio.shape)
     return np.asarray(errors * (2 * np.exp(-0.5 * ratio**2) / math.sqrt(2 * math.pi) - 2 * ratio * below))

@@ -10,11 +10,12 @@ and Time Series (1981), 6.2), taken here by the cube root of E. Wilson and M. Hi
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 
+from inferwatch.reference.profile import Counts
 from inferwatch.rows import Matrix
 
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(7)
@@ -37,13 +38,28 @@ class EffectiveSample(NamedTuple):
         return np.asarray(1 / (self.share * np.maximum(1 - spread + _NODES * math.sqrt(spread), _LEAST_ROOT) ** 3))
 
 
-def design_effects(rows: float, reference_rows: float, live: EffectiveSample, reference: EffectiveSample) -> Matrix:
-    """Return what the variance of a window's shares about the reference's may be, in that of independent rows (m,)."""
-    ratio = rows / reference_rows
-    return np.asarray((live.design_effects + ratio * reference.design_effects) / (1 + ratio))
+def design_effects(
+    rows: float | Matrix,
+    reference_rows: Matrix | Counts,
+    live: Sequence[EffectiveSample],
+    reference: Sequence[EffectiveSample],
+) -> Matrix:
+    """Return what the variance of windows' shares about the references' may be, in that of independent rows (d, m).
+
+    `rows` of the window and `reference_rows` (d,), with the effective samples of both, of each feature. Of a feature
+    whose dependence is known all m are the same.
+    """
+    ratio = (rows / reference_rows)[:, np.newaxis]
+    return np.asarray((_beside(live) + ratio * _beside(reference)) / (1 + ratio))
 
 
-def mean_log_p(log_p: ArrayLike) -> float:
-    """Return the log of the mean of the p-values whose logs (m,) belong to the nodes of `design_effects`."""
-    values = np.atleast_1d(log_p)
-    return float(np.logaddexp.reduce(values + _LOG_WEIGHTS)) if len(values) > 1 else float(values[0])
+def mean_log_p(log_p: Matrix) -> Matrix:
+    """Return the log of the mean of p-values whose logs (..., m) belong to the nodes of `design_effects`."""
+    if log_p.shape[-1] == 1:
+        return log_p[..., 0]
+    return np.asarray(np.logaddexp.reduce(log_p + _LOG_WEIGHTS, axis=-1))
+
+
+def _beside(samples: Sequence[EffectiveSample]) -> Matrix:
+    nodes = [sample.design_effects for sample in samples]
+    return np.array([np.broadcast_to(each, max(map(len, nodes))) for each in nodes])

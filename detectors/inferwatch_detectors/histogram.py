@@ -6,10 +6,10 @@ from inferwatch.finding import Finding
 from inferwatch.promise import Promise
 from inferwatch.reference import Reference
 from inferwatch.rows import Batch
-from inferwatch_detectors.cell_column import cell_columns
+from inferwatch_detectors.cell_columns import CellColumns
 from inferwatch_detectors.dependence import Dependence
-from inferwatch_detectors.null_distribution import CELL_DRAWS, NullDistribution, null_distributions
-from inferwatch_detectors.verdict import DriftRule, calibrated_size
+from inferwatch_detectors.null_distribution import CELL_DRAWS
+from inferwatch_detectors.verdict import DriftRule
 
 
 class HistogramDrift:
@@ -49,11 +49,9 @@ class HistogramDrift:
         cell_draws: int = CELL_DRAWS,
     ) -> None:
         self._rule = DriftRule.of("histogram", reference, window_rows, promise, smallest_effect, dependence)
-        self._columns = cell_columns(reference, smallest_effect, self._rule.dependence.of("all"))
-        self._window_rows = window_rows
-        self._cell_draws = cell_draws
-        self._nulls: dict[int, list[NullDistribution]] = {}
-        self._null(window_rows)
+        places = range(len(reference.schema.features))
+        effective = self._rule.dependence.of("all")
+        self._columns = CellColumns(reference, places, smallest_effect, effective, window_rows, cell_draws=cell_draws)
 
     def observe(self, batch: Batch, /) -> list[Finding]:
         """Return one finding about the whole batch, taken as one window of any number of rows.
@@ -61,14 +59,4 @@ class HistogramDrift:
         Raises `InvalidRows` for another width than the reference's, or no rows.
         """
         self._rule.require_width(batch)
-        size = calibrated_size(len(batch), self._window_rows)
-        verdicts = [
-            column.judge(batch.values[:, index], null, size)
-            for index, (column, null) in enumerate(zip(self._columns, self._null(size), strict=True))
-        ]
-        return [self._rule.finding(batch, verdicts)]
-
-    def _null(self, size: int) -> list[NullDistribution]:
-        if size not in self._nulls:
-            self._nulls[size] = null_distributions([column.test for column in self._columns], size, self._cell_draws)
-        return self._nulls[size]
+        return [self._rule.finding(batch, self._columns.judge(batch.values))]

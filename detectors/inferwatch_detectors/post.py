@@ -70,6 +70,8 @@ class Post:
     observer: RunObserver | None = None
     against: Against | None = None
     fleet: Fleet | None = None
+    rule: str = field(init=False)
+    """A text that changes whenever the detector would judge differently, but for the reference."""
     status: DetectorStatus = field(init=False)
     window: LiveWindow | None = field(init=False)
     detector: Detector | None = None
@@ -81,6 +83,8 @@ class Post:
     """What the detector is to be built of once it is needed."""
 
     def __post_init__(self) -> None:
+        among = () if self.fleet is None else (f"fleet {self.fleet.rate}",)
+        self.rule = _hash(self.settings.model_dump_json(), self.false_alarms.model_dump_json(), *among)
         windowed = not isinstance(self.settings, OutlierSettings)
         self.window = None if isinstance(self.settings, OutlierSettings) else LiveWindow(_extent(self.settings.window))
         self.status = DetectorStatus(
@@ -91,12 +95,6 @@ class Post:
             windowed=windowed,
             window_rows=None if isinstance(self.settings, OutlierSettings) else self.settings.window.full,
         )
-
-    @property
-    def rule(self) -> str:
-        """A text that changes whenever the detector would judge differently, but for the reference."""
-        among = () if self.fleet is None else (f"fleet {self.fleet.rate}",)
-        return _hash(self.settings.model_dump_json(), self.false_alarms.model_dump_json(), *among)
 
     def man(self, reference: Reference, dependence: Dependence | None, *, now: bool = True) -> None:
         """Build the detector where that can be done by now, or let the first rows that it is to judge do so."""

@@ -8,89 +8,81 @@ changed; so the same null distribution serves. A smallest effect of 0 leaves the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from inferwatch.reference.profile import Counts, NumericProfile
 from inferwatch.rows import Matrix
-from inferwatch_detectors.cells import CellTest, centre, weights
+from inferwatch_detectors.cells import CellTest, CellTests, beside, centre, reached, weights
 
 _STEPS = 10
 TOTAL_VARIATION_PER_SD = 0.2
 """A smallest effect of 0.1 sd of a number corresponds to 0.02 in total variation of a category."""
 
 
-class Tolerance(Protocol):
-    """What of a deviation remains once the tolerated part is taken off."""
-
-    def least(self, counts: Counts) -> float:
-        """Return the least statistic of a window with these counts (k,)."""
-        ...
-
-
-class Exact:
-    """No tolerance: the statistic itself."""
-
-    def __init__(self, test: CellTest) -> None:
-        self._test = test
-
-    def least(self, counts: Counts) -> float:
-        """Return the statistic of a window with these counts (k,)."""
-        return float(self._test.statistic(counts))
-
-
 class Shifts:
-    """Shifts of a number's distribution by up to `reach` reference standard deviations, in 21 steps.
+    """Shifts of numbers' distributions by up to `reach` reference standard deviations, in 21 steps.
 
-    `sample` (m,) are reference values, from which the shifted shares are read; tied values are spread halfway to their
-    neighbours, so that a tenth of a step of an integer moves a tenth of its rows. Each shifted reference has the
-    weights of its own shares, since mass may lie there where the reference has none.
+    `samples` (m,) are each feature's reference values, from which the shifted shares are read; tied values are spread
+    halfway to their neighbours, so that a tenth of a step of an integer moves a tenth of its rows. Each shifted
+    reference has the weights of its own shares, since mass may lie there where the reference has none.
     """
 
-    def __init__(self, test: CellTest, profile: NumericProfile, sample: Matrix, reach: float) -> None:
-        steps = shift_steps(reach) * profile.sd if profile.sd > 0 else np.zeros(2 * _STEPS + 1)
-        shares = shifted_shares(test.shares[:-1], sample, profile.edges, steps, 0.5 / test.total)
-        alpha = np.column_stack([shares, np.full(len(steps), test.shares[-1])]) * test.total
-        alpha[_STEPS] = test.alpha
-        self._test = test
-        self._shares = alpha / alpha.sum(axis=1, keepdims=True)
-        self._centres = centre(self._shares, test.ordered)
+    def __init__(
+        self, tests: CellTests, profiles: Sequence[NumericProfile], samples: Sequence[Matrix], reach: float
+    ) -> None:
+        self._tests = tests
+        self._shares = [
+            _shifted(test, profile, sample, reach)
+            for test, profile, sample in zip(tests.each, profiles, samples, strict=True)
+        ]
+        self._centres = beside([centre(shares, tests.ordered) for shares in self._shares])
         self._weights: dict[int, Matrix] = {}
 
-    def least(self, counts: Counts) -> float:
-        """Return the least statistic over the shifts, of a window with these counts (k,)."""
-        rows = int(counts.sum())
+    def least(self, counts: Counts) -> Matrix:
+        """Return the least statistic (d,) over the shifts, of windows with these counts (d, k)."""
+        rows = int(counts[0].sum())
         known = self._weights.get(rows)
         if known is None:
             self._weights.clear()  # windows of one size follow each other
-            known = weights(self._shares, rows, self._test.ordered, self._test.least_share)
+            known = beside([weights(shares, rows, self._tests.ordered, 0.0) for shares in self._shares])
             self._weights[rows] = known
-        found = (np.cumsum(counts)[:-1] if self._test.ordered else counts) / rows
-        return float((known * (found - self._centres) ** 2).sum(axis=1).min() * rows)
+        squared = (reached(counts, self._tests.ordered)[:, np.newaxis] - self._centres) ** 2
+        return np.asarray(np.vecdot(known, squared).min(axis=1) * rows)
 
 
 class Ball:
     """Distributions of categories within a total variation distance of `radius` of the reference."""
 
-    def __init__(self, test: CellTest, radius: float) -> None:
-        self._test = test
+    def __init__(self, tests: CellTests, radius: float) -> None:
+        self._tests = tests
         self._radius = radius
 
-    def least(self, counts: Counts) -> float:
-        """Return the least statistic over the ball, of a window with these counts (k,).
+    def least(self, counts: Counts) -> Matrix:
+        """Return the least statistic (d,) over the ball, of windows with these counts (d, k).
 
         What the categories gained and what they lost are reduced by `radius` each, most where it costs most: the
         weighted deviations are cut at the level that leaves the right sum (projection in a weighted norm).
         """
-        rows = int(counts.sum())
-        deviations, known = self._test.deviations(counts), self._test.weights(rows)
-        total = 0.0
-        for part in (np.maximum(deviations, 0), np.maximum(-deviations, 0)):
-            cut = _cut(part, known, self._radius)
-            total += float((known * cut**2).sum())
-        return rows * total
+        rows = int(counts[0].sum())
+        deviations, known = self._tests.deviations(counts), self._tests.weights(rows)
+        parts = (np.maximum(deviations, 0), np.maximum(-deviations, 0))
+        return np.asarray(rows * sum(np.vecdot(known, _cut(part, known, self._radius) ** 2) for part in parts))
+
+
+Tolerance = Shifts | Ball
+"""What of a deviation remains once the tolerated part is taken off."""
+
+
+def _shifted(test: CellTest, profile: NumericProfile, sample: Matrix, reach: float) -> Matrix:
+    """The shares (s, k) of a feature's cells under each shift; those of the reference where it does not vary."""
+    steps = shift_steps(reach) * profile.sd if profile.sd > 0 else np.zeros(2 * _STEPS + 1)
+    shares = shifted_shares(test.shares[:-1], sample, profile.edges, steps, 0.5 / test.total)
+    alpha = np.column_stack([shares, np.full(len(steps), test.shares[-1])]) * test.total
+    alpha[_STEPS] = test.alpha
+    return np.asarray(alpha / alpha.sum(axis=1, keepdims=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,13 +132,16 @@ def shifted_shares(shares: Matrix, sample: Matrix, edges: Matrix, steps: Matrix,
 
 
 def _cut(part: Matrix, weights: Matrix, amount: float) -> Matrix:
-    """What remains of `part` once `amount` is taken off so that sum(weights x^2) is least: min(part, level / w)."""
-    if part.sum() <= amount:
-        return np.zeros_like(part)
-    order = np.argsort(-part * weights)
-    sorted_part, inverse = part[order], 1 / weights[order]
+    """What remains of `part` (d, k) once `amount` is taken off each row so that sum(weights x^2) is least.
+
+    That is min(part, level / weights). Where nothing is left to cut, weights may be 0.
+    """
+    inverse = np.divide(1, weights, out=np.zeros_like(weights), where=weights > 0)
+    order = np.argsort(-part * weights, axis=1)
+    sorted_part, sorted_inverse = np.take_along_axis(part, order, 1), np.take_along_axis(inverse, order, 1)
     # with the first m entries cut at a level, sum(part[:m]) - level * sum(1/w[:m]) is what they lose
-    levels = (np.cumsum(sorted_part) - amount) / np.cumsum(inverse)
-    following = np.append((sorted_part / inverse)[1:], 0.0)
-    level = levels[np.argmax(levels >= following)]
-    return np.asarray(np.minimum(part, level / weights))
+    levels = (np.cumsum(sorted_part, axis=1) - amount) / np.cumsum(sorted_inverse, axis=1)
+    following = np.take_along_axis(part * weights, order, 1)[:, 1:]
+    enough = np.column_stack([levels[:, :-1] >= following, np.full(len(part), fill_value=True)])
+    level = np.take_along_axis(levels, enough.argmax(axis=1)[:, np.newaxis], 1)
+    return np.asarray(np.minimum(part, np.maximum(level, 0) * inverse))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Self
 
 import numpy as np
@@ -57,16 +57,23 @@ class SortedSample:
         return bool((self.values[at] == window).any())
 
 
+def sorted_windows(columns: Matrix) -> list[Matrix]:
+    """Return the values of a window's columns (d, n), each ascending, without missing ones."""
+    values = np.sort(columns, axis=1)  # NaN last
+    present = (~np.isnan(values)).sum(axis=1)
+    return [column[:count] for column, count in zip(values, present.tolist(), strict=True)]
+
+
 def sorted_window(column: Matrix) -> Matrix:
-    """Return the values of a window's column, ascending, without missing ones."""
-    values = np.sort(column)  # NaN last
-    return values[: len(values) - int(np.isnan(values).sum())]
+    """Return the values of one column (n,), ascending, without missing ones."""
+    return sorted_windows(column[np.newaxis])[0]
 
 
 def kolmogorov_smirnov(sample: SortedSample, window: Matrix) -> float:
     """Return D of the sample and a sorted window, both not empty: that of `scipy.stats.ks_2samp`, to the bit."""
     below, within = sample.positions(window)
-    return largest_gap(below / len(sample.values), within / len(sample.values), window)
+    before = below / len(sample.values)
+    return largest_gap(before, before if within is below else within / len(sample.values), window)
 
 
 def largest_gap(before: Matrix, after: Matrix, window: Matrix) -> float:
@@ -74,15 +81,21 @@ def largest_gap(before: Matrix, after: Matrix, window: Matrix) -> float:
 
     `before` and `after` (m,) are the distribution's values just below and at each of the window's.
     """
-    rows = len(window)
-    first = np.arange(rows)
-    last = first + 1
+    shares = _shares(len(window))
+    first, last = shares[:-1], shares[1:]
     tied = window[1:] == window[:-1]
     if tied.any():
-        first[1:][tied] = 0
-        first = np.maximum.accumulate(first)
-        last = np.searchsorted(window, window, side="right")
-    return max(float((last / rows - after).max()), float((before - first / rows).max()), 0.0)
+        begins = np.arange(len(window))
+        begins[1:][tied] = 0
+        first = shares[np.maximum.accumulate(begins)]
+        last = shares[np.searchsorted(window, window, side="right")]
+    return max(float((last - after).max()), float((before - first).max()), 0.0)
+
+
+@lru_cache(maxsize=64)
+def _shares(rows: int) -> Matrix:
+    """0, 1 / rows, ... 1."""
+    return np.arange(rows + 1) / rows
 
 
 def ks_log_p(statistics: Matrix, reference_rows: NDArray[np.int64], window_rows: Matrix) -> Matrix:
@@ -149,25 +162,28 @@ def wasserstein(sample: SortedSample, window: Matrix) -> float | None:
     return distance / sample.sd if math.isfinite(distance) else None
 
 
-def chi_square(reference: Counts, window: Counts) -> tuple[float, float]:
-    """Return chi-square and log p of two rows of counts (k,), without Yates' correction.
+def chi_square(reference: Matrix | Counts, window: Matrix | Counts) -> tuple[Matrix, Matrix]:
+    """Return chi-square and log p (d,) of two rows of counts (d, k) each, without Yates' correction.
 
-    Cells that are empty in both are left out, as `scipy.stats.chi2_contingency` needs. (0, 0) with one cell left.
+    Cells that are empty in both are left out, as `scipy.stats.chi2_contingency` needs. 0 and 0 with one cell left.
     """
     try:
         from scipy.special import gammaincc
         from scipy.stats import chi2
     except ImportError as error:
         raise MissingExtra("the chi_square detector", "detect") from error
-    table = np.array([reference, window], dtype=np.float64)
-    table = table[:, table.sum(axis=0) > 0]
-    if table.shape[1] < 2:
-        return 0.0, 0.0
-    expected = table.sum(axis=1, keepdims=True) * table.sum(axis=0) / table.sum()
-    statistic = float(((table - expected) ** 2 / expected).sum())
-    freedom = table.shape[1] - 1
-    p_value = float(gammaincc(freedom / 2, statistic / 2))  # what SciPy's chi2.sf comes down to, without its overhead
-    return statistic, math.log(p_value) if p_value > 1e-290 else float(chi2.logsf(statistic, freedom))
+    table = np.stack([reference, window], axis=1).astype(np.float64)
+    cells = table.sum(axis=1, keepdims=True)
+    expected = table.sum(axis=2, keepdims=True) * cells / table.sum(axis=(1, 2), keepdims=True)
+    squared = np.divide((table - expected) ** 2, expected, out=np.zeros_like(table), where=expected > 0)
+    freedom = (cells[:, 0] > 0).sum(axis=1) - 1
+    statistic = np.where(freedom > 0, squared.sum(axis=(1, 2)), 0.0)
+    # what SciPy's chi2.sf comes down to, without its overhead
+    p_value = np.where(freedom > 0, gammaincc(np.maximum(freedom, 1) / 2, statistic / 2), 1.0)
+    far = p_value < 1e-290
+    log_p = np.log(np.where(far, 1.0, p_value))
+    log_p[far] = chi2.logsf(statistic[far], freedom[far])
+    return statistic, log_p
 
 
 def population_stability(reference: Matrix, window: Matrix) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from inferwatch.reference.profile import Counts, FeatureProfile, NumericProfile
 from inferwatch.rows import Feature, Matrix
 from inferwatch_detectors.divergence import Divergence, DrawnNull, drawn_null
-from inferwatch_detectors.effect import Effect, mean_shift, total_variation
+from inferwatch_detectors.effect import Effect, mean_shifts, total_variations
 from inferwatch_detectors.effective_sample import EffectiveSample, design_effects, mean_log_p
 from inferwatch_detectors.tolerance import (
     TOTAL_VARIATION_PER_SD,
@@ -20,7 +20,7 @@ from inferwatch_detectors.tolerance import (
     shift_steps,
     shifted_shares,
 )
-from inferwatch_detectors.two_sample import SortedSample, ks_log_p, largest_gap, sorted_window
+from inferwatch_detectors.two_sample import SortedSample, ks_log_p, largest_gap, sorted_windows
 from inferwatch_detectors.verdict import Verdict, calibrated_size, described_change
 
 Textbook = Callable[[SortedSample, Matrix, Matrix, Matrix], tuple[float | None, float | None]]
@@ -53,12 +53,13 @@ class Watched:
 
     def _effect(self, values: Matrix) -> Effect:
         if isinstance(self.profile, NumericProfile):
-            return mean_shift(values, self.profile, self.effective.share)
-        total = float(self.profile.counts.sum())
-        return total_variation(self._counts(values), self.profile.counts / total, total, self.effective.share)
+            return mean_shifts(values[np.newaxis], [self.profile], np.array([self.effective.share]))[0]
+        known, share = self.profile.counts[np.newaxis], np.array([self.effective.share])
+        rows = known.sum(axis=1)
+        return total_variations(self._counts(values)[np.newaxis], known / rows, rows, share)[0]
 
     def _counts(self, values: Matrix) -> Counts:
-        return np.bincount(self.profile.cells(values), minlength=len(self.profile.counts)).astype(np.int64)
+        return self.profile.counted(np.sort(values))
 
 
 class KolmogorovColumns:
@@ -76,9 +77,9 @@ class KolmogorovColumns:
         self._reach = [smallest_effect * sample.sd for sample in self._samples]
         self._rows = np.array([len(sample.values) for sample in self._samples], dtype=np.int64)
 
-    def judge(self, values: Sequence[Matrix]) -> list[Verdict]:
-        """Return the verdict on the values (n,) of each feature."""
-        windows = [sorted_window(column) for column in values]
+    def judge(self, values: Matrix) -> list[Verdict]:
+        """Return the verdict on the values (d, n) of each feature."""
+        windows = sorted_windows(values)
         rows = np.array([len(window) for window in windows], dtype=np.float64)
         gaps = np.array([self._gaps(place, window) for place, window in enumerate(windows)]).reshape(-1, 2)
         judged = np.flatnonzero((self._rows > 0) & (rows > 0))
@@ -93,18 +94,15 @@ class KolmogorovColumns:
 
     def _decisive(self, judged: NDArray[np.intp], gaps: Matrix, rows: Matrix) -> Matrix:
         """The log p-values (j,) of distances whose square, as its expectation is, is divided by the design effect."""
+        if not len(judged):
+            return np.empty(0)
         totals = self._rows[judged]
         columns = [self._columns[place] for place in judged.tolist()]
-        effects = [
-            design_effects(count, total, column.effective, column.reference_effective)
-            for count, total, column in zip(rows.tolist(), totals.tolist(), columns, strict=True)
-        ]
-        if not effects:
-            return np.empty(0)
-        nodes = [len(possible) for possible in effects]
-        scaled = np.repeat(gaps, nodes) / np.sqrt(np.concatenate(effects))
-        log_p = ks_log_p(scaled, np.repeat(totals, nodes), np.repeat(rows, nodes))
-        return np.array([mean_log_p(part) for part in np.split(log_p, np.cumsum(nodes)[:-1])])
+        live, reference = [each.effective for each in columns], [each.reference_effective for each in columns]
+        effects = design_effects(rows, totals, live, reference)
+        scaled, nodes = gaps[:, np.newaxis] / np.sqrt(effects), effects.shape[1]
+        log_p = ks_log_p(scaled.ravel(), np.repeat(totals, nodes), np.repeat(rows, nodes))
+        return mean_log_p(log_p.reshape(scaled.shape))
 
     def _gaps(self, place: int, window: Matrix) -> tuple[float, float]:
         """D, and the distance from the band."""
@@ -221,8 +219,8 @@ class DivergenceColumn:
         least = min(plain, float(self.divergence(self._nearest(counts), counts, self.cells.gaps).min()))
         statistic, log_p = self.textbook(self.sample, values, self.cells.counts, counts)
         if log_p is None:
-            log_p = mean_log_p(null.log_survival(plain * scale))
-        return self.watched.verdict(values, statistic, log_p, mean_log_p(null.log_survival(least * scale)))
+            log_p = float(mean_log_p(null.log_survival(plain * scale)))
+        return self.watched.verdict(values, statistic, log_p, float(mean_log_p(null.log_survival(least * scale))))
 
     @property
     def _comparable(self) -> bool:
@@ -233,7 +231,8 @@ class DivergenceColumn:
         """The null distribution that serves, and what may bring a divergence of so many rows to its scale (m,)."""
         size = calibrated_size(rows, self.window_rows)
         total = float(self.cells.counts.sum())
-        effects = design_effects(rows, total, self.watched.effective, self.watched.reference_effective)
+        live, reference = [self.watched.effective], [self.watched.reference_effective]
+        [effects] = design_effects(rows, np.array([total]), live, reference)
         return self._null(size), (1 / size + 1 / total) / ((1 / rows + 1 / total) * effects)
 
     def _nearest(self, counts: Matrix) -> Matrix:

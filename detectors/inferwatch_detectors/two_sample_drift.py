@@ -10,7 +10,7 @@ from inferwatch.finding import Finding
 from inferwatch.promise import Promise
 from inferwatch.reference import Reference
 from inferwatch.rows import Batch, Matrix
-from inferwatch_detectors.cell_column import cell_columns
+from inferwatch_detectors.cell_columns import CellColumns
 from inferwatch_detectors.dependence import Dependence
 from inferwatch_detectors.divergence import (
     Divergence,
@@ -20,7 +20,7 @@ from inferwatch_detectors.divergence import (
     stability,
 )
 from inferwatch_detectors.effective_sample import EffectiveSample
-from inferwatch_detectors.null_distribution import CELL_DRAWS, null_distributions
+from inferwatch_detectors.null_distribution import CELL_DRAWS
 from inferwatch_detectors.two_sample import (
     SortedSample,
     cramer_von_mises,
@@ -38,7 +38,7 @@ from inferwatch_detectors.two_sample_column import (
     Watched,
     draws_for,
 )
-from inferwatch_detectors.verdict import DriftRule, Verdict, calibrated_size
+from inferwatch_detectors.verdict import DriftRule
 
 TwoSampleMethod = Literal["ks", "cvm", "chi_square", "wasserstein", "psi", "jensen_shannon"]
 
@@ -84,20 +84,18 @@ class TwoSampleDrift:
         cell_draws: int = CELL_DRAWS,
     ) -> None:
         self._rule = DriftRule.of(method, reference, window_rows, promise, smallest_effect, dependence)
-        self._window_rows = window_rows
-        self._cell_draws = cell_draws
         by_cells, rest = _divided(reference, method)
         effective = self._rule.dependence.of("leading" if method in ("cvm", "wasserstein") else "all")
-        cells = cell_columns(reference, smallest_effect, effective, chi_square=True) if by_cells else ()
-        self._cells = {index: cells[index] for index in by_cells}
+        self._cells = CellColumns(
+            reference, by_cells, smallest_effect, effective, window_rows, cell_draws=cell_draws, chi_square=True
+        )
         watched = [_watched(reference, effective[index], index) for index in rest]
         self._ranked = rest if method == "ks" else []
         self._kolmogorov = KolmogorovColumns(watched, smallest_effect) if method == "ks" else None
         self._divergences: dict[int, DivergenceColumn] = {}
         if method in _DIVERGENCES:
-            self._divergences = dict(zip(rest, self._prepared(watched, method, smallest_effect), strict=True))
-        if self._cells:
-            self._judged_by_cells(reference.rows[:1], window_rows)
+            prepared = _prepared(watched, method, smallest_effect, window_rows, cell_draws)
+            self._divergences = dict(zip(rest, prepared, strict=True))
 
     def observe(self, batch: Batch, /) -> list[Finding]:
         """Return one finding about the whole batch, taken as one window of any number of rows.
@@ -106,35 +104,31 @@ class TwoSampleDrift:
         """
         self._rule.require_width(batch)
         values = batch.values
-        verdicts = self._judged_by_cells(values, calibrated_size(len(batch), self._window_rows))
+        verdicts = self._cells.judge(values)
         verdicts += [column.judge(values[:, index]) for index, column in self._divergences.items()]
         if self._kolmogorov is not None:
-            verdicts += self._kolmogorov.judge([values[:, index] for index in self._ranked])
+            verdicts += self._kolmogorov.judge(values.T[self._ranked])
         return [self._rule.finding(batch, verdicts)]
 
-    def _judged_by_cells(self, values: Matrix, size: int) -> list[Verdict]:
-        nulls = null_distributions([column.test for column in self._cells.values()], size, self._cell_draws)
-        return [
-            column.judge(values[:, index], null, size)
-            for (index, column), null in zip(self._cells.items(), nulls, strict=True)
-        ]
 
-    def _prepared(self, watched: list[Watched], method: str, smallest_effect: float) -> list[DivergenceColumn]:
-        divergence, textbook, cells_of = _DIVERGENCES[method]
-        cells = [cells_of(column) for column in watched]
-        draws = draws_for(sum(len(entry.counts) for entry in cells), self._cell_draws)
-        return [
-            DivergenceColumn.of(
-                column,
-                entry,
-                divergence,
-                textbook,
-                smallest_effect=smallest_effect,
-                window_rows=self._window_rows,
-                draws=draws,
-            )
-            for column, entry in zip(watched, cells, strict=True)
-        ]
+def _prepared(
+    watched: list[Watched], method: str, smallest_effect: float, window_rows: int, cell_draws: int
+) -> list[DivergenceColumn]:
+    divergence, textbook, cells_of = _DIVERGENCES[method]
+    cells = [cells_of(column) for column in watched]
+    draws = draws_for(sum(len(entry.counts) for entry in cells), cell_draws)
+    return [
+        DivergenceColumn.of(
+            column,
+            entry,
+            divergence,
+            textbook,
+            smallest_effect=smallest_effect,
+            window_rows=window_rows,
+            draws=draws,
+        )
+        for column, entry in zip(watched, cells, strict=True)
+    ]
 
 
 def _divided(reference: Reference, method: str) -> tuple[list[int], list[int]]:

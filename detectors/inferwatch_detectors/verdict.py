@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -36,14 +36,11 @@ class Verdict:
     log_p: float
     effect: Effect
     change: Callable[[], str]
-    score: float = 0.0
 
-    def finding(self, threshold: float) -> FeatureFinding:
+    def finding(self, score: float, threshold: float) -> FeatureFinding:
         """Return what a finding says about the feature."""
         p_value = math.exp(max(self.plain_log_p, -300 * _LN10))
-        return FeatureFinding(
-            self.name, self.score, self.statistic, p_value, *self.effect, fired=self.score > threshold
-        )
+        return FeatureFinding(self.name, score, self.statistic, p_value, *self.effect, fired=score > threshold)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +82,9 @@ class DriftRule:
         """Return the finding about a window: the worst verdict after Sidak's correction decides."""
         window = Window(int(batch.times_ns.min()), int(batch.times_ns.max()), len(batch))
         threshold = self.promise.threshold(batch)
-        corrected = [replace(verdict, score=sidak(verdict.log_p, len(verdicts))) for verdict in verdicts]
-        corrected.sort(key=lambda verdict: (-verdict.score, verdict.plain_log_p))
-        features = tuple(verdict.finding(threshold) for verdict in corrected)
+        scored = [(sidak(verdict.log_p, len(verdicts)), verdict) for verdict in verdicts]
+        scored.sort(key=lambda pair: (-pair[0], pair[1].plain_log_p))
+        features = tuple(verdict.finding(score, threshold) for score, verdict in scored)
         score = features[0].score
         return Finding(
             kind="drift",
@@ -99,14 +96,14 @@ class DriftRule:
             p_value=10**-score,
             features=features,
             assumption=self.dependence.assumption,
-            why=self._why(corrected, [feature.name for feature in features if feature.fired]),
+            why=self._why(scored[0][1], [feature.name for feature in features if feature.fired]),
         )
 
-    def _why(self, verdicts: Sequence[Verdict], changed: Sequence[str]) -> str:
+    def _why(self, worst: Verdict, changed: Sequence[str]) -> str:
         if not changed:
             return f"no feature changed{f' beyond {self.smallest_effect:g} sd' if self.smallest_effect else ''}"
         shown = ", ".join(changed[:5]) + (", ..." if len(changed) > 5 else "")
-        return f"{verdicts[0].change()}; {len(changed)} of {len(verdicts)} features changed: {shown}"
+        return f"{worst.change()}; {len(changed)} of {len(self.dependence.effective)} features changed: {shown}"
 
 
 def calibrated_size(rows: int, usual: int) -> int:

@@ -1,10 +1,21 @@
 import numpy as np
 import pytest
 
-from inferwatch.reference.profile import NumericProfile
-from inferwatch_detectors.effect import Effect, mean_shift, total_variation
+from inferwatch.reference.profile import Counts, NumericProfile
+from inferwatch.rows import Matrix
+from inferwatch_detectors.effect import Effect, mean_shifts, total_variations
 
 RANDOM = np.random.default_rng(4)
+
+
+def mean_shift(column: Matrix, profile: NumericProfile, effective: float) -> Effect:
+    [effect] = mean_shifts(column[np.newaxis], [profile], np.array([effective]))
+    return effect
+
+
+def total_variation(counts: Counts, shares: Matrix, rows: int, effective: float) -> Effect:
+    [effect] = total_variations(counts[np.newaxis], shares[np.newaxis], np.array([rows]), np.array([effective]))
+    return effect
 
 
 def test_the_shift_is_in_reference_standard_deviations_of_ddof_0() -> None:
@@ -64,7 +75,7 @@ def test_the_interval_of_the_total_variation_contains_the_true_one(moved: float)
     true[0] += moved * (1 - true[0])
     true[1:] *= 1 - moved
     distance = np.abs(true - shares).sum() / 2
-    effects = [total_variation(RANDOM.multinomial(500, true), shares, 1e9, 1.0) for _ in range(400)]
+    effects = [total_variation(RANDOM.multinomial(500, true), shares, 10**9, 1.0) for _ in range(400)]
     lows, highs = (np.array([getattr(effect, end) for effect in effects]) for end in ("low", "high"))
 
     assert ((lows <= distance + 1e-12) & (distance <= highs)).mean() >= 0.92

@@ -10,8 +10,15 @@ from tests.detectors.test_dependence import autoregressive
 
 def test_what_is_known_is_taken_as_it_is() -> None:
     assert EffectiveSample(0.25).design_effects.tolist() == [4]
-    assert design_effects(100, 1000, EffectiveSample(0.25), EffectiveSample()) == pytest.approx([(4 + 0.1) / 1.1])
-    assert mean_log_p(np.array([-7.5])) == -7.5
+    [[alone]] = design_effects(100, np.array([1000]), [EffectiveSample(0.25)], [EffectiveSample()])
+    live, reference = [EffectiveSample(0.25), EffectiveSample(0.25, 0.1)], [EffectiveSample()] * 2
+    beside = design_effects(100, np.array([1000, 1000]), live, reference)
+
+    assert alone == pytest.approx((4 + 0.1) / 1.1)
+    assert beside[0] == pytest.approx(np.full(7, alone))
+    assert len(set(beside[1])) == 7
+    assert mean_log_p(np.full((2, 1), -7.5)).tolist() == [-7.5, -7.5]
+    assert mean_log_p(np.full(7, -7.5)) == pytest.approx(-7.5)
 
 
 @pytest.mark.parametrize("freedom", [20, 50, 200])
@@ -19,7 +26,7 @@ def test_what_is_known_is_taken_as_it_is() -> None:
 def test_a_statistic_over_an_estimated_variance_is_f_distributed(freedom: int, level: float) -> None:
     """chi-square with 1 degree of freedom over an estimate with 2 / variance of them, within 15 %."""
     value = stats.f.isf(level, 1, freedom)
-    effects = design_effects(500, 1e12, EffectiveSample(1.0, 2 / freedom), EffectiveSample())
+    [effects] = design_effects(500, np.array([1e12]), [EffectiveSample(1.0, 2 / freedom)], [EffectiveSample()])
 
     assert np.exp(mean_log_p(stats.chi2.logsf(value / effects, 1))) == pytest.approx(level, rel=0.15)
 

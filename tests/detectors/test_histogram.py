@@ -1,4 +1,5 @@
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,7 +9,9 @@ from inferwatch.errors import InvalidRows, UnkeepablePromise
 from inferwatch.promise import NS_PER_DAY, Promise
 from inferwatch.reference import Reference
 from inferwatch.rows import Batch, Column, Matrix, Rows
-from inferwatch_detectors import Dependence, HistogramDrift
+from inferwatch_detectors import Dependence, HistogramDrift, TwoSampleDrift
+from inferwatch_detectors.cells import CellTest
+from inferwatch_detectors.null_distribution import null_distributions
 from tests.detectors.references import encoded, numbers, reference
 
 RANDOM = np.random.default_rng(12)
@@ -36,11 +39,37 @@ def test_well_filled_categories_have_the_chi_square_p_value() -> None:
 def test_numbers_have_the_anderson_darling_p_value() -> None:
     """For a known distribution the 5 and 1 % points are 2.492 and 3.857 (T. Anderson and D. Darling, JASA 49, 1954)."""
     against = numbers(RANDOM.normal(size=(200_000, 1)))
-    detector = drift(against, smallest_effect=0.0)
-    null = detector._null(300)[0]
+    [null] = null_distributions([CellTest.of(against.profile.features[0])], 300, SMALL)
 
     assert math.exp(null.log_survival(2.492)) == pytest.approx(0.05, rel=0.15)
     assert math.exp(null.log_survival(3.857)) == pytest.approx(0.01, rel=0.3)
+
+
+@pytest.mark.parametrize("chi_square", [False, True])
+def test_features_together_are_judged_as_each_is_alone(chi_square: bool) -> None:
+    """Whatever their numbers of cells: continuous, of few values, constant, empty, of 2 and of 9 categories."""
+    random = np.random.default_rng(21)
+    columns = [random.normal(size=800), random.poisson(1, 800) * 1.0, np.full(800, 3.0), np.full(800, np.nan)]
+    columns += [random.choice(list("abcdefghi")[:count], 800).astype(object) for count in (2, 9)]
+    against = Reference.build(Rows(tuple(map(Column, "uvwxyz", columns)), 800), created_ns=0)
+    rows = against.rows[:300] + np.array([0.2, 1, 0, 0, 0, 0])
+    rows[::7, [0, 4]] = np.nan
+
+    def judged(reference: Reference, values: Matrix) -> dict[str, list[float]]:
+        method = partial(TwoSampleDrift, method="chi_square") if chi_square else HistogramDrift
+        dependence = Dependence((0.5,) * values.shape[1], 1000, variance=(0.1,) * values.shape[1])
+        detector = method(reference, window_rows=300, promise=Promise(100), dependence=dependence, cell_draws=1)
+        [finding] = detector.observe(Batch.of(values))
+        found = {}
+        for each in finding.features:
+            score = -math.log10(1 - (1 - 10**-each.score) ** (6 / values.shape[1]))
+            said = (round(score, 6), each.statistic, each.p_value, each.effect, each.effect_low, each.effect_high)
+            found[each.name] = [math.nan if value is None else value for value in said]
+        return found
+
+    for place, feature in enumerate(against.schema.features):
+        alone = judged(against.select([feature]), rows[:, [place]])[feature.name]
+        assert judged(against, rows)[feature.name] == pytest.approx(alone, rel=1e-9, nan_ok=True)
 
 
 def test_scores_are_sidak_corrected_and_the_worst_feature_decides() -> None:

@@ -9,6 +9,7 @@ from scipy import stats
 from scipy.spatial.distance import jensenshannon
 
 from inferwatch.rows import Matrix
+from inferwatch_detectors.cells import beside
 from inferwatch_detectors.two_sample import (
     SortedSample,
     chi_square,
@@ -85,18 +86,21 @@ def test_an_infinite_value_leaves_no_area_to_state() -> None:
     assert kolmogorov_smirnov(sample, np.array([np.inf, np.inf])) == 1.0
 
 
+FAR = np.array([[5000, 0, 0, 100, 7, 7, 7], [0, 5000, 2, 0, 7, 7, 7]])
 COUNTS = [([50, 30, 15, 5, 0], [20, 30, 0, 9, 0]), ([4000, 990, 10], [400, 80, 20]), ([7], [9]), ([5, 0], [0, 9])]
 
 
 @pytest.mark.parametrize(("reference", "window"), COUNTS)
 def test_chi_square_is_scipys_without_yates(reference: list[int], window: list[int]) -> None:
     table = np.array([reference, window])
-    statistic, log_p = chi_square(*table)
+    # beside a longer feature, far in the tail
+    [statistic, _], [log_p, far] = chi_square(*(beside([row, known]) for row, known in zip(table, FAR, strict=True)))
     table = table[:, table.sum(axis=0) > 0]
     expected = stats.chi2_contingency(table, correction=False)
 
     assert statistic == pytest.approx(float(expected.statistic), rel=1e-12)
     assert math.exp(log_p) == pytest.approx(float(expected.pvalue), rel=1e-9)
+    assert far == pytest.approx(stats.chi2.logsf(stats.chi2_contingency(FAR, correction=False).statistic, 6))
 
 
 @pytest.mark.parametrize(("reference", "window"), COUNTS)

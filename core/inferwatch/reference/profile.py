@@ -9,7 +9,7 @@ for missing values. Windows are counted in the cells of their reference, so prof
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -53,22 +53,35 @@ class NumericProfile:
         low, high = float(values[0]), float(values[-1])
         mean = min(max(float(values.mean()), low), high)
         sd = float(values.std()) if high > low else 0.0
-        offsets = _edges(values, mean, _scale(mean, sd))
-        counts = np.zeros(len(offsets) + 2, np.int64)
-        profile = cls(offsets, counts, mean, sd, low, high)
-        counts[:] = np.bincount(profile.cells(values), minlength=len(counts))
+        empty = cls(_edges(values, mean, _scale(mean, sd)), np.empty(0, np.int64), mean, sd, low, high)
+        counts = empty.counted(values)
         counts[-1] = missing
-        return profile
-
-    @cached_property
-    def edges(self) -> Matrix:
-        """The bin edges (e,), ascending; a value equal to an edge lies below it."""
-        return self.mean + _scale(self.mean, self.sd) * self.offsets.astype(np.float64)
+        return replace(empty, counts=counts)
 
     @property
+    def edges(self) -> Matrix:
+        """The bin edges (e,), ascending; a value equal to an edge lies below it."""
+        return self._limits[:-2]
+
+    @cached_property
+    def _limits(self) -> Matrix:
+        """The upper limits (e + 2,) of the cells in the order of sorted values: the edges, infinity, NaN."""
+        edges = self.mean + _scale(self.mean, self.sd) * self.offsets.astype(np.float64)
+        return np.concatenate([edges, [np.inf, np.nan]])
+
+    @cached_property
     def observed(self) -> int:
         """How many values are present."""
         return int(self.counts[:-1].sum())
+
+    def counted(self, ascending: Matrix) -> Counts:
+        """Return how many values (n,) lie in each cell (k,): values in ascending order, NaN last.
+
+        Looking the edges up among the values takes a third of the time of looking each value up among the edges.
+        """
+        counts = np.searchsorted(ascending, self._limits, side="right")
+        counts[1:] -= counts[:-1].copy()
+        return counts
 
     def cells(self, column: Matrix) -> NDArray[np.intp]:
         """Return the cell (n,) of each value; an infinite value lies in an outermost cell."""
@@ -85,13 +98,16 @@ class CategoricalProfile:
     @classmethod
     def of(cls, column: Matrix, categories: int) -> CategoricalProfile:
         """Return the profile of a column (n,) of category codes."""
-        empty = cls(np.zeros(categories + 2, np.int64))
-        return cls(np.bincount(empty.cells(column), minlength=categories + 2).astype(np.int64))
+        return cls(cls(np.zeros(categories + 2, np.int64)).counted(column))
 
     @property
     def observed(self) -> int:
         """How many values are present."""
         return int(self.counts[:-1].sum())
+
+    def counted(self, column: Matrix) -> Counts:
+        """Return how many codes (n,), in any order, lie in each cell (k,)."""
+        return np.bincount(self.cells(column), minlength=len(self.counts)).astype(np.int64)
 
     def cells(self, column: Matrix) -> NDArray[np.intp]:
         """Return the cell (n,) of each code."""
