@@ -42,8 +42,8 @@ __all__ = ["small"]
 pytestmark = pytest.mark.integration
 
 CAPTURES: tuple[Capture, ...] = ("proxy", "middleware")
-MEMORY_BYTES = 12 << 20
-"""Four sends of up to 1 MiB are under way, each held and written to a connection; the rest is the allocator's."""
+MEMORY_BYTES = 20 << 20
+"""Four sends of up to 2 MiB are under way, each held and written to a connection; the rest is the allocator's."""
 STREAMS_BYTES = 200 << 20
 """What a process takes in all, with a thousand streams open."""
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # protocols imports NumPy, which a model server need not pay 
 logger = logging.getLogger(__name__)
 
 _BATCH_EVENTS: Final = 64
-_BATCH_BYTES: Final = 1024 * 1024
+_BATCH_BYTES: Final = 2 * 1024 * 1024
 _FIRST_DELAY_S: Final = 0.1
 _LONGEST_DELAY_S: Final = 10.0
 _LONGEST_WISH_S: Final = 300.0
@@ -103,7 +103,8 @@ class Emitter:
             self._pausing = False
 
     def _backlogged(self) -> bool:
-        return not self._lanes or len(self._queue) > _BATCH_EVENTS
+        queue = self._queue
+        return not self._lanes or len(queue) > _BATCH_EVENTS or queue.waiting_bytes > _BATCH_BYTES
 
     def _start_after(self, delay_s: float) -> None:
         self._timer = asyncio.get_running_loop().call_later(delay_s, self._start)

@@ -11,7 +11,7 @@ A file belongs to one process, by a lock, and to one thread of it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from heapq import heappop, heappush
 from pathlib import Path
 from typing import Final
@@ -45,7 +45,7 @@ from inferwatch.delivery.queue_records import (
     account_of,
     census,
     padded,
-    records,
+    restored,
 )
 from inferwatch.delivery.record import attributes_of, event_of
 from inferwatch.errors import QueueFileError
@@ -127,6 +127,11 @@ class FileQueue:
         """Return how many bytes of the ring are in use, and how many there are."""
         return self._file.tail - self._file.head, self._file.capacity
 
+    @property
+    def end(self) -> int:
+        """The position behind the newest record."""
+        return self._file.tail
+
     def waiting(self, index: int) -> int:
         """Return how many events wait for a sink."""
         return self._waiting[index]
@@ -207,7 +212,7 @@ class FileQueue:
 
     def _recover(self, file: QueueFile) -> None:
         """Count what the ring holds. What was being sent waits again, unless it left the ring: that is lost."""
-        self._waiting, _, self._settled = census(_restored(file))
+        self._waiting, _, self._settled = census(restored(file))
         for index in range(MAX_SINKS):
             file.counts[index * COUNTS + QUEUE_FULL] += file.counts[index * COUNTS + ADRIFT]
             file.counts[index * COUNTS + ADRIFT] = 0
@@ -327,17 +332,6 @@ class FileQueue:
         return Queued(event_of(attributes, data), padded(length), since_s, position)
 
 
-def _restored(file: QueueFile) -> Iterator[bytes]:
-    """Let what was being sent wait again; yield the states of every record."""
-    for position, states in records(file):
-        if SENT in states:
-            at = RING + position % file.capacity + HEAD.size
-            states = states.replace(bytes([SENT]), bytes([WAITING]))
-            for index, state in enumerate(states):
-                file.bytes[at + index] = state
-        yield states
-
-
 class Position:
     """One sink's place in a queue file: a `Queue` whose `put` is every sink's."""
 
@@ -349,6 +343,11 @@ class Position:
 
     def __len__(self) -> int:
         return self._file.waiting(self._index)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """How many bytes lie behind the newest record that was taken, those that wait again left aside."""
+        return self._file.end - self._cursor
 
     def put(self, event: CloudEvent, now_s: float, /) -> None:
         """Append an event for every sink of the file."""

@@ -30,6 +30,11 @@ class Queued:
 class Queue(Protocol):
     """Holds one sink's events until they are settled, and accounts for every one that it was given."""
 
+    @property
+    def waiting_bytes(self) -> int:
+        """About how many bytes the events take that wait."""
+        ...
+
     def put(self, event: CloudEvent, now_s: float, /) -> None:
         """Append an event. Where it does not fit, older ones are dropped, or it is itself, as it is when too large."""
         ...
@@ -68,12 +73,18 @@ class MemoryQueue:
         self.used_bytes = 0
         self._items: deque[Queued] = deque()
         self._taken = 0
+        self._taken_bytes = 0
         self._delivered = 0
         self._dropped: Counter[str] = Counter()
         self._closed = False
 
     def __len__(self) -> int:
         return len(self._items)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """How many bytes the events take that wait."""
+        return self.used_bytes - self._taken_bytes
 
     def put(self, event: CloudEvent, now_s: float, /) -> None:
         """Append an event. Where it does not fit, older ones are dropped, or it is itself, as it is when too large."""
@@ -95,18 +106,18 @@ class MemoryQueue:
             items.append(self._items.popleft())
             room -= items[-1].size_bytes
         self._taken += len(items)
+        self._taken_bytes += limit_bytes - room
         return items
 
     def restore(self, items: Sequence[Queued], /) -> None:
         """Put taken events back in front; those that later events left no room for are dropped."""
-        self._taken -= len(items)
+        self._give_up(items)
         self._items.extendleft(reversed(items))
         self._shrink()
 
     def settle(self, items: Sequence[Queued], reason: str | None = None, /) -> None:
         """Forget taken events: they were delivered, or dropped for a reason."""
-        self._taken -= len(items)
-        self.used_bytes -= sum(item.size_bytes for item in items)
+        self.used_bytes -= self._give_up(items)
         if reason is None:
             self._delivered += len(items)
         else:
@@ -122,6 +133,13 @@ class MemoryQueue:
         self._dropped["shutdown"] += len(self._items)
         self.used_bytes -= sum(item.size_bytes for item in self._items)
         self._items.clear()
+
+    def _give_up(self, items: Sequence[Queued]) -> int:
+        """Count taken events as taken no more; return their bytes."""
+        size_bytes = sum(item.size_bytes for item in items)
+        self._taken -= len(items)
+        self._taken_bytes -= size_bytes
+        return size_bytes
 
     def _shrink(self) -> None:
         while self.used_bytes > self.max_bytes and self._items:

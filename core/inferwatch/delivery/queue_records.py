@@ -124,6 +124,17 @@ def records(file: QueueFile) -> Iterator[tuple[int, bytes]]:
         position += size
 
 
+def restored(file: QueueFile) -> Iterator[bytes]:
+    """Let what was being sent wait again; yield the states of every record."""
+    for position, states in records(file):
+        if SENT in states:
+            at = RING + position % file.capacity + HEAD.size
+            states = states.replace(bytes([SENT]), bytes([WAITING]))
+            for index, state in enumerate(states):
+                file.bytes[at + index] = state
+        yield states
+
+
 def padded(length: int) -> int:
     """Return how many bytes of the ring a record of this length takes."""
     return (length + 7) & ~7

@@ -87,6 +87,21 @@ def test_the_account_balances_while_events_are_in_flight() -> None:
     run(test())
 
 
+def test_large_events_that_pile_up_are_sent_by_all_lanes() -> None:
+    async def test() -> None:
+        sink = GatedSink()
+        emit = emitter(sink)
+        for number in range(40):
+            emit.emit(event(number, size_bytes=600_000))
+            await asyncio.sleep(0)
+        await until(lambda: emit.account().in_flight > 3 * 3)  # of which one lane has three at most
+        sink.gate.set()
+        await until(lambda: emit.account().delivered == 40)
+        await emit.aclose()
+
+    run(test())
+
+
 def test_a_full_queue_drops_the_oldest() -> None:
     async def test() -> None:
         sink = GatedSink()
