@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.captured import SIZES, Sample, arrived, conditions, paired, received, row
-from benchmarks.load import run_load
+from benchmarks.captured import SIZES, arrived, conditions, paired, received, row
+from benchmarks.load import Sample, run_load
 from benchmarks.processes import cpu_s, free_port, machine, running
 from inferwatch.delivery.memory import MemorySink
 from inferwatch_logger import CaptureMiddleware
@@ -55,9 +55,7 @@ def measure(server: Server, size: tuple[int, int], sink: int, *, seconds: float 
     before, unloaded = cpu_s(server.process), received(sink)
     result = run_load("predictions", server.port, rows, connections, seconds)
     events = arrived(sink, unloaded, server.captured * result.requests) - unloaded
-    cpu_us = 1e6 * (cpu_s(server.process) - before) / result.requests
-    rate = result.requests / result.seconds
-    return Sample(rate, cpu_us, result.p50_ms, result.p99_ms, events / result.requests)
+    return Sample.of(result, cpu_s=cpu_s(server.process) - before, events=events)
 
 
 def inside(body_bytes: int, requests: int) -> tuple[float, float]:

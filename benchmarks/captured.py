@@ -6,22 +6,12 @@ import statistics
 import time
 import urllib.request
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from benchmarks.load import Sample
 
 SIZES = {"100 B": (4, 16), "10 KiB": (480, 16), "1 MiB": (47_600, 4)}
 """Flowers a request, and connections; few of large ones, so that no queue is full."""
 _DELIVERY_S = 15.0
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One round: requests a second, processor microseconds a request, latency, and events delivered a request."""
-
-    rate: float
-    cpu_us: float
-    p50_ms: float
-    p99_ms: float
-    events: float
 
 
 def conditions(sizes: dict[str, tuple[int, int]], rounds: int, seconds: float) -> str:

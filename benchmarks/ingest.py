@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.load import run_load
+from benchmarks.load import Sample, run_load
 from benchmarks.processes import cpu_s, free_port, machine, running
 from inferwatch.payload_log.views import StateReader, count_services
 
@@ -49,16 +49,6 @@ class Target:
     name: str
     command: Callable[[int, Path], Sequence[str]]
     done: Callable[[Path, int], bool] = lambda directory, events: True  # noqa: ARG005 - named as others are
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One round against one server: events a second, processor microseconds an event, latency."""
-
-    rate: float
-    cpu_us: float
-    p50_ms: float
-    p99_ms: float
 
 
 def sink(kind: str) -> Callable[[int, Path], Sequence[str]]:
@@ -103,8 +93,7 @@ def measure(target: Target, body_bytes: int, connections: int, *, seconds: float
             answered = time.perf_counter()
             _settle(target, directory, warm.requests + result.requests)
             elapsed = result.seconds + time.perf_counter() - answered
-            cpu_us = 1e6 * (cpu_s(process) - before) / result.requests
-    return Sample(result.requests / elapsed, cpu_us, result.p50_ms, result.p99_ms)
+            return Sample.of(result, cpu_s=cpu_s(process) - before, seconds=elapsed)
 
 
 def compare(

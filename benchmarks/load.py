@@ -45,6 +45,25 @@ class Load:
     p99_ms: float
 
 
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One round against one server: requests a second, processor microseconds a request, latency, events a request."""
+
+    rate: float
+    cpu_us: float
+    p50_ms: float
+    p99_ms: float
+    events: float
+
+    @classmethod
+    def of(cls, load: Load, *, cpu_s: float = 0.0, seconds: float | None = None, events: int = 0) -> Sample:
+        """Return what came of a load: of the server's processor seconds, of `seconds` where what it did took longer,
+        of the events that it sent."""
+        requests = load.requests
+        rate = requests / (load.seconds if seconds is None else seconds)
+        return cls(rate, 1e6 * cpu_s / requests, load.p50_ms, load.p99_ms, events / requests)
+
+
 def run_load(kind: str, port: int, size: int, connections: int, seconds: float) -> Load:
     """Return what came of loading a server from another process. Raises `CalledProcessError` where it refused."""
     arguments = [kind, *(str(argument) for argument in (port, size, connections, seconds))]

@@ -3,7 +3,8 @@
 A predictor that answers at once stands behind each proxy, a sink that answers at once beside it, each a process of its
 own; rounds alternate between the proxies, and medians are shown. The processor time is the proxy process's own, until
 the events of everything that was answered have arrived, compared round by round. `direct` is the predictor without a
-proxy: its latency is what the others add to.
+proxy: its latency is what the others add to. Ours runs with a queue file of 256 MiB, and with the queue in memory of
+64 MiB that it has without `--spool`; what waits in the others has no bound.
 
 The peers: the proxies that one writes with Starlette and aiohttp, and with FastAPI, httpx and the CloudEvents SDK, in
 an environment of their own (`make setup-peers`); and KServe's agent, where `KSERVE_AGENT` names its program, as `go
@@ -16,17 +17,20 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
-from benchmarks.captured import SIZES, Sample, arrived, conditions, paired, received, row
-from benchmarks.load import run_load
+from benchmarks.captured import SIZES, arrived, conditions, paired, received, row
+from benchmarks.load import Sample, run_load
 from benchmarks.processes import cpu_s, free_port, machine, running
 
 PEERS = Path(__file__).parents[1] / ".venvs" / "peers" / "bin" / "python"
 AGENT = "KSERVE_AGENT"
 """The variable that names the program of KServe's agent."""
+OURS = "ours"
+IN_MEMORY = "ours, queue in memory"
 SECONDS = 1.0
 ROUNDS = 5
 
@@ -34,34 +38,36 @@ ROUNDS = 5
 @contextmanager
 def proxying(kind: str, port: int, upstream: int, sink: int) -> Iterator[int]:
     """Run a proxy; yield the id of its process."""
+    with tempfile.TemporaryDirectory() as spool, _started(kind, port, upstream, sink, spool) as process:
+        yield process
+
+
+def _started(kind: str, port: int, upstream: int, sink: int, spool: str) -> AbstractContextManager[int]:
     addresses = f"http://127.0.0.1:{upstream}", f"http://127.0.0.1:{sink}/"
-    if kind == "ours":
+    if kind in (OURS, IN_MEMORY):
         options = ["--upstream", addresses[0], "--sink", addresses[1], "--port", str(port), "--host", "127.0.0.1"]
-        started = running([str(Path(sys.executable).with_name("inferwatch")), "proxy", *options], port)
-    elif kind == "KServe's agent":
+        options += ["--spool", spool] if kind == OURS else []
+        return running([str(Path(sys.executable).with_name("inferwatch")), "proxy", *options], port)
+    if kind == "KServe's agent":
         options = ["--component-port", str(upstream), "--log-url", addresses[1], "--port", str(port)]
         options += ["--inference-service", "income", "--namespace", "default", "--component", "predictor"]
         probe = f'{{"tcpSocket": {{"port": {upstream}}}}}'
         # SIGTERM would have it wait for half a minute.
-        started = running(
+        return running(
             [os.environ[AGENT], *options],
             port,
             ending=signal.SIGKILL,
             SERVING_READINESS_PROBE=probe,
             SERVING_LOGGING_LEVEL="error",
         )
-    else:
-        started = running([str(PEERS), "-m", "benchmarks.proxied", kind, str(port), *addresses], port)
-    with started as process:
-        yield process
+    return running([str(PEERS), "-m", "benchmarks.proxied", kind, str(port), *addresses], port)
 
 
 def measure(kind: str, size: tuple[int, int], upstream: int, sink: int) -> Sample:
     """Start a proxy, load it, and wait for the events of what it answered."""
     rows, connections = size
     if kind == "direct":
-        result = run_load("predictions", upstream, rows, connections, SECONDS)
-        return Sample(result.requests / result.seconds, 0.0, result.p50_ms, result.p99_ms, 0.0)
+        return Sample.of(run_load("predictions", upstream, rows, connections, SECONDS))
     port = free_port()
     with proxying(kind, port, upstream, sink) as process:
         unloaded = received(sink)
@@ -70,13 +76,12 @@ def measure(kind: str, size: tuple[int, int], upstream: int, sink: int) -> Sampl
         before = cpu_s(process)
         result = run_load("predictions", port, rows, connections, SECONDS)
         events = arrived(sink, warmed, 2 * result.requests) - warmed
-        cpu_us = 1e6 * (cpu_s(process) - before) / result.requests
-    return Sample(result.requests / result.seconds, cpu_us, result.p50_ms, result.p99_ms, events / result.requests)
+        return Sample.of(result, cpu_s=cpu_s(process) - before, events=events)
 
 
 def present() -> list[str]:
     """Return the kinds that can be measured here; print what the others lack."""
-    kinds = ["direct", "ours"]
+    kinds = ["direct", OURS, IN_MEMORY]
     if PEERS.exists():
         kinds += ["starlette", "fastapi"]
     else:
@@ -108,7 +113,7 @@ def main(sizes: dict[str, tuple[int, int]] = SIZES, rounds: int = ROUNDS) -> Non
                 for kind, taken in samples.items():
                     taken.append(measure(kind, size, upstream, sink))
             for kind, taken in samples.items():
-                print(row(name, kind, taken, f"{paired(taken, samples['ours']):.1f}"), flush=True)
+                print(row(name, kind, taken, f"{paired(taken, samples[OURS]):.1f}"), flush=True)
 
 
 def _versions() -> str:
