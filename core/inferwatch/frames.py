@@ -71,14 +71,8 @@ def payloads(
     from inferwatch.payload_log.frames import payload_frame
     from inferwatch.payload_log.index import PayloadFilter
 
-    wanted = PayloadFilter(
-        service=_service(model),
-        since_ns=_instant(since),
-        until_ns=_instant(until),
-        id=id,
-        outcome=_one_of("outcome", outcome, get_args(Outcome)),
-        excluded=excluded,
-    )
+    chosen = _one_of("outcome", outcome, get_args(Outcome))
+    wanted = PayloadFilter(_service(model), _instant(since), _instant(until), id, outcome=chosen, excluded=excluded)
     return payload_frame(Path(data), wanted, features, tensors=tensors)
 
 

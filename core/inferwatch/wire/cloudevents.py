@@ -4,60 +4,38 @@ Modes: binary (`ce-` headers), structured (`application/cloudevents+json`) and b
 (`application/cloudevents-batch+json`). KServe's agent sends binary mode with the request's own content type on the
 event, so a structured content type beside `ce-` headers means structured mode only where the body is that same event.
 
-Reading is strict about what identifies an event (specversion, id, source, type, time, attribute names) and lenient
-about the rest:
+Reading is strict about what identifies an event (`attributes`) and lenient about the rest:
 
 - header values are read as UTF-8, else Latin-1; then unquoted and percent-decoded once, as the HTTP binding asks
   (3.1.3.2). `metadata` and `annotations` that are JSON as they stand are not percent-decoded: KServe sends them raw;
-- a repeated `ce-` header is a fault, unless its values are equal;
-- control characters and other code points that the CloudEvents type system bans are a fault in id, source and type;
-  elsewhere each becomes U+FFFD;
-- a time must fit 64-bit nanoseconds (years 1678 to 2262);
-- secret headers leave `metadata` here (`privacy`), and extensions of such a name are dropped;
-- an extension `truncated` with the value `true` says that the sender cut the body.
+- a repeated `ce-` header is a fault, unless its values are equal.
 """
 
 from __future__ import annotations
 
 import re
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import unquote
 
 import orjson
 
-from inferwatch.clock import format_time, parse_time
+from inferwatch.clock import format_time
 from inferwatch.errors import Fault, InvalidEvent
 from inferwatch.events import CloudEvent
-from inferwatch.wire.privacy import is_secret, public_metadata
+from inferwatch.wire.attributes import CONTEXT, Faults, as_texts, event_of, merged
 
 BATCH_TYPE: Final = "application/cloudevents-batch+json"
 """The content type of several events in one body."""
 
-_NAME: Final = re.compile(r"[a-z0-9]+")
-_BANNED: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 _NOT_VISIBLE: Final = re.compile(r"[^ -~]")
 _ENCODED: Final = re.compile(r"[^!#$&-~]")
 """What the HTTP binding percent-encodes: blank, quote, percent sign, and all that is not visible ASCII."""
 
 _JSON_TYPE: Final = re.compile(r"[^;]*[/+]json\s*(?:;|$)", re.IGNORECASE)
 _RAW_JSON: Final = ("metadata", "annotations")
-_CONTEXT: Final = frozenset({"specversion", "id", "source", "type", "time", "datacontenttype"})
-_IDENTITY: Final = ("id", "source", "type")
-_REQUIRED: Final = ("specversion", *_IDENTITY)
-_INT64: Final = 2**63
-
-
-class _Faults(list[Fault]):
-    """Faults as they are found; the first one names the reason."""
-
-    reason = ""
-
-    def note(self, reason: str, path: str, message: str) -> None:
-        self.reason = self.reason or reason
-        self.append(Fault(path, message))
 
 
 def from_http(
@@ -70,7 +48,7 @@ def from_http(
     bad_specversion, bad_time, bad_character, bad_name, bad_type, duplicate_attribute, bad_json, bad_base64,
     ambiguous_data, bad_format, too_large.
     """
-    faults = _Faults()
+    faults = Faults()
     attributes = _read_headers(headers, faults)
     content_type = attributes.get("datacontenttype", "")
     if content_type[:23].lower() == "application/cloudevents":
@@ -78,7 +56,7 @@ def from_http(
         if _same_event(events, attributes):
             return events
     try:
-        return [_event(attributes, body, truncated, faults)]
+        return [event_of(attributes, body, truncated, faults)]
     except InvalidEvent as invalid:
         return [invalid]
 
@@ -96,18 +74,6 @@ def to_http(event: CloudEvent) -> tuple[list[tuple[str, str]], bytes]:
     if event.content_type:
         headers.append(("content-type", _NOT_VISIBLE.sub("", event.content_type)))
     return headers, event.data
-
-
-def from_attributes(texts: Sequence[tuple[str, str]], data: bytes) -> CloudEvent | InvalidEvent:
-    """Return the event of attributes, by their CloudEvents names, and its data; or every fault of what is none."""
-    faults = _Faults()
-    attributes = dict(texts)
-    if len(attributes) < len(texts):
-        attributes = _merged(texts, faults)
-    try:
-        return _event(attributes, data, False, faults)
-    except InvalidEvent as invalid:
-        return invalid
 
 
 def to_structured(event: CloudEvent) -> bytes:
@@ -131,10 +97,10 @@ def from_structured(fields: Mapping[str, Any]) -> CloudEvent:
 
     Raises `InvalidEvent` with every fault.
     """
-    faults = _Faults()
+    faults = Faults()
     attributes = _read_fields(fields, faults)
     data = _read_data(fields, attributes.get("datacontenttype"), faults)
-    return _event(attributes, data, False, faults)
+    return event_of(attributes, data, False, faults)
 
 
 def _from_body(content_type: str, body: bytes, truncated: bool) -> list[CloudEvent | InvalidEvent]:
@@ -176,39 +142,16 @@ def _same_event(events: list[CloudEvent | InvalidEvent], attributes: Mapping[str
     return isinstance(event, CloudEvent) and all(getattr(event, name) == attributes[name] for name in given)
 
 
-def _read_headers(headers: Iterable[tuple[bytes, bytes]], faults: _Faults) -> dict[str, str]:
+def _read_headers(headers: Iterable[tuple[bytes, bytes]], faults: Faults) -> dict[str, str]:
     pairs = [(name, value) for header, value in headers if (name := _attribute(header)) is not None]
     texts = as_texts(pairs)
     attributes = dict(texts)
     if len(attributes) < len(texts):
-        attributes = _merged([(name, _decode(name, text)) for name, text in texts], faults)
+        attributes = merged([(name, _decode(name, text)) for name, text in texts], faults)
     else:
         joined = " ".join(attributes.values())
         if "%" in joined or ' "' in joined or joined[:1] == '"':
             attributes = {name: _decode(name, text) for name, text in texts}
-    return attributes
-
-
-def _text(value: bytes) -> str:
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value.decode("latin-1")
-
-
-def as_texts(pairs: Sequence[tuple[str, bytes]]) -> list[tuple[str, str]]:
-    """Return attributes with their values as text: UTF-8, or else Latin-1."""
-    try:
-        return [(name, value.decode()) for name, value in pairs]
-    except UnicodeDecodeError:
-        return [(name, _text(value)) for name, value in pairs]
-
-
-def _merged(texts: Iterable[tuple[str, str]], faults: _Faults) -> dict[str, str]:
-    attributes: dict[str, str] = {}
-    for name, text in texts:
-        if attributes.setdefault(name, text) != text:
-            faults.note("duplicate_attribute", name[:64], "is given twice with different values")
     return attributes
 
 
@@ -244,93 +187,7 @@ def _encode(value: str) -> str:
     return _ENCODED.sub(lambda match: "".join(f"%{byte:02X}" for byte in match[0].encode("utf-8", "replace")), value)
 
 
-def _event(attributes: dict[str, str], data: bytes, truncated: bool, faults: _Faults) -> CloudEvent:
-    get = attributes.get
-    if get("specversion") != "1.0" or not (get("id") and get("source") and get("type")):
-        _note_identity(attributes, faults)
-    if not "".join(attributes.values()).isprintable():
-        attributes = _cleaned(attributes, faults)
-    time_ns = _time(get("time"), faults)
-    extensions = _extensions(attributes, faults)
-    if faults:
-        raise InvalidEvent(faults, faults.reason)
-    if extensions.get("truncated") == "true":
-        truncated = True
-    return CloudEvent(
-        attributes["id"],
-        attributes["source"],
-        attributes["type"],
-        time_ns,
-        attributes.get("datacontenttype") or None,
-        extensions,
-        data,
-        truncated,
-    )
-
-
-def _note_identity(attributes: Mapping[str, str], faults: _Faults) -> None:
-    version = attributes.get("specversion")
-    if version is not None and version != "1.0":
-        faults.note("bad_specversion", "specversion", f"{version[:16]!r} is not supported; 1.0 is")
-    for name in _REQUIRED:
-        if name not in attributes:
-            faults.note("missing_attribute", name, "is missing")
-        elif not attributes[name]:
-            faults.note("missing_attribute", name, "is empty")
-
-
-def _cleaned(attributes: Mapping[str, str], faults: _Faults) -> dict[str, str]:
-    for name in _IDENTITY:
-        if _BANNED.search(attributes.get(name, "")):
-            faults.note("bad_character", name, "holds a control character or another that CloudEvents bans")
-    return {name: _BANNED.sub("\ufffd", value) for name, value in attributes.items()}
-
-
-def _time(text: str | None, faults: _Faults) -> int | None:
-    if text is None:
-        return None
-    try:
-        if text[19:20] == "." and text[-1] == "Z" and text.isascii() and text[20:-1].isdigit():
-            instant = _second(text[:19]) + int(text[20:29].rstrip("Z").ljust(9, "0"))
-        else:
-            instant = parse_time(text)
-    except ValueError as error:
-        faults.note("bad_time", "time", str(error))
-        return None
-    if not -_INT64 <= instant < _INT64:
-        faults.note("bad_time", "time", f"{text[:64]!r} is outside the years 1678 to 2262")
-    return instant
-
-
-@lru_cache(maxsize=1024)
-def _second(text: str) -> int:
-    return parse_time(f"{text}Z")
-
-
-def _extensions(attributes: Mapping[str, str], faults: _Faults) -> dict[str, str]:
-    names, bad = _sorted_out(tuple(attributes))
-    for name in bad:
-        faults.note("bad_name", name[:64], "is no attribute name; those have lower-case letters and digits only")
-    extensions = {name: attributes[name] for name in names}
-    metadata = extensions.get("metadata")
-    if metadata is not None:
-        public = public_metadata(metadata)
-        if public is None:
-            del extensions["metadata"]
-        elif public is not metadata:
-            extensions["metadata"] = public
-    return extensions
-
-
-@lru_cache(maxsize=256)  # a sender's events all have the same attributes
-def _sorted_out(names: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    """The names of extensions, and those that no attribute may have; secret ones are in neither."""
-    others = [name for name in names if name not in _CONTEXT and not is_secret(name)]
-    bad = [name for name in others if name == "data" or _NAME.fullmatch(name) is None]
-    return [name for name in others if name not in bad], bad
-
-
-def _written(data: Any, faults: _Faults) -> bytes:  # noqa: ANN401 - any JSON
+def _written(data: Any, faults: Faults) -> bytes:  # noqa: ANN401 - any JSON
     try:
         return orjson.dumps(data)
     except orjson.JSONEncodeError:
@@ -338,7 +195,7 @@ def _written(data: Any, faults: _Faults) -> bytes:  # noqa: ANN401 - any JSON
         return b""
 
 
-def _read_fields(fields: Mapping[str, Any], faults: _Faults) -> dict[str, str]:
+def _read_fields(fields: Mapping[str, Any], faults: Faults) -> dict[str, str]:
     attributes: dict[str, str] = {}
     for given, value in fields.items():
         name = given.lower()
@@ -346,7 +203,7 @@ def _read_fields(fields: Mapping[str, Any], faults: _Faults) -> dict[str, str]:
             continue
         if isinstance(value, str):
             text = value
-        elif isinstance(value, (bool, int, float)) and name not in _CONTEXT:
+        elif isinstance(value, (bool, int, float)) and name not in CONTEXT:
             text = orjson.dumps(value).decode()
         else:
             faults.note("bad_type", name[:64], f"is {_type_name(value)}; allowed is a string")
@@ -360,7 +217,7 @@ def _type_name(value: Any) -> str:  # noqa: ANN401 - any JSON
     return {dict: "an object", list: "an array", bool: "a boolean"}.get(type(value), "a number")
 
 
-def _read_data(fields: Mapping[str, Any], content_type: str | None, faults: _Faults) -> bytes:
+def _read_data(fields: Mapping[str, Any], content_type: str | None, faults: Faults) -> bytes:
     encoded, data = fields.get("data_base64"), fields.get("data")
     if encoded is None:
         if data is None:

@@ -16,7 +16,8 @@ import orjson
 from inferwatch.clock import format_time
 from inferwatch.errors import InvalidEvent
 from inferwatch.events import CloudEvent, Stream
-from inferwatch.wire.cloudevents import as_texts, from_attributes, from_http, to_structured
+from inferwatch.wire.attributes import as_texts, from_attributes
+from inferwatch.wire.cloudevents import from_http, to_structured
 
 _PREFIX: Final = "ce_"
 _CONTENT_TYPE: Final = "content-type"

@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from inferwatch.errors import Fault, InvalidEvent, MissingExtra
 from inferwatch.events import CloudEvent
-from inferwatch.wire.cloudevents import from_attributes
+from inferwatch.wire.attributes import from_attributes
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _EMPTY_IS_ABSENT: Final = ("subject", "dataschema")
