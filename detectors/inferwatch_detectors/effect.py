@@ -38,13 +38,14 @@ def mean_shifts(columns: Matrix, profiles: Sequence[NumericProfile], effective: 
     reference does not vary or the window has no value.
     """
     present = np.abs(columns) < LARGEST
-    observed = present.sum(axis=1)
+    observed, whole = present.sum(axis=1), bool(present.all())
     known = [(profile.mean, profile.sd or math.nan, profile.observed) for profile in profiles]
     mean, sd, rows = np.array(known, dtype=np.float64).T
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        means = np.where(present, columns, 0.0).sum(axis=1) / observed
-        spread = np.where(present, columns - means[:, np.newaxis], 0.0)
-        spread = np.where(observed > 1, np.sqrt((spread**2).sum(axis=1) / observed) / sd, 1.0)
+        means = (columns if whole else np.where(present, columns, 0.0)).sum(axis=1) / observed
+        around = columns - means[:, np.newaxis]
+        around = around if whole else np.where(present, around, 0.0)
+        spread = np.where(observed > 1, np.sqrt(np.vecdot(around, around) / observed) / sd, 1.0)
         shift = (means - mean) / sd
         error = _Z * np.sqrt(spread**2 / (observed * effective) + 1 / rows)
     found = zip(shift.tolist(), (shift - error).tolist(), (shift + error).tolist(), strict=True)
