@@ -90,7 +90,7 @@ def main(count: int = MODELS) -> None:
     fresh.load(kept)
     restart = time.process_time() - began
     seconds(fresh, list(requests(count, 2 * whole + half, half)), count)
-    print(f"{count:,} models of {FEATURES} features; {machine("numpy")}\n")
+    print(f"{count:,} models of {FEATURES} features; {machine('numpy')}\n")
     print("| | |\n|---|---:|")
     print(f"| references, MiB | {references:,.0f} |")
     print(f"| the whole process, with the requests of a window, MiB | {held:,.0f} |")
