@@ -86,8 +86,10 @@ def _attribute(header: str) -> str | None:
 
 def _is_envelope(value: bytes | None) -> bool:
     """Whether a value is a JSON object that says which CloudEvents it follows."""
+    from inferwatch.wire.structured import parsed  # needs simdjson, which no model server that captures has to load
+
     try:
-        fields = orjson.loads(value or b"")
+        fields = parsed(value or b"")
     except orjson.JSONDecodeError:
         return False
     return isinstance(fields, dict) and "specversion" in fields

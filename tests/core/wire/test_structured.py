@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -10,9 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inferwatch.errors import InvalidEvent
 from inferwatch.events import CloudEvent
 from inferwatch.wire import structured
 from inferwatch.wire.cloudevents import from_http
+from inferwatch.wire.kafka import from_kafka
 
 pytest.importorskip("simdjson", reason="there is no simdjson for this interpreter")
 
@@ -63,16 +66,22 @@ def test_what_is_no_json_is_refused_by_the_same_name(text: str, monkeypatch: pyt
         structured.parsed(text.encode("latin-1"))
 
 
-@pytest.mark.parametrize("batch", [False, True])
-def test_no_number_of_large_data_becomes_an_object(batch: bool) -> None:
+READERS: dict[str, Callable[[bytes], list[CloudEvent | InvalidEvent]]] = {
+    "structured": lambda body: from_http([(b"content-type", b"application/cloudevents+json")], body),
+    "batch": lambda body: from_http([(b"content-type", b"application/cloudevents-batch+json")], body),
+    "kafka, without a content type": lambda body: from_kafka([], body),
+}
+
+
+@pytest.mark.parametrize("form", READERS)
+def test_no_number_of_large_data_becomes_an_object(form: str) -> None:
     rows = [[row + column / 8 for column in range(16)] for row in range(8_000)]
     event = HEAD | {"data": {"instances": rows}}
-    body = orjson.dumps([event] if batch else event)
-    kind = b"application/cloudevents-batch+json" if batch else b"application/cloudevents+json"
-    from_http([(b"content-type", kind)], orjson.dumps([HEAD] if batch else HEAD))
+    body = orjson.dumps([event] if form == "batch" else event)
+    READERS[form](orjson.dumps(HEAD))
     tracemalloc.start()
     try:
-        (found,) = from_http([(b"content-type", kind)], body)
+        (found,) = READERS[form](body)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
