@@ -21,7 +21,7 @@ from inferwatch.delivery.tls import Tls
 from inferwatch.errors import ConfigError, Fault
 from inferwatch.protocols import Sink
 from inferwatch.settings import AnyTransport, CaptureSettings, EmbeddedTransport, KafkaTransport, load_settings
-from inferwatch_cli.listening import listening, log_to_stderr, loop_factory
+from inferwatch_cli.listening import listening, log_to_stderr, loop_factory, reuse_freed_memory
 from inferwatch_logger.capture import Capture, Mode
 from inferwatch_logger.proxy.pool import Pool
 from inferwatch_logger.proxy.readiness import VARIABLE, readiness
@@ -85,6 +85,7 @@ class ProxyOptions:
 def run_proxy(options: ProxyOptions) -> None:
     """Serve until SIGTERM or SIGINT. Raises `ConfigError`, or `InferwatchError` where it cannot start."""
     log_to_stderr()
+    reuse_freed_memory()
     ignored = ignored_options(options.further)
     sidecar = sidecar_of(options)
     if ignored:
