@@ -83,8 +83,11 @@ class TwoSampleDrift:
         dependence: Dependence | None = None,
         cell_draws: int = CELL_DRAWS,
     ) -> None:
-        self._rule = DriftRule.of(method, reference, window_rows, promise, smallest_effect, dependence)
         by_cells, rest = _divided(reference, method)
+        by_sample = any(reference.schema.features[index].kind == "numeric" for index in rest)
+        self._rule = DriftRule.of(
+            method, reference, window_rows, promise, smallest_effect, dependence, by_sample=by_sample
+        )
         effective = self._rule.dependence.of("leading" if method in ("cvm", "wasserstein") else "all")
         self._cells = CellColumns(
             reference, by_cells, smallest_effect, effective, window_rows, cell_draws=cell_draws, chi_square=True

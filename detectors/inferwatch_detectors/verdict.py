@@ -61,15 +61,21 @@ class DriftRule:
         promise: Promise,
         smallest_effect: float,
         dependence: Dependence | None,
+        *,
+        by_sample: bool = False,
     ) -> DriftRule:
-        """Return the rule. Raises `UnkeepablePromise` for a promise that the reference is too small to carry."""
+        """Return the rule; `by_sample` says that windows are compared with the rows that the reference keeps.
+
+        Raises `UnkeepablePromise` for a promise that the reference, or its sample, is too small to carry.
+        """
         if window_rows < 1 or not 0 <= smallest_effect < 5:
             raise ValueError(f"window_rows {window_rows} is at least 1, smallest_effect {smallest_effect} in [0, 5)")
         features = len(reference.schema.features)
         dependence = dependence or Dependence.independent(features)
         if len(dependence.effective) != features:
             raise InvalidRows(f"the dependence is of {len(dependence.effective)} features, not {features}")
-        refuse_unkeepable(reference.count, window_rows, features, promise)
+        count = len(reference.rows) if by_sample else reference.count
+        refuse_unkeepable(count, window_rows, features, promise, "keeps" if by_sample else "has")
         return cls(method, promise, smallest_effect, dependence)
 
     def require_width(self, batch: Batch) -> None:
@@ -145,7 +151,7 @@ def sidak(log_p: float, features: int) -> float:
     return min(300.0, -(log_p + math.log(features)) / _LN10)
 
 
-def refuse_unkeepable(count: int, window_rows: int, features: int, promise: Promise) -> None:
+def refuse_unkeepable(count: int, window_rows: int, features: int, promise: Promise, holds: str = "has") -> None:
     """Refuse a promise under which a window that differs as plainly as can be would still raise no alarm.
 
     The plain case: more than half of a window's rows lie beyond every row of the reference. Where nothing changed, that
@@ -159,7 +165,7 @@ def refuse_unkeepable(count: int, window_rows: int, features: int, promise: Prom
     if needed > count:
         raise UnkeepablePromise(
             f"{promise} needs a reference of at least {needed:,} rows for windows of {window_rows:,} rows and "
-            f"{features} features; this has {count:,}"
+            f"{features} features; this {holds} {count:,}"
         )
 
 

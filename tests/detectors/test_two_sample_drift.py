@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from inferwatch.errors import UnkeepablePromise
 from inferwatch.finding import FeatureFinding
 from inferwatch.promise import Promise
 from inferwatch.reference import Reference
-from inferwatch.rows import Batch, Matrix
+from inferwatch.rows import Batch, Column, Matrix, Rows
 from inferwatch_detectors import Dependence, TwoSampleDrift
 from inferwatch_detectors.two_sample_drift import TwoSampleMethod
 from tests.detectors.references import encoded, numbers, reference
@@ -60,6 +61,19 @@ def test_cvm_and_wasserstein_report_scipys_values() -> None:
         assert cvm[name].p_value == pytest.approx(expected.pvalue, abs=1e-12)
         assert area[name].statistic == pytest.approx(stats.wasserstein_distance(*both) / both[0].std(), rel=1e-9)
     assert area["one"].statistic is None
+
+
+@EVERY
+def test_a_sample_that_is_too_small_for_the_promise_is_refused(method: TwoSampleMethod) -> None:
+    """Of 5,000 rows the file keeps 20; `chi_square` alone goes by the counts of all."""
+    values = np.random.default_rng(6).normal(size=(5000, 1))
+    kept = Reference.build(Rows((Column("x", values[:, 0]),), 5000), sample_rows=20, created_ns=0)
+    if method == "chi_square":
+        [finding] = drift(method, kept, promise=Promise(1e6)).observe(Batch.of(values[:300] + 9))
+        assert finding.fired
+    else:
+        with pytest.raises(UnkeepablePromise, match=r"at least \d+ rows.*this keeps 20"):
+            drift(method, kept, promise=Promise(1e6))
 
 
 @pytest.mark.parametrize("method", ["ks", "cvm", "wasserstein", "chi_square"])
