@@ -98,7 +98,7 @@ class Watcher(Protocol):
     """Counts what passes; the metrics implement it."""
 
     def processed(self, items: Sequence[Item], joins: Mapping[str, int], pending: int) -> None:
-        """Take note of events that were joined, of how many halves had which outcome, and of how many are open."""
+        """Take note of events that were joined, of what the joiner says became of halves, and of how many are open."""
         ...
 
 

@@ -216,12 +216,13 @@ def test_what_passes_is_counted(registry: CollectorRegistry) -> None:
     flow = FlowMetrics(registry, clock)
     clock.advance(10)
     items = [item(Role.REQUEST, 0), item(Role.RESPONSE, 9.95), item(Role.RESPONSE, 60), item(Role.REQUEST, 0, "health")]
-    flow.processed(items, {"paired": 1, "request_only": 2, "response_only": 1}, 17)
+    flow.processed(items, {"paired": 1, "request_only": 2, "response_only": 1, "uneven": 1}, 17)
     flow.ran("histogram", 0.02)
     scrape = Scrape(registry=registry)
     assert scrape("inferwatch_pairs_total", outcome="paired") == 1
     assert scrape("inferwatch_pairs_total", outcome="request_only") == 2
     assert scrape("inferwatch_pairs_total", outcome="response_only") == 1
+    assert scrape("inferwatch_pairs_uneven_total") == 1
     assert scrape("inferwatch_pairs_pending") == 17
     assert scrape("inferwatch_events_decoded_total", protocol="v1") == sum(i.decoded.protocol == "v1" for i in items)
     assert scrape("inferwatch_events_decoded_total", protocol="unknown") == 0

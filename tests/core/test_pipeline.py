@@ -462,7 +462,7 @@ def test_the_watcher_sees_each_event_and_what_became_of_halves(
     monkeypatch.setattr(pipeline_module, "BATCH_EVENTS", 1)
     watch = Watch()
     first = [request("a", 0, [[1]]), request("b", 0, [[1]]), response("a", 1, [1])]
-    journal.append([*first, request("c", 70, [[1]]), response("b", 59, [1])]).result()
+    journal.append([*first, request("c", 70, [[1]]), response("b", 59, [1, 0])]).result()
     with state_in(tmp_path / "state") as state:
         pipeline = pipeline_of(journal, state, RowCounter(), watcher=watch)
         pipeline.start()
@@ -472,7 +472,7 @@ def test_the_watcher_sees_each_event_and_what_became_of_halves(
         (["b"], {}, 2),
         (["a"], {"paired": 1}, 1),
         (["c"], {"request_only": 1}, 1),
-        (["b"], {"late": 1}, 1),
+        (["b"], {"late": 1, "uneven": 1}, 1),
     ]
 
 

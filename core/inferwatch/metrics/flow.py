@@ -46,6 +46,11 @@ class FlowMetrics:
             ["outcome"],
             registry=registry,
         )
+        self._uneven = Counter(
+            "inferwatch_pairs_uneven_total",
+            "Pairs whose request and response have different numbers of rows.",
+            registry=registry,
+        )
         self._pending = Gauge(
             "inferwatch_pairs_pending", "Halves that may still find their other half.", registry=registry
         )
@@ -63,7 +68,7 @@ class FlowMetrics:
             self._pairs.labels(outcome)
 
     def processed(self, items: Sequence[Item], joins: Mapping[str, int], pending: int) -> None:
-        """Count events that were joined, and the halves that had each outcome."""
+        """Count events that were joined, the halves that had each outcome, and the pairs that are `uneven`."""
         now_ns = self._clock.now_ns()
         for item in items:
             self._came.observe(max(0.0, (item.arrival_ns - item.time_ns) / NS_PER_S))
@@ -75,7 +80,7 @@ class FlowMetrics:
         for reason, count in Tally(item.excluded for item in items if item.excluded is not None).items():
             self._excluded.labels(reason).inc(count)
         for outcome, count in joins.items():
-            self._pairs.labels(outcome).inc(count)
+            (self._uneven if outcome == "uneven" else self._pairs.labels(outcome)).inc(count)
         self._pending.set(pending)
 
     def ran(self, method: str, seconds: float) -> None:

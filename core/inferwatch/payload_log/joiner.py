@@ -117,7 +117,10 @@ class Joiner:
         return len(self._order)
 
     def take_outcomes(self) -> Counter[str]:
-        """Return what became of halves since the last call: `paired`, or let go alone and perhaps paired `late`."""
+        """Return what became of halves since the last call: `paired`, or let go alone and perhaps paired `late`.
+
+        `uneven` are those of the pairs whose halves have different numbers of rows.
+        """
         taken, self._outcomes = self._outcomes, Counter()
         return taken
 
@@ -136,6 +139,8 @@ class Joiner:
             self._hold(half)
             partner = half
         else:
+            if 0 < half.rows != partner.rows > 0:
+                self._outcomes["uneven"] += 1
             partner.absorb(half)
             self._outcomes["paired" if self._release(partner) else "late"] += 1
         if half.time_ns > self._latest_ns:
