@@ -60,16 +60,16 @@ class Leaves:
     def meets(self, rows: Matrix) -> NDArray[np.bool_]:
         """Return whether each row (r, d) meets each condition, (conditions, r)."""
         cells = rows.astype(np.float32).astype(np.float64) if self.single else rows
-        seen = np.ascontiguousarray(cells.T)[self.feature]
+        seen = np.ascontiguousarray(cells.T).take(self.feature, axis=0)
         return np.asarray((seen > self.low[:, None]) & (seen <= self.high[:, None]))
 
     def outputs(self, rows: Matrix) -> Matrix:
         """Return the ensemble's outputs (r, k)."""
-        return self.summed(self.meets(rows))
+        return self.summed(self.folded(np.logical_and, self.meets(rows)))
 
-    def summed(self, met: NDArray[np.bool_]) -> Matrix:
-        """Return the outputs (r, k) of rows by the conditions (conditions, r) that they meet."""
-        return np.asarray(self.base + (self.values.T @ self.folded(np.logical_and, met)).T)
+    def summed(self, reached: NDArray[np.bool_]) -> Matrix:
+        """Return the outputs (r, k) of rows by the leaves (leaves, r) that they reach."""
+        return np.asarray(self.base + (self.values.T @ reached).T)
 
     def folded(self, operation: np.ufunc, parts: NDArray[Any]) -> NDArray[Any]:
         """Return what stands at the conditions (conditions, r) of each leaf, made one by an operation (leaves, r)."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from itertools import chain
+from itertools import accumulate, chain
 from math import comb
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -25,10 +25,16 @@ from inferwatch_explainers.arguments import checked_rows, feature_names, shuffle
 from inferwatch_explainers.leaves import Group, Leaves, leaves_of
 from inferwatch_explainers.model_target import attributed, check_outputs, chosen_outputs
 
-_TABLE_FEATURES = 10
+_TABLE_FEATURES = 12
 """Leaves with more conditions have no table, and are worked out for each row."""
 
+_TABLE_CELLS = 32_000_000
+"""What all tables hold, 256 MB; of a larger ensemble the leaves with most conditions go without."""
+
 _CHUNK_CELLS = 4_000_000
+
+_ROWS_AT_ONCE = 48
+"""So many rows are looked up together: fewer cost more calls, and the cells of more do not fit a processor's caches."""
 
 
 class TreeShap:
@@ -161,14 +167,19 @@ class _Tables:
     def __init__(self, leaves: Leaves, game: _Game) -> None:
         self._leaves, self._game = leaves, game
         self._single = leaves.values.shape[1] == 1
-        self._shallow = [group for group in leaves.groups if group.length <= _TABLE_FEATURES]
+        cells = accumulate((group.leaves.stop - group.leaves.start) * _cells(group) for group in leaves.groups)
+        self._shallow = [
+            group
+            for group, so_far in zip(leaves.groups, cells, strict=True)
+            if group.length <= _TABLE_FEATURES and so_far <= _TABLE_CELLS
+        ]
         self._deep = [part for group in leaves.groups[len(self._shallow) :] for part in _parts(group)]
         self._weights = np.zeros((len(leaves.feature), 1), np.int32)
         bases, tables, size = [np.empty(0, np.int64)], [np.zeros(1)], 1
         for group in self._shallow:
             for leaf, conditions in _parts(group):
                 tables.append(self._table_of(leaf, conditions))
-                each = np.arange(len(conditions))[:, None] * (group.length << group.length) + np.arange(group.length)
+                each = np.arange(len(conditions))[:, None] * _cells(group) + np.arange(group.length)
                 bases.append((size + each).ravel())
                 self._weights[conditions, 0] = group.length << np.arange(group.length)
                 size += tables[-1].size
@@ -178,10 +189,11 @@ class _Tables:
         self._bases, self._leaf_of = based[order][:, None], leaf_of[order]
         self._present, self._bounds = np.unique(leaves.feature[order], return_index=True)
         self._values = leaves.values[self._leaf_of]
+        self._full = np.concatenate([np.zeros(0, np.int32), *map(_full, self._shallow)])[:, None]
 
     def attribute(self, rows: Matrix, target: Target, width: int) -> _Attributed:
         """Return the Shapley values of rows (n, d) over so many features, and what is explained of each."""
-        size = max(1, _CHUNK_CELLS // len(self._leaves.feature))
+        size = max(1, min(_ROWS_AT_ONCE, _CHUNK_CELLS // len(self._leaves.feature)))
         parts = [self._part(rows[start : start + size], target, width) for start in range(0, len(rows), size)]
         if len(parts) == 1:
             return parts[0]
@@ -194,11 +206,12 @@ class _Tables:
 
     def _part(self, rows: Matrix, target: Target, width: int) -> _Attributed:
         met = self._leaves.meets(rows)
-        outputs = self._leaves.summed(met)
+        patterns = self._leaves.folded(np.add, met * self._weights)
+        outputs = self._leaves.summed(self._reached(met, patterns))
         chosen, targets = chosen_outputs(outputs, target)
         values = np.zeros((width, len(rows)))
         if self._shallow:
-            shares = self._table[self._bases + self._leaves.folded(np.add, met * self._weights)[self._leaf_of]]
+            shares = self._table.take(self._bases + patterns.take(self._leaf_of, axis=0))
             if not self._single:
                 shares *= self._values[:, chosen]
             values[self._present] = np.add.reduceat(shares, self._bounds, axis=0)
@@ -206,6 +219,12 @@ class _Tables:
             shares = self._game.shares(conditions, met[conditions].transpose(2, 0, 1)).transpose(1, 2, 0)
             np.add.at(values, self._leaves.feature[conditions], shares * self._leaves.values[leaf][:, None, chosen])
         return _Attributed(values.T, outputs[np.arange(len(rows)), chosen], chosen, targets)
+
+    def _reached(self, met: NDArray[np.bool_], patterns: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Return which leaves (leaves, r) rows reach: where there are tables, the pattern says so."""
+        reached = patterns[: len(self._full)] == self._full
+        deep = [group.folded(np.logical_and, met) for group in self._leaves.groups[len(self._shallow) :]]
+        return np.concatenate([reached, *deep]) if deep else reached
 
     def _table_of(self, leaf: slice, conditions: NDArray[np.int64]) -> Matrix:
         count = conditions.shape[1]
@@ -221,6 +240,16 @@ class _Attributed(NamedTuple):
     prediction: Matrix
     chosen: NDArray[np.int64]
     targets: tuple[Target, ...]
+
+
+def _cells(group: Group) -> int:
+    """Return the size of the table of each leaf of a group: a share for each condition by each pattern."""
+    return group.length << group.length
+
+
+def _full(group: Group) -> NDArray[np.int32]:
+    """Return the pattern of all conditions, for each leaf of a group that has tables."""
+    return np.full(group.leaves.stop - group.leaves.start, _cells(group) - group.length, np.int32)
 
 
 def _parts(group: Group) -> Iterator[tuple[slice, NDArray[np.int64]]]:

@@ -24,7 +24,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from inferwatch.errors import InvalidOption, InvalidReference, InvalidRows
 from inferwatch.rows import Matrix
-from inferwatch_explainers import ExactShapley, TreeShap
+from inferwatch_explainers import ExactShapley, TreeShap, tree_shap
 
 ROWS, VALUES = make_friedman1(300, 6, random_state=0)
 BACKGROUND, EXPLAINED = ROWS[:30], ROWS[200:205]
@@ -58,14 +58,18 @@ def test_values_are_those_of_all_coalitions(estimator: Any, answers: Matrix, say
     assert (tree.predictor_calls, tree.predictor_rows) == (0, 0)
 
 
-def test_leaves_of_many_features_need_no_table() -> None:
+def test_leaves_of_many_features_need_no_table(monkeypatch: pytest.MonkeyPatch) -> None:
     rows, values = make_friedman1(2000, 30, noise=20.0, random_state=0)
     estimator = DecisionTreeRegressor(random_state=0).fit(rows, values)
     shap = TreeShap(estimator, rows[:20])
-    assert shap._leaves.groups[-1].length > 10
-    tree = shap.explain(rows[20:24])
-    np.testing.assert_allclose(tree.prediction, estimator.predict(rows[20:24]))
+    assert shap._leaves.groups[-1].length > 12
+    tree = shap.explain(rows[20:120])
+    np.testing.assert_allclose(tree.prediction, estimator.predict(rows[20:120]))
     np.testing.assert_allclose(tree.gap, 0, atol=1e-9)
+    for cells in (0, 100_000):
+        monkeypatch.setattr(tree_shap, "_TABLE_CELLS", cells)
+        less = TreeShap(estimator, rows[:20]).explain(rows[20:120])
+        np.testing.assert_allclose(less.values, tree.values, atol=1e-9)
 
 
 def path_dependent_worth(estimator: Any, row: Matrix, coalition: set[int], node: int = 0) -> float:
