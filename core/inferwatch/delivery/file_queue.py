@@ -283,7 +283,7 @@ class FileQueue:
             file.head += file.capacity - place
             return
         at = RING + place + HEAD.size
-        for index, state in enumerate(file.bytes[at : at + MAX_SINKS]):
+        for index, state in enumerate(file.bytes[at : at + MAX_SINKS].rstrip(b"\0")):  # mostly one sink
             if state == WAITING:
                 self._waiting[index] -= 1
                 file.counts[index * COUNTS + QUEUE_FULL] += 1
@@ -358,10 +358,14 @@ class Position:
         items: list[Queued] = []
         room = limit_bytes
         while len(items) < limit and (position := self._oldest()) is not None:
-            room -= self._file.end_of(position) - position
+            end = self._file.end_of(position)
+            room -= end - position
             if items and room < 0:
                 break
-            self._pass(position)
+            if self._returned:
+                heappop(self._returned)
+            else:
+                self._cursor = end
             item = self._file.take(position, self._index)
             if item is not None:
                 items.append(item)
@@ -389,9 +393,3 @@ class Position:
         while self._returned and self._file.is_gone(self._returned[0]):
             heappop(self._returned)
         return self._returned[0] if self._returned else self._file.next(self._cursor, self._index)
-
-    def _pass(self, position: int) -> None:
-        if self._returned:
-            heappop(self._returned)
-        else:
-            self._cursor = self._file.end_of(position)
