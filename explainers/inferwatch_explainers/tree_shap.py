@@ -28,8 +28,8 @@ from inferwatch_explainers.model_target import attributed, check_outputs, chosen
 _TABLE_FEATURES = 12
 """Leaves with more conditions have no table, and are worked out for each row."""
 
-_TABLE_CELLS = 32_000_000
-"""What all tables hold, 256 MB; of a larger ensemble the leaves with most conditions go without."""
+_TABLE_CELLS = 16_000_000
+"""What all tables hold, 128 MB and seconds of work; in a larger ensemble leaves with most conditions go without."""
 
 _CHUNK_CELLS = 4_000_000
 
