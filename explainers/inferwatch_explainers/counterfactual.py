@@ -26,7 +26,7 @@ _KEPT = 6
 _RETURNED = 3
 _MOST_ROUNDS = 7
 """Two more bring rows 1.5 % nearer on a model of boosted trees of 12 features, and cost a call each."""
-_STEPS = (0.01, 0.03, 0.1, 0.25, 0.5, 0.75)
+_STEPS = np.array([0.01, 0.03, 0.1, 0.25, 0.5, 0.75])
 
 
 class Counterfactual:
@@ -83,42 +83,24 @@ class Counterfactual:
         that answers no classes, `PredictorError` for a predictor that fails, and `PredictorTimeout` when it was too
         slow for the first round.
         """
-        started = self._clock()
+        asked = _Asked(self._predict, self._clock, self._deadline_s)
         rows = checked_rows(rows, self._reference.shape[1])
         starts = self._reference[: max(1, min(_FIRST_ROWS, self._samples - self._singles.shape[1] * _GRID))]
         first = [np.concatenate([self._held(starts, row), self._one_by_one(row)]) for row in rows]
-        outputs, asked = self._ask([rows, *first])
-        calls, slowest_s = 1, self._clock() - started
+        outputs = asked.ask([rows, *first])
         check_classes(np.concatenate(outputs))
         own = classes(outputs[0])
-        wanted = [_Wanted(label, target) for label in own.tolist()]
         if target is not None:
             _check_target(target, outputs[0], own)
         found = [
-            _Found(row, want, self._space).take(question, answered)
-            for row, want, question, answered in zip(rows, wanted, first, outputs[1:], strict=True)
+            _Found(row, _Wanted(label, target), self._space).take(question, answered)
+            for row, label, question, answered in zip(rows, own.tolist(), first, outputs[1:], strict=True)
         ]
-        out_of_time, left = False, self._samples - max(map(len, first))
-        for _ in range(_MOST_ROUNDS):
-            questions = [each.nearer(left) for each in found]
-            largest = max(map(len, questions))
-            if largest == 0:
-                break
-            out_of_time = self._deadline_s is not None and self._clock() - started + slowest_s > self._deadline_s
-            if out_of_time:
-                break
-            begun = self._clock()
-            try:
-                answers, more = self._ask(questions)
-            except PredictorTimeout:
-                calls, out_of_time = calls + 1, True
-                break
-            calls, asked, left = calls + 1, asked + more, left - largest
-            slowest_s = max(slowest_s, self._clock() - begun)
-            for each, question, answered in zip(found, questions, answers, strict=True):
-                each.take(question, answered)
+        _bring_nearer(found, asked, self._samples - max(map(len, first)))
+        return self._told(rows, found, Readout.of(outputs[0]).read(outputs[0]), asked)
+
+    def _told(self, rows: Matrix, found: Sequence[_Found], prediction: Matrix, asked: _Asked) -> Counterfactuals:
         nearest = [each.nearest() for each in found]
-        readout = Readout.of(outputs[0])
         return Counterfactuals(
             method=self.method,
             features=self._schema.names,
@@ -128,19 +110,13 @@ class Counterfactual:
                 float(self._space.distances(each[:1], row)[0]) if len(each) else None
                 for row, each in zip(rows, nearest, strict=True)
             ),
-            prediction=readout.read(outputs[0]),
+            prediction=prediction,
             target=tuple(each.reached for each in found),
-            predictor_calls=calls,
-            predictor_rows=asked,
-            elapsed_s=self._clock() - started,
-            deadline_reached=out_of_time,
+            predictor_calls=asked.calls,
+            predictor_rows=asked.rows,
+            elapsed_s=asked.elapsed_s,
+            deadline_reached=asked.out_of_time,
         )
-
-    def _ask(self, questions: Sequence[Matrix]) -> tuple[list[NDArray[Any]], int]:
-        """Return the outputs of each question, asked in one call, each distinct row once, and how many those were."""
-        distinct, inverse = np.unique(np.concatenate(list(questions)), axis=0, return_inverse=True)
-        outputs = checked_outputs(self._predict(distinct), len(distinct))[inverse.reshape(-1)]
-        return np.split(outputs, np.cumsum([len(question) for question in questions])[:-1]), len(distinct)
 
     def _one_by_one(self, row: Matrix) -> Matrix:
         """Return the row with one feature at a time at each of its values on the grid."""
@@ -156,6 +132,51 @@ class Counterfactual:
     def _changed(self, row: Matrix, nearest: Matrix) -> tuple[str, ...]:
         different = nearest[0] != row if len(nearest) else np.zeros(len(row), dtype=bool)
         return tuple(name for name, changes in zip(self._schema.names, different, strict=True) if changes)
+
+
+def _bring_nearer(found: Sequence[_Found], asked: _Asked, left: int) -> None:
+    """Ask round by round about rows nearer than those found, at most `left` an explained row."""
+    for _ in range(_MOST_ROUNDS):
+        questions = [each.nearer(left) for each in found]
+        if not any(map(len, questions)) or not asked.in_time():
+            return
+        try:
+            answers = asked.ask(questions)
+        except PredictorTimeout:
+            asked.out_of_time = True
+            return
+        left -= max(map(len, questions))
+        for each, question, answered in zip(found, questions, answers, strict=True):
+            each.take(question, answered)
+
+
+class _Asked:
+    """Asks the predictor, and knows what that took: calls, rows, and whether there is time for another."""
+
+    def __init__(self, predict: Predict, clock: Callable[[], float], deadline_s: float | None) -> None:
+        self._predict, self._clock, self._deadline_s = predict, clock, deadline_s
+        self._started, self._slowest_s = clock(), 0.0
+        self.calls = self.rows = 0
+        self.out_of_time = False
+
+    @property
+    def elapsed_s(self) -> float:
+        return self._clock() - self._started
+
+    def ask(self, questions: Sequence[Matrix]) -> list[NDArray[Any]]:
+        """Return the outputs of each question, asked in one call, each distinct row once."""
+        begun = self._clock()
+        distinct, inverse = np.unique(np.concatenate(list(questions)), axis=0, return_inverse=True)
+        self.calls += 1
+        outputs = checked_outputs(self._predict(distinct), len(distinct))[inverse.reshape(-1)]
+        self.rows += len(distinct)
+        self._slowest_s = max(self._slowest_s, self._clock() - begun)
+        return np.split(outputs, np.cumsum([len(question) for question in questions])[:-1])
+
+    def in_time(self) -> bool:
+        """Return whether another call, as slow as the slowest, ends before the deadline."""
+        self.out_of_time = self._deadline_s is not None and self.elapsed_s + self._slowest_s > self._deadline_s
+        return not self.out_of_time
 
 
 def check_immutable(immutable: Sequence[str], schema: Schema) -> None:
@@ -205,9 +226,9 @@ class _Space:
         """Return how far rows (r, d) are from a row (d,)."""
         return np.asarray(self.changes(rows, row).sum(axis=1))
 
-    def between(self, row: Matrix, other: Matrix, share: float) -> Matrix:
-        """Return the numbers so far on the way from other back to row; categories stay the other's."""
-        moved = other + share * (row - other)
+    def between(self, row: Matrix, other: Matrix, shares: Matrix) -> Matrix:
+        """Return the numbers (s, d) so far on the way from other (d,) back to row; categories stay the other's."""
+        moved = other + shares[:, None] * (row - other)
         moved = np.where(
             self._whole & (row == np.floor(row)), np.where(other > row, np.ceil(moved), np.floor(moved)), moved
         )
@@ -245,12 +266,12 @@ class _Found:
 
     def nearer(self, most: int) -> Matrix:
         """Return rows nearer than those kept that were not asked about yet, at most so many."""
-        steps = [step for other in self._rows for step in self._steps(other)]
         fresh: dict[bytes, Matrix] = {}
-        for step in steps:
-            key = step.tobytes()
-            if key not in self._tried and (step != self._row).any():
-                fresh[key] = step
+        for other in self._rows:
+            steps = self._steps(other)
+            for step in steps[(steps != self._row).any(axis=1)]:
+                if (key := step.tobytes()) not in self._tried:
+                    fresh[key] = step
         chosen = dict(list(fresh.items())[: max(0, most)])
         self._tried |= chosen.keys()
         return np.array(list(chosen.values())).reshape(-1, len(self._row))
@@ -263,16 +284,18 @@ class _Found:
         ]
         return self._rows[plain][:_RETURNED]
 
-    def _steps(self, other: Matrix) -> list[Matrix]:
-        """Return the row with changes taken back: each alone, the smaller ones together, all in part, each in part."""
+    def _steps(self, other: Matrix) -> Matrix:
+        """Return the row with changes taken back: the smaller ones together, each alone, each in part, all in part."""
         changes = self._space.changes(other[None], self._row)[0]
         changed = np.flatnonzero(other != self._row)
         order = changed[np.argsort(changes[changed])]
-        places = np.arange(len(other))
-        steps = [np.where(np.isin(places, order[:count]), self._row, other) for count in range(1, len(order))]
-        for place in changed:
-            alone = places == place
-            steps.append(np.where(alone, self._row, other))
-            if not self._space.categorical[place]:
-                steps += [np.where(alone, self._space.between(self._row, other, share), other) for share in _STEPS]
-        return steps + [self._space.between(self._row, other, share) for share in _STEPS]
+        moved = self._space.between(self._row, other, _STEPS)
+        together = np.repeat(other[None], max(0, len(order) - 1), axis=0)
+        for count in range(1, len(order)):
+            together[count - 1, order[:count]] = self._row[order[:count]]
+        alone = np.repeat(other[None], len(changed), axis=0)
+        alone[np.arange(len(changed)), changed] = self._row[changed]
+        numbers = changed[~self._space.categorical[changed]]
+        in_part = np.tile(other, (len(numbers), len(_STEPS), 1))
+        in_part[np.arange(len(numbers))[:, None], np.arange(len(_STEPS)), numbers[:, None]] = moved[:, numbers].T
+        return np.concatenate([together, alone, in_part.reshape(-1, len(other)), moved])
