@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from uuid import uuid4
 
 from inferwatch.payload_log.journal import Chore, Journal
+from inferwatch.payload_log.reader import FILE_NAME
 
 _TABLES = (
     """CREATE TABLE IF NOT EXISTS topic_positions (
@@ -20,7 +21,8 @@ _KEEP = "INSERT INTO topic_positions VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET 
 class Positions:
     """The positions of one topic, by partition: the offset of the first record that the log does not have.
 
-    `member` names this log among the readers of the topic, the same whenever it is opened. Raises `PayloadLogError`.
+    `member` names this log among the readers of the topic: the same whenever it is opened, another one where it was
+    copied to, since brokers turn away the first of two readers of one name. Raises `PayloadLogError`.
     """
 
     def __init__(self, journal: Journal, topic: str) -> None:
@@ -28,6 +30,7 @@ class Positions:
         self.member = ""
         self._offsets: dict[int, int] = {}
         journal.run(self._load).result()
+        self.member += f"-{(journal.directory / FILE_NAME).stat().st_ino}"
 
     def get(self, partition: int) -> int | None:
         """Return the position in a partition; None where nothing of it was read."""

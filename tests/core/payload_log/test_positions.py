@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -23,7 +24,8 @@ def event(number: int, time_ns: int | None = None) -> CloudEvent:
 def test_positions_outlive_the_process_and_name_the_same_member(tmp_path: Path) -> None:
     with Journal.open(tmp_path) as journal:
         positions = Positions(journal, "t")
-        assert (positions.get(0), bool(positions.member)) == (None, True)
+        assert positions.get(0) is None
+        assert positions.member.startswith("inferwatch-")
         for offsets in ({0: 7, 3: 1}, {0: 5}):
             journal.append([event(1)], also=positions.keeping(offsets)).result()
             positions.kept(offsets)
@@ -35,6 +37,11 @@ def test_positions_outlive_the_process_and_name_the_same_member(tmp_path: Path) 
         again = Positions(journal, "t")
         assert [again.get(partition) for partition in (0, 3, 4)] == [5, 1, None]
         assert again.member == member
+    shutil.copytree(tmp_path, tmp_path / "copy")
+    with Journal.open(tmp_path / "copy") as journal:
+        copied = Positions(journal, "t")
+        assert (copied.get(0), copied.member.rpartition("-")[0]) == (5, member.rpartition("-")[0])
+        assert copied.member != member
 
 
 def test_what_fails_is_neither_stored_nor_counted(tmp_path: Path) -> None:
