@@ -54,9 +54,10 @@ class Consumer(Protocol):
         ...
 
     def commit(self, positions: Mapping[int, int], /) -> None:
-        """Tell the group, without waiting, from which offset on each partition is still to be read.
+        """Tell the group, without waiting, from which offset on each partition of ours is still to be read.
 
-        Before partitions go to another member, it knows: that member asks where to begin.
+        Before partitions go to another member, it knows: that member asks where to begin. Of what was lost (the session
+        ran out) it is told nothing: who has it now may have read further.
         """
         ...
 

@@ -46,7 +46,7 @@ class ConfluentConsumer:
         }
         try:
             self._client = confluent_kafka.Consumer(config)
-            self._client.subscribe([self._topic], on_assign=self._assign, on_revoke=self._revoke)
+            self._client.subscribe([self._topic], on_assign=self._assign, on_revoke=self._revoke, on_lost=self._lose)
         except KafkaException as error:
             raise TransportError(error.args[0].str()) from error
 
@@ -69,9 +69,13 @@ class ConfluentConsumer:
         return [self._record(message) for message in messages]
 
     def commit(self, positions: Mapping[int, int], /) -> None:
-        """Tell the group where to go on, without waiting."""
+        """Tell the group where to go on in what is ours, without waiting."""
+        ours = self.ours or ()
+        offsets = [TopicPartition(self._topic, *one) for one in positions.items() if one[0] in ours]
+        if not offsets:
+            return
         try:
-            self._client.commit(offsets=[TopicPartition(self._topic, *one) for one in positions.items()])
+            self._client.commit(offsets=offsets)
         except KafkaException as error:
             raise TransportError(error.args[0].str()) from error
         self._telling += 1
@@ -105,7 +109,11 @@ class ConfluentConsumer:
         client.assign(partitions)
 
     def _revoke(self, _: confluent_kafka.Consumer, __: list[TopicPartition]) -> None:
+        self._follower.leave()
         self.ours = None
+
+    def _lose(self, _: confluent_kafka.Consumer, __: list[TopicPartition]) -> None:
+        self.ours = None  # to tell the group something now would get this member thrown out
         self._follower.leave()
 
     def _note_told(self, _: KafkaError | None, __: list[TopicPartition]) -> None:

@@ -72,14 +72,16 @@ class PureConsumer:
         ]
 
     def commit(self, positions: Mapping[int, int], /) -> None:
-        """Tell the group where to go on, without waiting."""
-        with _translated():
-            self._telling = self._client.commit_async(
-                {
-                    TopicPartition(self._topic, partition): OffsetAndMetadata(offset, "", -1)
-                    for partition, offset in positions.items()
-                }
-            )
+        """Tell the group where to go on in what is ours, without waiting."""
+        ours = self.ours or ()
+        offsets = {
+            TopicPartition(self._topic, partition): OffsetAndMetadata(offset, "", -1)
+            for partition, offset in positions.items()
+            if partition in ours
+        }
+        if offsets:
+            with _translated():
+                self._telling = self._client.commit_async(offsets)
 
     def reach(self) -> int:
         """Return how many partitions the topic has, where the brokers answer and have it."""
@@ -110,11 +112,16 @@ class PureConsumer:
 
     async def revoke(self) -> None:
         """Let the follower finish, and the group know of it."""
-        self.ours = None
         self._follower.leave()
+        self.ours = None
         if self._telling is not None:
             with suppress(errors.KafkaError):  # then whoever is next reads a few records again
                 await self._telling
+
+    def lose(self) -> None:
+        """Let the follower finish; the group has others by now and asks them."""
+        self.ours = None
+        self._follower.leave()
 
 
 class _Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python has no types
@@ -126,6 +133,9 @@ class _Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]  # kafka-
 
     async def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:  # noqa: ARG002 - the name is theirs
         await self._consumer.revoke()
+
+    async def on_partitions_lost(self, lost: Sequence[TopicPartition]) -> None:  # noqa: ARG002 - the name is theirs
+        self._consumer.lose()
 
 
 @contextmanager
