@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ def read_table(path: str | Path) -> Rows:
     """Return the rows of a CSV, Parquet, npy or npz file, told apart by the ending of its name.
 
     Of an npz the array `X` is read, or the only one. Arrays without names get `feature_0`, `feature_1`, ... . A CSV's
-    first column without a name, and Parquet's index columns, are a written index and left out. Raises
+    first column without a name, and Parquet's index columns, are a written index and left out. Whole numbers stay so,
+    but beside missing ones they are fractions, unless that would round one. Raises
     `InvalidReference` for a file that is missing, unreadable or no table, `MissingExtra` where pyarrow is needed.
     """
     path = Path(path)
@@ -96,9 +98,9 @@ def _of_array(array: NDArray[Any], path: Path) -> Rows:
 
 
 def _plain(values: NDArray[Any]) -> NDArray[Any]:
-    if values.dtype.kind in "bif":
-        return values if values.dtype.kind == "b" else values.astype(np.float64)
-    if values.dtype.kind == "u":
+    if values.dtype.kind in "biu":
+        return values
+    if values.dtype.kind == "f":
         return values.astype(np.float64)
     return _objects([str(cell) for cell in values.tolist()])
 
@@ -122,8 +124,11 @@ def _arrow_values(column: Any, categorical: bool) -> NDArray[Any]:  # noqa: ANN4
     kind = column.type
     if categorical or types.is_dictionary(kind):
         return _objects([category(cell) for cell in column.to_pylist()])
+    if types.is_integer(kind) and not column.null_count:
+        return np.asarray(column.to_numpy())
     if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
-        return np.asarray(column.cast("float64").to_numpy(zero_copy_only=False), dtype=np.float64)
+        with suppress(ValueError):  # of a whole number that no float is, beside a null
+            return np.asarray(column.cast("float64").to_numpy(zero_copy_only=False), dtype=np.float64)
     cells = column.to_pylist()
     if types.is_null(kind):
         return np.full(len(cells), np.nan)

@@ -141,8 +141,8 @@ def test_a_record_keeps_its_own_time_and_stream(tmp_path: Path) -> None:
     assert (second.time_ns, second.source, second.data) == (FILE_TIME_NS + 1, "/x", b"")
 
 
-def captured(identity: str, given: tuple[str, str], answered: tuple[str, str]) -> bytes:
-    halves = [{"observedContentType": "text/csv", "data": data, "encoding": kind} for kind, data in (given, answered)]
+def captured(identity: str, given: tuple[str, str], answered: tuple[str, str], content_type: str) -> bytes:
+    halves = [{"observedContentType": content_type, "data": data, "encoding": kind} for kind, data in (given, answered)]
     about = {"eventId": identity, "inferenceTime": "2026-11-21T10:00:00Z"}
     both = {"endpointInput": halves[0], "endpointOutput": halves[1]}
     return orjson.dumps({"captureData": both, "eventMetadata": about, "eventVersion": "0"})
@@ -150,9 +150,11 @@ def captured(identity: str, given: tuple[str, str], answered: tuple[str, str]) -
 
 def test_lines_of_sagemakers_data_capture(tmp_path: Path) -> None:
     lines = [
-        captured("csv", ("CSV", '39,"a,b",0.5\n50,1_0,'), ("CSV", "0.25\n0.75\n")),
-        captured("json", ("JSON", '{"instances": [[1, "x", 2.5]]}'), ("JSON", '{"predictions": [0.5]}')),
-        captured("base64", ("BASE64", b64encode(b'{"instances": [[2]]}').decode()), ("BASE64", "")),
+        captured("csv", ("CSV", '39,"a,b",0.5\n50,1_0,'), ("CSV", "0.25\n0.75\n"), "text/csv"),
+        captured("untold", ("BASE64", b64encode(b"40,c,1").decode()), ("BASE64", "MC4x"), "text/csv; charset=utf-8"),
+        captured("large", ("CSV", "a" * 200_000), ("CSV", "0.5"), "text/csv"),
+        captured("json", ("JSON", '{"instances": [[1, "x", 2.5]]}'), ("JSON", '{"predictions": [0.5]}'), "text/json"),
+        captured("base64", ("BASE64", b64encode(b'{"instances": [[2]]}').decode()), ("BASE64", ""), "text/json"),
     ]
     assert run(tmp_path / "log", written(tmp_path / "a.jsonl", b"\n".join(lines))) == 0
     frame = inferwatch.payloads("default/income", data=tmp_path / "log")
@@ -160,9 +162,19 @@ def test_lines_of_sagemakers_data_capture(tmp_path: Path) -> None:
     assert [[None if cell != cell else cell for cell in row] for row in wide.values.tolist()] == [
         ["csv", 39, "a,b", 0.5, 0.25],
         ["csv", 50, "1_0", None, 0.75],
+        ["untold", 40, "c", 1, 0.1],
+        ["large", "a" * 200_000, None, None, 0.5],
         ["json", 1, "x", 2.5, 0.5],
     ]
     assert [event.data for event in stored(tmp_path / "log")][-2:] == [b'{"instances": [[2]]}', b""]
+
+
+def test_whole_numbers_of_a_table_stay_whole(tmp_path: Path) -> None:
+    table = b"id,order,sum\n7,1152921504606846977,9007199254740993\n8,1152921504606846978,\n"
+    assert run(tmp_path / "log", written(tmp_path / "table.csv", table)) == 0
+    frame = inferwatch.payloads("default/income", data=tmp_path / "log")
+    assert frame[["id", "order"]].values.tolist() == [["7", 2**60 + 1], ["8", 2**60 + 2]]
+    assert frame["sum"].tolist() == [2**53 + 1, None]
 
 
 def test_a_plain_table(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Lines of SageMaker's data capture: one inference each, its input and its output.
 
 Bodies that were captured as JSON or base64 stay as they are. CSV becomes the V1 protocol, because a body of text alone
-says nothing of rows: its lines are the instances, or the predictions, numbers where a field is one.
+says nothing of rows: its lines are the instances, or the predictions, numbers where a field is one. Where an endpoint
+was not told which content types are CSV, that is in base64, and only the content type says so.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import csv
 from base64 import b64decode
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import orjson
@@ -59,12 +61,18 @@ def _body(half: Mapping[str, Any], rows: str, field: str) -> bytes:
     data, encoding = half.get("data", ""), half.get("encoding")
     if not isinstance(data, str):
         raise InvalidEvent([Fault(f"captureData.{field}.data", "is no text")], "bad_type")
-    if encoding == "BASE64":
-        try:
-            return b64decode(data, validate=True)
-        except ValueError as error:
-            raise InvalidEvent([Fault(f"captureData.{field}.data", f"is no base64: {error}")], "bad_base64") from error
-    return orjson.dumps({rows: _lines(data)}) if encoding == "CSV" else data.encode()
+    if encoding == "CSV":
+        return orjson.dumps({rows: _lines(data)})
+    if encoding != "BASE64":
+        return data.encode()
+    try:
+        body = b64decode(data, validate=True)
+    except ValueError as error:
+        raise InvalidEvent([Fault(f"captureData.{field}.data", f"is no base64: {error}")], "bad_base64") from error
+    if str(half.get("observedContentType")).partition(";")[0].strip().lower() == "text/csv":
+        with suppress(UnicodeDecodeError):
+            return orjson.dumps({rows: _lines(body.decode())})
+    return body
 
 
 def _lines(text: str) -> list[Any]:

@@ -39,6 +39,7 @@ def halves(path: Path, service: Service) -> Iterator[Half]:
         raise InvalidImport(f"{path} cannot be read: {error.strerror or error}") from error
     if records is None:
         return _rows(path, service, time_ns)
+    csv.field_size_limit(sys.maxsize)  # a field may hold a whole body
     return _events(path, records, service, time_ns)
 
 
@@ -93,7 +94,6 @@ def _table_records(path: Path) -> Iterator[Mapping[str, Any]] | None:
 
 
 def _csv_records(path: Path) -> Iterator[Mapping[str, Any]]:
-    csv.field_size_limit(sys.maxsize)  # a field holds a whole body
     try:
         with path.open(encoding="utf-8", newline="") as file:
             yield from csv.DictReader(file)
