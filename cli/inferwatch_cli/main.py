@@ -14,6 +14,7 @@ import typer
 
 from inferwatch._version import __version__
 from inferwatch.errors import ConfigError, Fault, InferwatchError
+from inferwatch_cli.agent_options import AgentCommand
 
 app = typer.Typer(
     name="inferwatch",
@@ -114,7 +115,7 @@ def store(
     serve(open_store, "stores", config, data, host, port)
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command(cls=AgentCommand, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def proxy(
     context: typer.Context,
     upstream: Annotated[str | None, typer.Option(help="The model server, http(s)://host[:port].")] = None,

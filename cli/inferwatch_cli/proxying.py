@@ -21,6 +21,7 @@ from inferwatch.delivery.tls import Tls
 from inferwatch.errors import ConfigError, Fault
 from inferwatch.protocols import Sink
 from inferwatch.settings import AnyTransport, CaptureSettings, EmbeddedTransport, KafkaTransport, load_settings
+from inferwatch_cli.agent_options import ignored_options
 from inferwatch_cli.listening import listening, log_to_stderr, loop_factory, reuse_freed_memory
 from inferwatch_logger.capture import Capture, Mode
 from inferwatch_logger.proxy.pool import Pool
@@ -34,25 +35,8 @@ _PORTS: Final = {"http": 80, "https": 443}
 
 _CA_DIRECTORY: Final = Path("/etc/tls/logger")
 """Where KServe mounts the certificates of its loggers."""
-
-_IGNORED_WITH_VALUE: Final = frozenset(
-    {
-        "workers",
-        "log-store-path",
-        "log-store-format",
-        "log-marshaller-url",
-        "log-marshaller-port",
-        "log-batch-size",
-        "log-batch-interval",
-        "max-batchsize",
-        "max-latency",
-        "probe-period",
-        "config-dir",
-        "model-dir",
-    }
-)
-_IGNORED_SWITCHES: Final = frozenset({"enable-batcher", "enable-puller"})
-"""Options of KServe's agent that concern what a sidecar of ours does not do, or does by itself."""
+_CA_FILE: Final = "service-ca.crt"
+"""The one that counts there where no option says which."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,26 +114,6 @@ def sidecar_of(options: ProxyOptions) -> Sidecar:
     return Sidecar(pool, captured, delivery, ready)
 
 
-def ignored_options(given: Sequence[str]) -> list[str]:
-    """Return the options of KServe's agent that mean nothing here. Raises `ConfigError` for any that is not known."""
-    ignored: list[str] = []
-    faults: list[Fault] = []
-    rest = iter(given)
-    for option in rest:
-        name, equals, _ = option.removeprefix("--").partition("=")
-        if option.startswith("--") and name in _IGNORED_WITH_VALUE:
-            ignored.append(f"--{name}")
-            if not equals:
-                next(rest, None)
-        elif option.startswith("--") and name in _IGNORED_SWITCHES:
-            ignored.append(f"--{name}")
-        else:
-            faults.append(Fault(option, "is no option; see `inferwatch proxy --help`"))
-    if faults:
-        raise ConfigError(faults)
-    return ignored
-
-
 def _upstream(options: ProxyOptions, faults: list[Fault]) -> Pool | None:
     url = options.upstream or f"http://127.0.0.1:{options.component_port}"
     try:
@@ -210,7 +174,7 @@ def _delivery(options: ProxyOptions, settings: CaptureSettings, transport: AnyTr
 
 def _sinks(options: ProxyOptions, settings: CaptureSettings, transport: AnyTransport) -> Iterator[Sink]:
     tls = _tls(options, settings)
-    keys = {"tls.ca_file": "--logger-ca-cert-file"} if options.ca_file else {}
+    keys = {"tls.ca_file": "--logger-ca-cert-file"} if options.ca_file or settings.tls is None else {}
     for url in options.sinks:
         try:
             yield _sink(url, tls, transport)
@@ -233,6 +197,9 @@ def _tls(options: ProxyOptions, settings: CaptureSettings) -> Tls:
     tls = settings.tls.tls() if settings.tls is not None else Tls()
     if options.skip_verify:
         return replace(tls, ca_file=None, verify=False)
+    usual = _CA_DIRECTORY / _CA_FILE
+    if options.ca_file is None and tls.ca_file is None and usual.is_file():
+        return replace(tls, ca_file=usual)
     return replace(tls, ca_file=_CA_DIRECTORY / options.ca_file) if options.ca_file else tls
 
 

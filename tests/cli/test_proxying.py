@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from inferwatch.errors import ConfigError
 from inferwatch.events import CloudEvent
-from inferwatch_cli.proxying import ProxyOptions, ignored_options, sidecar_of
+from inferwatch_cli.agent_options import ignored_options
+from inferwatch_cli.main import app
+from inferwatch_cli.proxying import ProxyOptions, sidecar_of
 from tests.certificates import authority, signed
 from tests.core.delivery.scripted_sink import scripted_sink
 
@@ -109,6 +112,18 @@ def test_a_ca_file_that_is_not_there(tmp_path: Path) -> None:
     sidecar_of(options(sinks=["https://sink/"], skip_verify=True))
 
 
+def test_the_certificates_that_kserve_mounts_count_by_themselves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inferwatch_cli.proxying._CA_DIRECTORY", tmp_path)
+    (tmp_path / "service-ca.crt").write_text("none")
+    [fault] = faults(sinks=["https://sink/"])
+    assert fault.startswith(f"--logger-ca-cert-file: {tmp_path}/service-ca.crt cannot be used: ")
+    authority(tmp_path, "ca")
+    (tmp_path / "ca.pem").rename(tmp_path / "service-ca.crt")
+    sidecar_of(options(sinks=["https://sink/"]))
+
+
 def test_the_configuration_says_how_sinks_over_https_are_verified(tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text("capture: {tls: {ca_file: tls/ca.pem}}\n")
@@ -154,8 +169,33 @@ def test_a_ca_file_of_the_upstream(tmp_path: Path) -> None:
 
 
 def test_options_of_the_agent_that_mean_nothing_here_are_known() -> None:
-    given = ["--workers", "5", "--log-store-format=csv", "--enable-batcher", "--enable-puller=true"]
+    given = ["--workers", "5", "--log-store-format=csv", "--enable-batcher", "--enable-puller"]
     assert ignored_options(given) == ["--workers", "--log-store-format", "--enable-batcher", "--enable-puller"]
     for unknown in (["--wrokers", "5"], ["stray"], ["-x"]):
         with pytest.raises(ConfigError, match="is no option"):
             ignored_options(unknown)
+
+
+@pytest.mark.parametrize(
+    ("switch", "skipped"),
+    [
+        (["--logger-tls-skip-verify", "false"], False),
+        (["--logger-tls-skip-verify", "true"], True),
+        (["--logger-tls-skip-verify=F"], False),
+        (["--logger-tls-skip-verify=true"], True),
+        (["--logger-tls-skip-verify"], True),
+    ],
+)
+def test_the_command_line_of_kserves_injector(
+    monkeypatch: pytest.MonkeyPatch, switch: list[str], skipped: bool
+) -> None:
+    taken: list[ProxyOptions] = []
+    monkeypatch.setattr("inferwatch_cli.proxying.run_proxy", taken.append)
+    given = ["--enable-batcher", "--max-batchsize", "32", "--log-url", "https://sink/", "--source-uri", ""]
+    given += ["--log-mode", "all", "--inference-service", "income", "--namespace", "default", "--endpoint", ""]
+    given += ["--component", "predictor", *switch, "--component-port", "8085"]
+    result = CliRunner().invoke(app, ["proxy", *given])
+    assert result.exit_code == 0, result.output
+    [it] = taken
+    assert (it.skip_verify, it.component_port, it.inference_service) == (skipped, 8085, "income")
+    assert ignored_options(it.further) == ["--enable-batcher", "--max-batchsize"]
