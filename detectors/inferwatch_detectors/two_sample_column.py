@@ -135,10 +135,15 @@ class Cells:
 
     @classmethod
     def deciles(cls, sample: Matrix) -> Cells:
-        """Return the 10 cells between the deciles of a sample (n,), fewer where they coincide, and one for missing."""
+        """Return the 10 cells between the deciles of a sample (n,), fewer where they coincide, and one for missing.
+
+        Of a sample that does not vary: below, at and above its value, and missing.
+        """
         present = sample[~np.isnan(sample)]
         shares = np.arange(1, _DECILES) / _DECILES
         edges = np.unique(np.quantile(present, shares)) if len(present) else np.empty(0)
+        if len(present) and present.min() == present.max():
+            edges = _around(present[0])
 
         def place(values: Matrix) -> NDArray[np.intp]:
             return np.where(np.isnan(values), len(edges) + 1, np.searchsorted(edges, values, side="left"))
@@ -147,24 +152,35 @@ class Cells:
 
     @classmethod
     def fine(cls, sample: Matrix, sd: float) -> Cells:
-        """Return up to 64 quantile cells of a sample (n,), ties kept together; gaps in units of `sd`."""
+        """Return up to 64 quantile cells of a sample (n,), ties kept together; gaps in units of `sd`.
+
+        Of a sample that does not vary: below, at and above its value, with gaps of 1.
+        """
         present = np.sort(sample[~np.isnan(sample)])
+        constant = len(present) > 0 and present[0] == present[-1]
         wanted = present[(np.arange(1, _FINE_CELLS) * len(present)) // _FINE_CELLS] if len(present) else np.empty(0)
         edges = np.unique(wanted)
         edges = edges[edges < present[-1]] if len(present) else edges
+        if constant:
+            edges = _around(present[0])
 
         def place(values: Matrix) -> NDArray[np.intp]:
             return np.searchsorted(edges, values[~np.isnan(values)], side="left")
 
         counts = _counted(place(sample), len(edges) + 1)
         sums = np.bincount(place(present), weights=present, minlength=len(counts)) if len(present) else counts
-        gaps = np.diff(sums / np.maximum(counts, 1)) / (sd or 1.0)
+        gaps = np.ones(2) if constant else np.diff(sums / np.maximum(counts, 1)) / (sd or 1.0)
         return cls(counts, gaps, place, edges, missing=False)
 
     @classmethod
     def categories(cls, profile: FeatureProfile) -> Cells:
         """Return the cells of a category's profile."""
         return cls(profile.counts.astype(np.float64), np.empty(0), profile.cells)
+
+
+def _around(value: float) -> Matrix:
+    """The edges of a cell that holds one value alone."""
+    return np.array([np.nextafter(value, -np.inf), value])
 
 
 def _counted(cells: NDArray[np.intp], count: int) -> Matrix:

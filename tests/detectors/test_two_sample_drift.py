@@ -64,6 +64,17 @@ def test_cvm_and_wasserstein_report_scipys_values() -> None:
 
 
 @EVERY
+@pytest.mark.parametrize("side", [-1, 1])
+def test_a_constant_that_leaves_its_value_is_told(method: TwoSampleMethod, side: int) -> None:
+    detector = drift(method, numbers(np.full((2000, 1), 3.0)))
+    moved = np.repeat([3.0 + side, 3.0], 300)[:, np.newaxis]
+    [stayed], [one], [left] = (detector.observe(Batch.of(moved[start:][:300])) for start in (300, 299, 0))
+
+    assert (stayed.fired, one.fired, left.fired) == (False, False, True)
+    assert left.why == "x0 left the one value it had; 1 of 1 features changed: x0"
+
+
+@EVERY
 def test_a_sample_that_is_too_small_for_the_promise_is_refused(method: TwoSampleMethod) -> None:
     """Of 5,000 rows the file keeps 20; `chi_square` alone goes by the counts of all."""
     values = np.random.default_rng(6).normal(size=(5000, 1))
