@@ -25,7 +25,7 @@ class HistogramDrift:
     A finding's and a feature's `score` is -log10 of the p-value after both corrections, at most 300; the threshold is
     -log10 of the alarm probability that the promise grants the window. A feature's `statistic` and `p_value` are plain:
     against the reference itself, for this feature alone. Preparing costs up to a second, once for a window size, in
-    proportion to `cell_draws`; a window costs about a quarter of a microsecond a value.
+    proportion to `cell_draws`; a window costs about a tenth of a microsecond a value.
 
     >>> import numpy as np
     >>> from inferwatch.rows import Column, Rows
