@@ -90,6 +90,7 @@ class _Group:
         self.places = places
         self._features: list[Feature] = [reference.schema.features[place] for place in places]
         self._profiles: list[FeatureProfile] = [reference.profile.features[place] for place in places]
+        self._counts = beside([profile.counts for profile in self._profiles])
         self._live = [effective[place] for place in places]
         self._reference = self._live if reference.ordered else [EffectiveSample()] * len(places)
         self._share = np.array([sample.share for sample in self._live])
@@ -125,7 +126,7 @@ class _Group:
         log_p = _log_survival(nulls, np.stack([statistics, least], axis=1)[:, :, np.newaxis] * factors[:, np.newaxis])
         plain, decisive = mean_log_p(log_p).T
         if self._chi_square:
-            statistics, plain = chi_square(beside([profile.counts for profile in self._profiles]), together)
+            statistics, plain = chi_square(self._counts, together)
         effects = self._effects(columns, together)
         found = zip(statistics.tolist(), plain.tolist(), decisive.tolist(), effects, strict=True)
         return [self._verdict(place, counts[place], *said) for place, said in enumerate(found)]
@@ -153,9 +154,8 @@ class _Group:
     def _effects(self, columns: Matrix, counts: Counts) -> list[Effect]:
         if self._numbers:
             return mean_shifts(columns, self._numbers, self._share)
-        known = beside([profile.counts for profile in self._profiles])
-        rows = known.sum(axis=1)
-        return total_variations(counts, known / rows[:, np.newaxis], rows, self._share)
+        rows = self._counts.sum(axis=1)
+        return total_variations(counts, self._counts / rows[:, np.newaxis], rows, self._share)
 
 
 def _log_survival(nulls: Sequence[NullDistribution], statistics: Matrix) -> Matrix:
