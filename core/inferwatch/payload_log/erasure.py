@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from inferwatch.errors import PayloadLogError
@@ -123,15 +124,16 @@ def _explanations(directory: Path, service: Service, offsets: Collection[int], f
 
 
 def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
+    for kind in (int, float):  # an integer and a fraction are compared exactly
+        with suppress(ValueError):
+            return kind(text)
+    return None
 
 
 def _is(cell: object, text: str, number: float | None) -> bool:
     if isinstance(cell, bool):
         return text.lower() == str(cell).lower()
     if isinstance(cell, int | float):
-        return cell == number and (not isinstance(cell, int) or abs(cell) < 2**53 or str(cell) == text)
-    return text == (cell.decode("utf-8", "replace") if isinstance(cell, bytes) else cell)
+        return cell == number
+    cell = cell.decode("utf-8", "replace") if isinstance(cell, bytes) else cell
+    return isinstance(cell, str) and cell == text

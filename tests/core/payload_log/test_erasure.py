@@ -119,6 +119,17 @@ def test_positions_have_the_names_that_the_model_was_configured_with(tmp_path: P
     assert stored(tmp_path) == ["b", "c"]
 
 
+@pytest.mark.parametrize(
+    ("value", "chosen"),
+    [("9007199254740993", "big"), ("9007199254740992", "even"), ("1e300", "huge"), ("2.0", "two"), ("text", "text")],
+)
+def test_a_value_is_that_very_value(tmp_path: Path, value: str, chosen: str) -> None:
+    cells = {"big": 2**53 + 1, "even": 2**53, "huge": 1e300, "two": 2, "text": "text", "array": [0.5] * 300}
+    take(tmp_path, [request(name, at, [{"x": cell}]) for at, (name, cell) in enumerate(cells.items())])
+    assert erase(tmp_path, INCOME, with_value("x", value)) == 1
+    assert stored(tmp_path) == [name for name in cells if name != chosen]
+
+
 def test_counts_and_findings_follow(tmp_path: Path) -> None:
     take(tmp_path, traffic())
     with State.open(tmp_path) as state:
