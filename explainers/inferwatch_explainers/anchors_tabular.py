@@ -9,9 +9,9 @@ import numpy as np
 
 from inferwatch.explanation import Anchors, Target
 from inferwatch.protocols import Predict
-from inferwatch.rows import Feature, Matrix, Schema
+from inferwatch.rows import Matrix, Schema
 from inferwatch_explainers.anchor_search import Effort, Sample, anchors
-from inferwatch_explainers.arguments import check_options, checked_rows, shuffled_background
+from inferwatch_explainers.arguments import check_options, checked_rows, schema_of, shuffled_background
 from inferwatch_explainers.conditions import Rule, bounds, conditions_of, met, written
 
 DEFAULT_SAMPLES = 20_000
@@ -52,8 +52,7 @@ class AnchorsTabular:
         check_options(samples, deadline_s)
         self._predict = predict
         self._reference = shuffled_background(reference, seed)
-        names = (f"x{place}" for place in range(self._reference.shape[1]))
-        self._schema = schema or Schema(tuple(Feature(name, "numeric") for name in names))
+        self._schema = schema_of(schema, self._reference.shape[1])
         self._effort = Effort(DEFAULT_SAMPLES if samples is None else samples, deadline_s, clock)
         self._seed = seed
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from inferwatch.errors import InvalidOption, InvalidReference, InvalidRows
-from inferwatch.rows import Matrix, Schema
+from inferwatch.rows import Feature, Matrix, Schema
 
 TOLERANCE = 0.01
 """Where it is left to the explainer, more coalitions are asked until the standard errors are so small a part of the
@@ -35,6 +35,11 @@ def shuffled_background(background: Matrix, seed: int) -> Matrix:
 def feature_names(schema: Schema | None, width: int) -> tuple[str, ...]:
     """Return the names of the schema's features, or `x0`, `x1`, ... where there is none."""
     return schema.names if schema is not None else tuple(f"x{index}" for index in range(width))
+
+
+def schema_of(schema: Schema | None, width: int) -> Schema:
+    """Return the schema, or where there is none, one of so many numbers."""
+    return schema or Schema(tuple(Feature(name, "numeric") for name in feature_names(None, width)))
 
 
 def most_coalitions(width: int, samples: int | None) -> int:

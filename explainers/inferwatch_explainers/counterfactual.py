@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from inferwatch.errors import InvalidOption, PredictorTimeout
 from inferwatch.explanation import Counterfactuals, Target
 from inferwatch.protocols import Predict
-from inferwatch.rows import Feature, Matrix, Schema
-from inferwatch_explainers.arguments import check_options, checked_rows, shuffled_background
+from inferwatch.rows import Matrix, Schema
+from inferwatch_explainers.arguments import check_options, checked_rows, schema_of, shuffled_background
 from inferwatch_explainers.classes import check_classes, classes
 from inferwatch_explainers.readout import Readout, checked_outputs
 
@@ -65,8 +65,7 @@ class Counterfactual:
         check_options(samples, deadline_s)
         self._predict = predict
         self._reference = shuffled_background(reference, seed)
-        names = (f"x{place}" for place in range(self._reference.shape[1]))
-        self._schema = schema or Schema(tuple(Feature(name, "numeric") for name in names))
+        self._schema = schema_of(schema, self._reference.shape[1])
         self._fixed = np.array([feature.name in immutable for feature in self._schema.features])
         check_immutable(immutable, self._schema)
         levels = np.linspace(0, 1, _GRID)

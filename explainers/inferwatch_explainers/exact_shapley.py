@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
 from inferwatch.errors import InvalidOption
-from inferwatch.protocols import Predict
-from inferwatch.rows import Matrix, Schema
 from inferwatch_explainers.kernel_shap import KernelShap
 
 MOST_FEATURES = 16
@@ -29,29 +24,10 @@ class ExactShapley(KernelShap):
 
     method = "exact_shapley"
 
-    def __init__(
-        self,
-        predict: Predict,
-        background: Matrix,
-        *,
-        schema: Schema | None = None,
-        samples: int | None = None,
-        deadline_s: float | None = None,
-        seed: int = 0,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        width = background.shape[-1]
+    def _most_coalitions(self, width: int, samples: int | None) -> int:
         if width > MOST_FEATURES:
             raise InvalidOption(
                 f"exact_shapley asks all 2^d coalitions and takes at most {MOST_FEATURES} features, not {width};"
                 " kernel_shap takes any number"
             )
-        super().__init__(
-            predict,
-            background,
-            schema=schema,
-            samples=2**width if samples is None else samples,
-            deadline_s=deadline_s,
-            seed=seed,
-            clock=clock,
-        )
+        return 2**width if samples is None else samples

@@ -67,10 +67,13 @@ class KernelShap:
         self._background = shuffled_background(background, seed)
         width = self._background.shape[1]
         self._features = feature_names(schema, width)
-        self._design = design(width, _pairs(width, samples), seed)
+        self._design = design(width, (min(self._most_coalitions(width, samples), 2**width) - 2) // 2, seed)
         self._tolerance = TOLERANCE if samples is None and len(self._design) < self._design.total else 0.0
         self._deadline_s = deadline_s
         self._clock = clock
+
+    def _most_coalitions(self, width: int, samples: int | None) -> int:
+        return most_coalitions(width, samples)
 
     def explain(self, rows: Matrix, /, *, target: Target = None) -> Attribution:
         """Return the attribution of each row (n, d), for its own label or largest output unless `target` names one.
@@ -207,7 +210,3 @@ class _Estimate:
             self.worth = self.worth.mean(axis=2, keepdims=True)
             self.complement = self.complement.mean(axis=2, keepdims=True)
         return self
-
-
-def _pairs(width: int, samples: int | None) -> int:
-    return int(min(most_coalitions(width, samples), 2**width) - 2) // 2
