@@ -39,9 +39,10 @@ _INT64: Final = 2**63
 _TYPES: Final = {"i": np.int64, "u": np.uint64, "d": np.float64}
 _STRIDE: Final = 64
 _WORDS: Final = {b"-Infinity": -inf, b"Infinity": inf, b"NaN": nan, b"null": nan, b"true": 1.0, b"false": 0.0}
-_NEGATIVE_INFINITY, _INFINITY, _NAN, _NULL, _TRUE, _FALSE = _MARKS = range(1, 1 + len(_WORDS))
+_MARKS: Final = range(1, 1 + len(_WORDS))
 """What stands for each of the words: bytes that no JSON has."""
 
+_NULL, _TRUE, _FALSE = _MARKS[-3:]
 _WHOLE: Final = ord(",")
 _NUMERIC: Final = b"+-.0123456789eE,[] \t\r\n" + b"".join(_WORDS)
 _OTHER: Final = bytes(byte not in _NUMERIC for byte in range(256))
@@ -239,8 +240,7 @@ def _read(text: bytes) -> Numbers | None:
 
 def _of_kinds(values: NDArray[Any], kinds: NDArray[np.uint8], sizes: tuple[int, ...]) -> Numbers | None:
     """The array of float64 (n,), in which words are zeros, and kinds (n,); None where an array would change a value."""
-    flags = kinds >= _TRUE
-    flags &= kinds <= _FALSE
+    flags = (kinds == _TRUE) | (kinds == _FALSE)
     if flags.any():
         return Numbers((kinds == _TRUE).reshape(sizes)) if flags.all() else None
     whole = kinds == _WHOLE
