@@ -41,10 +41,10 @@ class _SinkFault(DeliveryError):
 class Emitter:
     """Delivers events to a sink. `emit` is to be called on an event loop; nothing starts before the first event.
 
-    `linger_s`: how long the first event waits for others, so that many travel together. `lanes`:
-    how many sends may run at once while there is a backlog. `deadline_s`: an event that could not be delivered for so
-    long is dropped. Failed sends are repeated after 0.1 s, doubled up to 10 s, with jitter, or after the sink's
-    `Retry-After`, up to 300 s.
+    `linger_s`: how long the first event waits for others, so that many travel together. `lanes`: how many sends may run
+    at once while there is a backlog and none fails. `deadline_s`: an event that could not be delivered for so long is
+    dropped. Failed sends are repeated after 0.1 s, doubled up to 10 s, with jitter, or after the sink's `Retry-After`,
+    up to 300 s.
     """
 
     def __init__(
@@ -103,8 +103,9 @@ class Emitter:
             self._pausing = False
 
     def _backlogged(self) -> bool:
-        queue = self._queue
-        return not self._lanes or len(queue) > _BATCH_EVENTS or queue.waiting_bytes > _BATCH_BYTES
+        if not self._lanes or self._failures:  # over a slow line one may succeed where four time out
+            return not self._lanes
+        return len(self._queue) > _BATCH_EVENTS or self._queue.waiting_bytes > _BATCH_BYTES
 
     def _start_after(self, delay_s: float) -> None:
         self._timer = asyncio.get_running_loop().call_later(delay_s, self._start)

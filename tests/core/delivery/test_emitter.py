@@ -102,6 +102,32 @@ def test_large_events_that_pile_up_are_sent_by_all_lanes() -> None:
     run(test())
 
 
+def test_a_sink_that_fails_is_tried_by_one_lane() -> None:
+    class FailingSink(GatedSink):
+        sends = 0
+
+        async def send(self, events: Sequence[CloudEvent], /) -> None:
+            self.sends += 1
+            if self.sends == 1:
+                raise BUSY
+            await super().send(events)
+
+    async def test() -> None:
+        sink = FailingSink()
+        emit = emitter(sink)
+        emit.emit(event(0))
+        await until(lambda: sink.sends == 2)
+        for number in range(1, 400):
+            emit.emit(event(number))
+            await asyncio.sleep(0)
+        assert sink.sends == 2
+        sink.gate.set()
+        await until(lambda: emit.account().delivered == 400)
+        await emit.aclose()
+
+    run(test())
+
+
 def test_a_full_queue_drops_the_oldest() -> None:
     async def test() -> None:
         sink = GatedSink()
