@@ -2,8 +2,8 @@
 
 Instances and predictions are scalars, lists or objects. Objects name their columns; the columns of others are called
 `instances[i]` (or `inputs[i]`) in requests, and `prediction`, or `prediction_0`, `prediction_1`, ... in responses.
-Numbers in lists that are nested to one shape are a tensor, as V2 has them. Lists of unequal length, and mixed kinds of
-instances, are one column of whole cells.
+Numbers, or flags, in lists that are nested to one shape are a tensor, as V2 has them. Lists of unequal length, and
+mixed kinds of instances, are one column of whole cells.
 """
 
 from __future__ import annotations
