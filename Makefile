@@ -9,7 +9,7 @@ PARALLEL := --numprocesses auto --maxprocesses 8 --dist worksteal
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-demo setup-cloudevents setup-peers setup-profiles setup-detect-peers demo test test-profiles fast integration check bench docs notebooks clean
+.PHONY: help setup setup-test setup-demo setup-cloudevents setup-peers setup-profiles setup-detect-peers setup-explain-peers demo test test-profiles fast integration check bench docs notebooks clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -58,6 +58,9 @@ setup-peers: setup
 setup-detect-peers: setup
 	@for peer in detect-peers legacy-detect evidently; do scripts/environment .venvs/$$peer locks/$$peer.txt \
 	  --requirement scripts/$$peer-requirements.txt || exit; done
+
+setup-explain-peers: setup
+	@scripts/environment .venvs/explain-peers locks/explain-peers.txt --requirement scripts/explain-peers-requirements.txt
 
 bench: setup-test setup-peers ## the benchmark table, peers beside ours
 	@$(BIN)/python -m benchmarks

@@ -22,6 +22,9 @@ NAMES = (
     "false_alarms",
     "fleet",
     "explain",
+    "explain_remote",
+    "explain_trees",
+    "explain_anchors",
 )
 _HEADING = "\n## benchmarks."
 REPORT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
