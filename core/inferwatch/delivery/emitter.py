@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 _BATCH_EVENTS: Final = 64
 _BATCH_BYTES: Final = 2 * 1024 * 1024
+_TRIALS: Final = 16
+"""After a send of which nothing got through, so many must succeed before several run at once again."""
 _FIRST_DELAY_S: Final = 0.1
 _LONGEST_DELAY_S: Final = 10.0
 _LONGEST_WISH_S: Final = 300.0
@@ -42,8 +44,8 @@ class Emitter:
     """Delivers events to a sink. `emit` is to be called on an event loop; nothing starts before the first event.
 
     `linger_s`: how long the first event waits for others, so that many travel together. `lanes`: how many sends may run
-    at once while there is a backlog and none fails. `deadline_s`: an event that could not be delivered for so long is
-    dropped. Failed sends are repeated after 0.1 s, doubled up to 10 s, with jitter, or after the sink's `Retry-After`,
+    at once while there is a backlog and none fails, nor did lately. `deadline_s`: an event that could not be delivered
+    for so long is dropped. Failed sends are repeated after 0.1 s, doubled up to 10 s, with jitter, or after the sink's `Retry-After`,
     up to 300 s.
     """
 
@@ -60,6 +62,7 @@ class Emitter:
         self._timer: asyncio.TimerHandle | None = None
         self._pausing = False
         self._failures = 0
+        self._trials = 0
         self._closed = False
 
     def account(self) -> Account:
@@ -103,7 +106,7 @@ class Emitter:
             self._pausing = False
 
     def _backlogged(self) -> bool:
-        if not self._lanes or self._failures:  # over a slow line one may succeed where four time out
+        if not self._lanes or self._trials:  # over a slow line one may succeed where four time out
             return not self._lanes
         return len(self._queue) > _BATCH_EVENTS or self._queue.waiting_bytes > _BATCH_BYTES
 
@@ -168,6 +171,7 @@ class Emitter:
         if len(failed) < len(outcomes) and self._failures:
             logger.info("delivery works again")
             self._failures = 0
+        self._trials = _TRIALS if len(failed) == len(outcomes) else max(0, self._trials - 1)
         if not failed or self._pausing:
             return
         if not self._failures:
