@@ -45,8 +45,8 @@ class Emitter:
 
     `linger_s`: how long the first event waits for others, so that many travel together. `lanes`: how many sends may run
     at once while there is a backlog and none fails, nor did lately. `deadline_s`: an event that could not be delivered
-    for so long is dropped. Failed sends are repeated after 0.1 s, doubled up to 10 s, with jitter, or after the sink's `Retry-After`,
-    up to 300 s.
+    for so long is dropped. Failed sends are repeated after 0.1 s, doubled up to 10 s, with jitter, or after the sink's
+    `Retry-After`, up to 300 s.
     """
 
     def __init__(
