@@ -16,18 +16,19 @@ MAX_VALUES: Final = 250_000
 """A body of more values than this is not decoded."""
 
 _LINE: Final = re.compile(rb"[^\r\n]+")
+_BOM: Final = b"\xef\xbb\xbf"
 _FIELDS: Final = (b"data:", b"event:", b"id:", b"retry:", b":")
 
 
 def is_stream(data: bytes) -> bool:
     """Return whether a body begins as an event stream does."""
-    return data[:64].removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n").startswith(_FIELDS)
+    return data[:64].removeprefix(_BOM).lstrip(b"\r\n").startswith(_FIELDS)
 
 
 def values(data: bytes) -> Iterator[bytes]:
     """Yield the value of each `data` line that has one. Raises `UndecodablePayload` where there are too many."""
     left = MAX_VALUES
-    for line in _LINE.finditer(data):
+    for line in _LINE.finditer(data.removeprefix(_BOM)):
         if line[0].startswith(b"data:") and (value := line[0][5:].strip()):
             left -= 1
             if left < 0:

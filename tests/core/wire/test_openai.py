@@ -147,6 +147,7 @@ def test_a_chat_in_chunks(between: str) -> None:
     expected = {"completion": ["Hé\ndata: x"], "finish_reason": ["stop"]} | TOKENS | PLAIN
     assert cells(rows_of(data, "openai_chat")) == expected
     assert cells(rows_of(gzip.compress(data), "openai_chat")) == expected
+    assert cells(rows_of(b"\xef\xbb\xbf" + data, "openai_chat")) == expected
 
 
 def test_chunks_of_several_choices_interleave() -> None:
