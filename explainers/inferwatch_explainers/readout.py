@@ -12,6 +12,8 @@ from inferwatch.errors import InvalidOption, PredictorError
 from inferwatch.explanation import Target
 from inferwatch.rows import Matrix
 
+_NO_NUMBER = "the predictor answered null, NaN or infinity"
+
 
 @dataclass(frozen=True, slots=True)
 class Readout:
@@ -66,7 +68,7 @@ def checked_outputs(outputs: object, count: int) -> NDArray[Any]:
         array = array[:, 0] if array.shape[1] == 1 else array
     if array.dtype.kind == "f":
         if not np.isfinite(array).all():
-            raise PredictorError("the predictor answered NaN or infinity")
+            raise PredictorError(_NO_NUMBER)
         return array
     if array.ndim == 2:
         raise PredictorError(f"the predictor answered several outputs a row that are no numbers ({array.dtype})")
@@ -79,8 +81,9 @@ def _texts(array: NDArray[Any]) -> NDArray[Any]:
     cells = array.tolist()
     if any(not isinstance(cell, (str, bytes, bool, int)) for cell in cells):
         strange = next(cell for cell in cells if not isinstance(cell, (str, bytes, bool, int)))
-        shown = "null" if strange is None else repr(str(strange)[:64])
-        raise PredictorError(f"the predictor answered {shown}, which is neither a number nor a label")
+        if strange is None:
+            raise PredictorError(_NO_NUMBER)
+        raise PredictorError(f"the predictor answered {str(strange)[:64]!r}, which is neither a number nor a label")
     result = np.empty(len(cells), dtype=object)
     result[:] = [cell.decode("utf-8", "replace") if isinstance(cell, bytes) else cell for cell in cells]
     return result

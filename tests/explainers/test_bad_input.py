@@ -81,7 +81,7 @@ CASES = {
         GOOD,
         lambda rows: score(rows) * np.nan,
         502,
-        "the predictor answered null, which is neither a number nor a label",
+        "the predictor answered null, NaN or infinity",
     ),
     "several outputs that are labels": Case(
         GOOD,
