@@ -79,8 +79,8 @@ class NumericProfile:
 
         Looking the edges up among the values takes a third of the time of looking each value up among the edges.
         """
-        counts = np.searchsorted(ascending, self._limits, side="right")
-        counts[1:] -= counts[:-1].copy()
+        counts = ascending.searchsorted(self._limits, side="right")
+        counts[1:] -= counts[:-1]
         return counts
 
     def cells(self, column: Matrix) -> NDArray[np.intp]:
