@@ -88,7 +88,7 @@ def bare_rows(data: bytes, role: Role) -> Rows | None:
 def _messages(data: bytes, max_inflated_bytes: int) -> Iterator[memoryview]:
     view = memoryview(data)
     position, room = 0, max_inflated_bytes
-    for _ in range(MAX_FRAMES):
+    for _ in range(MAX_FRAMES + 1):
         if position == len(data):
             return
         start = position + _HEAD_BYTES

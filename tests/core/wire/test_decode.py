@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from inferwatch.events import Role
 from inferwatch.rows import Rows
 from inferwatch.wire.columns import MAX_COLUMNS
+from inferwatch.wire.compression import MAX_MEMBERS
 from inferwatch.wire.decode import Decoded, decode, inflate
 
 REQUEST, RESPONSE = Role.REQUEST, Role.RESPONSE
@@ -277,6 +278,9 @@ def test_gzip_is_undone_up_to_a_bound() -> None:
     bomb = decode(gzip.compress(bytes(1_000_000)), REQUEST, max_inflated_bytes=999_999)
     assert bomb.fault == "the gzip body is larger than 999999 bytes when decompressed"
     assert "ends before its end" in unknown(gzip.compress(b'{"instances": [1]}')[:-4])
+    members = [gzip.compress(b"")] * MAX_MEMBERS
+    assert inflate(b"".join(members)) == b""
+    assert f"more than {MAX_MEMBERS} members" in unknown(b"".join([*members, body]))
 
 
 def test_of_repeated_fields_the_last_counts() -> None:
