@@ -183,7 +183,8 @@ class StreamJudge:
         learning, learnt = None, ""
         if given is None:
             learning = self._learning(kind)
-            learnt = f"compared with {learning.said}"
+            what = "contributions to predictions, " if kind == "explanations" else ""
+            learnt = f"{what}compared with {learning.said}"
         seen = self.recent if kind == "inputs" else None
         source = f"{given.id if given is not None else learning} {self._model.burn_in_rows}"
         rolling = learning.rolling if learning is not None else None

@@ -154,7 +154,8 @@ def test_a_model_that_decides_by_other_features_alarms_while_its_inputs_stay() -
         ("reasons", True),
     ]
     assert [feature.name for feature in found[2].features] == ["job", "age"]
-    assert found[2].assumption.endswith(f"compared with the first {LEARNT} live rows")
+    told = f"contributions to predictions, compared with the first {LEARNT} live rows"
+    assert found[2].assumption.endswith(told)
 
 
 def test_only_attributions_of_one_method_count_each_once() -> None:
