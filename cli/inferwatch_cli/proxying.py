@@ -174,7 +174,8 @@ def _delivery(options: ProxyOptions, settings: CaptureSettings, transport: AnyTr
 
 def _sinks(options: ProxyOptions, settings: CaptureSettings, transport: AnyTransport) -> Iterator[Sink]:
     tls = _tls(options, settings)
-    keys = {"tls.ca_file": "--logger-ca-cert-file"} if options.ca_file or settings.tls is None else {}
+    configured = settings.tls is not None and tls.ca_file == settings.tls.tls().ca_file
+    keys = {} if configured else {"tls.ca_file": "--logger-ca-cert-file"}
     for url in options.sinks:
         try:
             yield _sink(url, tls, transport)
@@ -193,14 +194,19 @@ def _sink(url: str, tls: Tls, transport: AnyTransport) -> Sink:
 
 
 def _tls(options: ProxyOptions, settings: CaptureSettings) -> Tls:
-    """Return how sinks are verified: as the options of KServe's agent say, else as the configuration does."""
+    """Return how sinks are verified: as the options of KServe's agent say, else as the configuration does.
+
+    KServe names a file of a ConfigMap that may not be there, and expects the model to be served all the same.
+    """
     tls = settings.tls.tls() if settings.tls is not None else Tls()
     if options.skip_verify:
         return replace(tls, ca_file=None, verify=False)
-    usual = _CA_DIRECTORY / _CA_FILE
-    if options.ca_file is None and tls.ca_file is None and usual.is_file():
-        return replace(tls, ca_file=usual)
-    return replace(tls, ca_file=_CA_DIRECTORY / options.ca_file) if options.ca_file else tls
+    given = _CA_DIRECTORY / (options.ca_file or _CA_FILE)
+    if given.is_file() and (options.ca_file or tls.ca_file is None):
+        return replace(tls, ca_file=given)
+    if options.ca_file:
+        logger.warning("--logger-ca-cert-file: there is no %s; sinks are verified as without it", given)
+    return tls
 
 
 def _separated(values: Sequence[str]) -> list[str]:

@@ -107,9 +107,16 @@ def test_every_fault_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "is no URL of a sink" in faults(sinks=["ftp://x"])[0]
 
 
-def test_a_ca_file_that_is_not_there(tmp_path: Path) -> None:
-    assert "cannot be used" in faults(sinks=["https://sink/"], ca_file=str(tmp_path / "ca.crt"))[0]
-    sidecar_of(options(sinks=["https://sink/"], skip_verify=True))
+def test_the_model_is_served_where_the_certificates_that_kserve_names_are_not_there(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    absent = tmp_path / "ca.crt"
+    sidecar_of(options(sinks=["https://sink/"], ca_file=str(absent), skip_verify=True))
+    assert not caplog.messages
+    sidecar_of(options(sinks=["https://sink/"], ca_file=str(absent)))
+    assert caplog.messages == [f"--logger-ca-cert-file: there is no {absent}; sinks are verified as without it"]
+    absent.write_text("none")
+    assert "cannot be used" in faults(sinks=["https://sink/"], ca_file=str(absent))[0]
 
 
 def test_the_certificates_that_kserve_mounts_count_by_themselves(
@@ -135,8 +142,9 @@ def test_the_configuration_says_how_sinks_over_https_are_verified(tmp_path: Path
     (tmp_path / "tls").mkdir()
     authority(tmp_path / "tls", "ca")
     sidecar_of(options(sinks=https, config=config))
-    [fault] = faults(sinks=https, config=config, ca_file="absent.crt")
-    assert fault.startswith("--logger-ca-cert-file: /etc/tls/logger/absent.crt cannot be used: "), "the option wins"
+    (tmp_path / "other.pem").write_text("none")
+    [fault] = faults(sinks=https, config=config, ca_file=str(tmp_path / "other.pem"))
+    assert fault.startswith(f"--logger-ca-cert-file: {tmp_path}/other.pem cannot be used: "), "the option wins"
     (tmp_path / "tls/ca.pem").unlink()
     sidecar_of(options(sinks=https, config=config, skip_verify=True))
 
