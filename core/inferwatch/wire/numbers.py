@@ -43,7 +43,9 @@ _MARKS: Final = range(1, 1 + len(_WORDS))
 """What stands for each of the words: bytes that no JSON has."""
 
 _NULL, _TRUE, _FALSE = _MARKS[-3:]
-_WHOLE: Final = ord(",")
+WHOLE: Final = ord(",")
+"""What a number that is written as a whole one ends in."""
+
 _NUMERIC: Final = b"+-.0123456789eE,[] \t\r\n" + b"".join(_WORDS)
 _OTHER: Final = bytes(byte not in _NUMERIC for byte in range(256))
 _NO_MARKS: Final = bytes(set(range(256)) - set(b"[,]"))
@@ -74,7 +76,7 @@ class Numbers:
         """Return the lists as a general parser gives them."""
         if self.kinds is None:
             return list(self.values.tolist())
-        cells, whole = self.values.astype(object), self.kinds == _WHOLE
+        cells, whole = self.values.astype(object), self.kinds == WHOLE
         cells[whole] = self.values[whole].astype(np.int64)
         cells[self.kinds == _NULL] = None
         return list(cells.tolist())
@@ -100,7 +102,7 @@ def _column(values: NDArray[Any], kinds: NDArray[np.uint8] | None) -> NDArray[An
         return values.astype(np.int64)
     if kinds is None:
         return values
-    whole = kinds == _WHOLE
+    whole = kinds == WHOLE
     if not (whole | (kinds == _NULL)).all():
         return values
     if whole.all():
@@ -163,6 +165,15 @@ def shape(data: bytes, start: int = 0) -> tuple[int, ...] | None:
         sizes.insert(0, (length - 1) // (len(first) + 1))
         first = b"[%b]" % b",".join([first] * sizes[0])
     return tuple(sizes) if sizes and first == marks else None
+
+
+def endings(text: bytes) -> NDArray[np.uint8] | None:
+    """What each number (n,) ends in: a comma where it is whole, a word's mark; None where all are fractions."""
+    kinds = b",%b," % text.translate(None, _NO_KINDS)
+    marks = np.frombuffer(kinds, np.uint8)
+    if b",," not in kinds and marks.min() > _FALSE:
+        return None
+    return marks[np.flatnonzero(marks[1:] == ord(","))]
 
 
 def _may_have(data: bytes) -> bool:
@@ -234,7 +245,7 @@ def _read(text: bytes) -> Numbers | None:
     sizes = shape(text) if text.find(b"[", 1) > 0 else (len(values),)
     if sizes is None or prod(sizes) != len(values):
         return None
-    kinds = None if is_whole else _kinds(coded)
+    kinds = None if is_whole else endings(coded)
     return Numbers(values.reshape(sizes)) if kinds is None else _of_kinds(values, kinds, sizes)
 
 
@@ -243,7 +254,7 @@ def _of_kinds(values: NDArray[Any], kinds: NDArray[np.uint8], sizes: tuple[int, 
     flags = (kinds == _TRUE) | (kinds == _FALSE)
     if flags.any():
         return Numbers((kinds == _TRUE).reshape(sizes)) if flags.all() else None
-    whole = kinds == _WHOLE
+    whole = kinds == WHOLE
     if np.abs(values, where=whole, out=np.zeros(len(values))).max() >= EXACT:
         return None
     values = values.copy()
@@ -258,12 +269,3 @@ def _buffer(text: bytes, types: str) -> NDArray[Any] | None:
         with suppress(ValueError, TypeError, RuntimeError, AttributeError):  # of simdjson, for other texts
             return np.frombuffer(Parser().parse(text).as_buffer(of_type=kind), _TYPES[kind])
     return None
-
-
-def _kinds(text: bytes) -> NDArray[np.uint8] | None:
-    """What each number (n,) ends in: a comma where it is whole, a word's mark; None where all are fractions."""
-    kinds = b",%b," % text.translate(None, _NO_KINDS)
-    marks = np.frombuffer(kinds, np.uint8)
-    if b",," not in kinds and marks.min() > _FALSE:
-        return None
-    return marks[np.flatnonzero(marks[1:] == ord(","))]

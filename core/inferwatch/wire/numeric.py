@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from inferwatch.events import Role
 from inferwatch.rows import Block, Grid, Matrix, Rows
 from inferwatch.wire.columns import MAX_COLUMNS, joined, positions
-from inferwatch.wire.numbers import EXACT, MAX_RANK, shape
+from inferwatch.wire.numbers import EXACT, MAX_RANK, WHOLE, endings, shape
 from inferwatch.wire.tensors import Head, columns
 
 try:
@@ -84,7 +84,8 @@ def _instances(data: bytes, cells: Any, role: Role) -> Rows | None:  # noqa: ANN
         return None
     _, pattern, only = _V1[role]
     names = positions(pattern, width) if width > 1 else (only,)
-    return Rows(Grid(names, matrix, _whole(cells, nested)), count, role is Role.RESPONSE)
+    whole = _whole(data, cells, matrix.shape) if nested else (_integral(cells),)
+    return Rows(Grid(names, matrix, whole), count, role is Role.RESPONSE)
 
 
 def _array(data: bytes, cells: Any, role: Role) -> Rows | None:  # noqa: ANN401 - any JSON
@@ -148,14 +149,15 @@ def _matrix(cells: Any, count: int, width: int) -> Matrix | None:  # noqa: ANN40
     return values.reshape(count, width) if is_exact and len(values) == count * width else None
 
 
-def _whole(cells: Any, nested: bool) -> tuple[bool, ...]:  # noqa: ANN401 - any JSON
-    """Which columns have whole numbers only, as they are written."""
-    if not nested:
-        return (_integral(cells),)
-    kinds = list(map(type, cells[0].as_list()))
-    if int not in kinds or (float not in kinds and _integral(cells)):
-        return (int in kinds,) * len(kinds)
-    return tuple(kind is int and all(type(row[place]) is int for row in cells) for place, kind in enumerate(kinds))
+def _whole(data: bytes, cells: Any, sizes: tuple[int, ...]) -> tuple[bool, ...]:  # noqa: ANN401 - any JSON
+    """Which columns have whole numbers only, as they are written. All brackets of the body are those of the rows."""
+    first = set(map(type, cells[0].as_list()))
+    if int not in first or (float not in first and _integral(cells)):
+        return (int in first,) * sizes[1]
+    written = endings(data[data.index(b"[") :])
+    if written is None:
+        return (False,) * sizes[1]
+    return tuple((written[: sizes[0] * sizes[1]].reshape(sizes) == WHOLE).all(axis=0).tolist())
 
 
 def _integral(cells: Any) -> bool:  # noqa: ANN401 - any JSON

@@ -39,6 +39,7 @@ def tensor(data: Any, shape: Any, datatype: str = "FP64", name: str = "x") -> di
         ({"instances": [[1, 2], [3, 4]]}, REQUEST, ["int64", "int64"]),
         ({"instances": [[1.0, 2], [3, 4]]}, REQUEST, ["float64", "int64"]),
         ({"instances": [[2.0], [3.0]]}, REQUEST, ["float64"]),
+        ({"instances": [[1, 2, 3], [4, 5.5, 6]], "signature_name": "e.,]"}, REQUEST, ["int64", "float64", "int64"]),
         ({"instances": [1, 2]}, REQUEST, ["int64"]),
         ({"predictions": [0, 0.5, 1]}, RESPONSE, ["float64"]),
         ({"predictions": [[0.25, 0.75]]}, RESPONSE, ["float64", "float64"]),
