@@ -32,8 +32,8 @@ def pipeline() -> Sequence[Panel]:
         ),
         _rates(
             "Requests joined with responses",
-            "All are paired where all is well. request_only: the model fails, or its responses are not logged. uneven: pairs"
-            " whose halves have different numbers of rows.",
+            "All are paired where all is well. request_only: the model fails, or its responses are not logged."
+            " uneven: pairs whose halves have different numbers of rows.",
             Query(f"sum by (outcome) (rate(inferwatch_pairs_total{{{JOB}}}[$__rate_interval]))", "{{outcome}}"),
             Query(f"sum(rate(inferwatch_pairs_uneven_total{{{JOB}}}[$__rate_interval]))", "uneven"),
         ),
