@@ -41,7 +41,7 @@ test-profiles: setup-profiles ## the heavy libraries, each in an environment of 
 
 check: setup-test ## lint, types, imports
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	@$(BIN)/mypy && $(BIN)/mypy tests
+	@$(BIN)/mypy && $(BIN)/mypy tests benchmarks
 	@$(BIN)/lint-imports --no-cache
 
 fast: setup-test

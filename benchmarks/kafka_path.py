@@ -20,6 +20,8 @@ from typing import cast
 from uuid import uuid4
 
 import confluent_kafka
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from benchmarks.delivery import broker, event, print_row
 from benchmarks.ingest import Target, compare, table
@@ -33,6 +35,7 @@ from inferwatch.payload_log.journal import Journal
 from inferwatch.payload_log.positions import Positions
 from inferwatch.payload_log.views import StateReader, count_services
 from inferwatch.transport.consumer import Subscription
+from inferwatch.transport.opening import open_consumer
 from inferwatch.wire.decode import decode
 from inferwatch.wire.kafka import from_kafka, to_kafka
 from inferwatch_logger.topic_reader import TopicReader
@@ -72,6 +75,13 @@ def ingest(bootstrap: str, client: Client) -> Callable[[int, Path], Sequence[str
 def peer(bootstrap: str) -> Callable[[int, Path], Sequence[str]]:
     """Return the command of the sink of FastAPI, the SDK and confluent-kafka."""
     return lambda port, _: [sys.executable, "-m", "benchmarks.kafka_sink", str(port), bootstrap]
+
+
+def make_topics(bootstrap: str, *topics: str) -> None:
+    """Make the topics, so that no first event meets one that is only being made."""
+    made = AdminClient({"bootstrap.servers": bootstrap}).create_topics([NewTopic(name) for name in topics])
+    for each in made.values():
+        each.result()
 
 
 def filled(bootstrap: str, size_bytes: int, count: int) -> str:
@@ -120,7 +130,12 @@ def into_the_log(bootstrap: str, topic: str, count: int, *, client: Client) -> t
         subscription = Subscription(bootstrap, topic, f"g-{uuid4()}", positions.member, client)
         dead_letter = DeadLetter(Path(name))
         reader = TopicReader(
-            subscription.open, journal, positions, dead_letter, max_body_bytes=1 << 25, clock=SystemClock()
+            partial(open_consumer, subscription),
+            journal,
+            positions,
+            dead_letter,
+            max_body_bytes=1 << 25,
+            clock=SystemClock(),
         )
         reader.start()
         journal.wait(0, 60)
@@ -181,6 +196,7 @@ def measure(bootstrap: str) -> None:
     print(f"Onto the topic: {CONNECTIONS} keep-alive connections, one event under way on each.\n")
     print("| body | connections | sink | events/s (lowest to highest) | ratio | CPU µs/event | ratio | p50 / p99 ms |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    make_topics(bootstrap, *(f"ours-{client}" for client in _CLIENTS), "peer")
     targets = [Target(f"inferwatch ingest, {client}", ingest(bootstrap, client)) for client in _CLIENTS]
     targets.append(Target("FastAPI + SDK + confluent-kafka", peer(bootstrap)))
     for name in ("1 KiB", "10 KiB"):
