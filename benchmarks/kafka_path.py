@@ -79,8 +79,8 @@ def peer(bootstrap: str) -> Callable[[int, Path], Sequence[str]]:
 
 def make_topics(bootstrap: str, *topics: str) -> None:
     """Make the topics, so that no first event meets one that is only being made."""
-    made = AdminClient({"bootstrap.servers": bootstrap}).create_topics([NewTopic(name) for name in topics])
-    for each in made.values():
+    admin = AdminClient({"bootstrap.servers": bootstrap})  # which drops what it was asked once nobody holds it
+    for each in admin.create_topics([NewTopic(name) for name in topics]).values():
         each.result()
 
 
