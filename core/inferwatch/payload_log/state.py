@@ -7,7 +7,6 @@ exactly. It is a function of journal and configuration: with the file deleted, i
 from __future__ import annotations
 
 import sqlite3
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,8 +78,8 @@ class State(Closing):
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._local = threading.local()
         self._readers: list[sqlite3.Connection] = []
+        self._closed = False
         self._writer = open_database(path, SCHEMA)
         with translated(path):
             self._writer.execute("PRAGMA synchronous = NORMAL")
@@ -104,13 +103,22 @@ class State(Closing):
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
-        """Yield this thread's reading connection."""
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = self._local.connection = connect(self._path, read_only=True)
-            self._readers.append(connection)
+        """Yield a reading connection that nobody else has meanwhile.
+
+        There are as many as ever read at once. They belong to no thread: those of a server come and go.
+        """
         with translated(self._path):
-            yield connection
+            try:
+                connection = self._readers.pop()
+            except IndexError:
+                connection = connect(self._path, read_only=True)
+            try:
+                yield connection
+            finally:
+                if self._closed:
+                    connection.close()
+                else:
+                    self._readers.append(connection)
 
     def position(self) -> int:
         """Return the journal offset up to which everything is derived."""
@@ -123,6 +131,7 @@ class State(Closing):
             return int(connection.execute("SELECT coalesce(sum(rows), 0) FROM streams").fetchone()[0])
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close every connection; one that is being read with, as soon as it is not."""
+        self._closed = True
         for connection in (*self._readers, self._writer):
             connection.close()

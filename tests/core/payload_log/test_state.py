@@ -88,6 +88,29 @@ def test_readers_see_only_what_is_committed(state: State) -> None:
     assert seen == [0, 4]
 
 
+def test_threads_that_come_and_go_leave_no_connection_behind(state: State) -> None:
+    seen = set()
+
+    def look() -> None:
+        with state.read() as connection:
+            seen.add(id(connection))
+
+    for _ in range(20):
+        thread = threading.Thread(target=look)
+        thread.start()
+        thread.join()
+    assert len(seen) == 1
+
+
+def test_those_who_read_at_once_each_have_a_connection(state: State) -> None:
+    with state.read() as one, state.read() as other:
+        assert one is not other
+        state.close()
+        assert one.execute("SELECT count(*) FROM position").fetchone() == (1,)
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        one.execute("SELECT 1")
+
+
 def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).write_bytes(b"no database at all")
     with pytest.raises(PayloadLogError, match="damaged"):
