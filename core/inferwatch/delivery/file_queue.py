@@ -1,4 +1,4 @@
-"""A queue in a memory-mapped file: what was put there survives the process, and costs it no memory of its own.
+"""A queue in a memory-mapped file: what was put there survives the process, and costs it 2 MiB of memory at most.
 
 One ring of records serves several sinks, each at its own pace. A record holds its length, a CRC-32 of its position and
 content, when it came, and one byte for each sink that says what became of it. Records leave the ring when every sink is
@@ -47,6 +47,7 @@ from inferwatch.delivery.queue_records import (
     padded,
     restored,
 )
+from inferwatch.delivery.recent import Recent
 from inferwatch.delivery.record import attributes_of, event_of
 from inferwatch.errors import QueueFileError
 from inferwatch.events import CloudEvent
@@ -79,6 +80,7 @@ class FileQueue:
         self._settled = [0] * (MAX_SINKS * COUNTS)
         self._late = 0
         self._write_failed = False
+        self._recent = Recent()
         self._file, self._open = self._opened(size_bytes), True
         self._inherited = self._file.tail
         try:
@@ -109,6 +111,7 @@ class FileQueue:
         except OSError as fault:
             self._drop_unwritten(fault)
             return
+        self._recent.add(Queued(event, size, now_s, file.tail))
         file.advance(file.tail + size)
         for index in self._sinks:
             self._waiting[index] += 1
@@ -138,7 +141,8 @@ class FileQueue:
 
     def end_of(self, position: int) -> int:
         """Return the position behind the record at `position`."""
-        return position + padded(self._length(position))
+        (length,) = LENGTH.unpack_from(self._file.bytes, RING + position % self._file.capacity)
+        return position + padded(length)
 
     def next(self, position: int, index: int) -> int | None:
         """Return where the first record lies, from `position` on, that waits for a sink."""
@@ -161,7 +165,7 @@ class FileQueue:
 
     def take(self, position: int, index: int) -> Queued | None:
         """Return a record that waits, as sent from now on; None, and drop it, where it is not what was written."""
-        item = self._read(position)
+        item = self._recent.get(position) or self._read(position)
         self._waiting[index] -= 1
         if item is None:
             self._settled[index * COUNTS + REASON["damaged"]] += 1
@@ -277,6 +281,7 @@ class FileQueue:
     def _let_go(self) -> None:
         """Count the oldest record by its states and move the head behind it; takes effect with a commit."""
         file = self._file
+        self._recent.drop(file.head)
         place = file.head % file.capacity
         (length,) = LENGTH.unpack_from(file.bytes, RING + place)
         if length == TO_THE_START:
@@ -314,10 +319,6 @@ class FileQueue:
 
     def _mark(self, position: int, index: int, state: int) -> None:
         self._file.bytes[RING + position % self._file.capacity + HEAD.size + index] = state
-
-    def _length(self, position: int) -> int:
-        (length,) = LENGTH.unpack_from(self._file.bytes, RING + position % self._file.capacity)
-        return int(length)
 
     def _read(self, position: int) -> Queued | None:
         file = self._file

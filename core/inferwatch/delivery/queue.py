@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
 from inferwatch.delivery.account import Account
 from inferwatch.events import CloudEvent
@@ -17,9 +16,8 @@ EVENT_OVERHEAD_BYTES: Final = 2048
 """What an event costs in memory beside its body: the object, its attributes, its place in the queue."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Queued:
-    """An event that was taken: what it counts in the bound, since when it waits (Unix seconds), where it lies."""
+class Queued(NamedTuple):
+    """An event in a queue: what it counts in the bound, since when it waits (Unix seconds), where it lies."""
 
     event: CloudEvent
     size_bytes: int

@@ -395,17 +395,20 @@ def test_what_is_put_back_is_taken_first_and_in_order(path: Path) -> None:
     queue.close()
 
 
-def test_memory_stays_flat_however_much_waits(path: Path) -> None:
-    queue = FileQueue(path, 64 * MIN_BYTES)
+def test_memory_is_bounded_however_much_waits(path: Path) -> None:
+    queue = FileQueue(path, 256 * MIN_BYTES)
     gc.collect()
     tracemalloc.start()
+    held = []
     try:
-        for number in range(3000):
+        for number in range(6000):
             queue.put(event(number, 1000), 0.0)
-        held, peak = tracemalloc.get_traced_memory()
+            if number % 3000 == 2999:
+                held.append(tracemalloc.get_traced_memory()[0])
     finally:
         tracemalloc.stop()
-    assert len(queue.positions[0]) > 2500
-    assert held < 20_000
-    assert peak < 100_000
+    assert held[0] < 2_100_000
+    assert held[1] < held[0] + 20_000
+    events = [item.event for item in queue.positions[0].take(10_000, 10**9)]
+    assert events == [event(number, 1000) for number in range(6000)], "kept or read from the file, all are the same"
     queue.close()
