@@ -41,7 +41,6 @@ BATCH_EVENTS = 2_000
 BATCH_BYTES = 32 * 1024 * 1024
 COMMIT_INTERVAL_S = 0.25
 RETRY_S = 1.0
-IDLE_S = 0.2
 GATHER_S = 0.02
 """After a batch that was not full: many events at once cost a third of what few at a time do."""
 JOIN_S = 3.0
@@ -143,6 +142,7 @@ class Pipeline:
         """Derive what the journal holds by now, as far as the patience goes, commit, and end the thread."""
         self._stop_at_s = time.monotonic() + patience_s
         self._stopping.set()
+        self._journal.wake()
         self._thread.join(patience_s + JOIN_S)
 
     def wait_for(self, offset: int, timeout_s: float) -> bool:
@@ -180,7 +180,7 @@ class Pipeline:
                 self.fault = None
                 if stopping:
                     return
-                self._journal.wait(step.position, IDLE_S)
+                self._journal.wait(step.position, None, unless=self._stopping)
             elif len(entries) < BATCH_EVENTS:
                 self._stopping.wait(GATHER_S)
 

@@ -117,7 +117,6 @@ def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline_module, "BATCH_EVENTS", 3)
     monkeypatch.setattr(pipeline_module, "COMMIT_INTERVAL_S", 0)
     monkeypatch.setattr(pipeline_module, "RETRY_S", 0)
-    monkeypatch.setattr(pipeline_module, "IDLE_S", 0.005)
     monkeypatch.setattr(pipeline_module, "time", SimpleNamespace(monotonic=lambda: 1.0))
 
 

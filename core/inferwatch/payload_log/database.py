@@ -127,9 +127,9 @@ def _create(path: Path, schema: Schema) -> None:
         draft.touch()
         connection = connect(draft)
         try:
-            connection.executescript(
-                f"PRAGMA journal_mode = WAL; PRAGMA application_id = {schema.application_id};"
-                f"PRAGMA user_version = {schema.version}; {schema.script}"
+            connection.executescript(  # in one transaction, which waits for the disk once
+                f"PRAGMA journal_mode = WAL; BEGIN; PRAGMA application_id = {schema.application_id};"
+                f"PRAGMA user_version = {schema.version}; {schema.script} COMMIT;"
             )
         finally:
             connection.close()

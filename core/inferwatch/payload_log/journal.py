@@ -202,11 +202,21 @@ class Journal(Closing):
             self._changed.notify()
         return done
 
-    def wait(self, after: int, timeout_s: float) -> bool:
-        """Sleep until an offset beyond `after` is committed; False after the timeout, or when the journal closes."""
+    def wait(self, after: int, timeout_s: float | None, unless: threading.Event | None = None) -> bool:
+        """Sleep until an offset beyond `after` is committed.
+
+        False after the timeout, when the journal closes, or once `unless` is set and `wake` was called.
+        """
         with self._committed:
-            self._committed.wait_for(lambda: self._end > after or self._closing, timeout_s)
+            self._committed.wait_for(
+                lambda: self._end > after or self._closing or (unless is not None and unless.is_set()), timeout_s
+            )
             return self._end > after
+
+    def wake(self) -> None:
+        """Have everybody who sleeps in `wait` look again whether to go on."""
+        with self._committed:
+            self._committed.notify_all()
 
     def ledger(self) -> Ledger:
         """Return the account of every event received so far; what waits for its commit is not yet in it."""
@@ -222,8 +232,7 @@ class Journal(Closing):
             self._closing = True
             self._changed.notify()
         self._writer.join()
-        with self._committed:
-            self._committed.notify_all()
+        self.wake()
         self._files.close()
 
     def _open_group(self) -> _Group:

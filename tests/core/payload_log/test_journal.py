@@ -191,6 +191,17 @@ def test_close_ends_a_wait_and_later_appends(tmp_path: Path) -> None:
         journal.append([event()])
 
 
+def test_a_wait_ends_once_its_condition_is_set(journal: Journal) -> None:
+    seen: list[bool] = []
+    stopping = threading.Event()
+    follower = threading.Thread(target=lambda: seen.append(journal.wait(0, None, unless=stopping)))
+    follower.start()
+    stopping.set()
+    journal.wake()
+    follower.join()
+    assert seen == [False]
+
+
 def test_threads_append_and_read_at_the_same_time(journal: Journal) -> None:
     def send(sender: int) -> None:
         for number in range(100):
