@@ -39,7 +39,7 @@ def serve_kserve(port: int, delay_s: float) -> None:
             reply = str(uuid4()), self.name, [output]
             return kserve.InferResponse(*reply, use_binary_outputs=payload.use_binary_outputs)
 
-    kserve.ModelServer(http_port=port, enable_grpc=False, workers=1, access_log_format=None).start([Boosted()])
+    kserve.ModelServer(http_port=port, grpc_port=port + 1, workers=1, access_log_format=None).start([Boosted()])
 
 
 def serve_plain(port: int, delay_s: float) -> None:

@@ -21,8 +21,8 @@ from inferwatch_cli.listening import listening, loop_factory
 from inferwatch_cli.serving import run_application
 from inferwatch_cli.telling import ToldCollector, delivery_to, running
 from inferwatch_explainers.kserve_routes import kserve_router
-from inferwatch_explainers.predictor import Spoken
 from inferwatch_explainers.served import ExplainedModel
+from inferwatch_explainers.ways import Spoken
 from inferwatch_logger.access import Application, guarded
 
 _HEADLESS_PORTS: Final = {"grpc": 8081}

@@ -73,6 +73,15 @@ class GrpcChannels:
         return self._channels[address]
 
 
+def beside(address: str) -> str:
+    """Return where a server of HTTP at this address listens for gRPC, as KServe, Triton and MLServer have it.
+
+    That is the next port, or 8081 where the address names none.
+    """
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{_host(address)}:{8081 if parts.port in (None, 80, 443) else parts.port + 1}"
+
+
 def require_grpc() -> Any:  # noqa: ANN401 - grpcio has no types
     """Return the module of grpcio. Raises `MissingExtra` where it is not installed."""
     try:
@@ -138,8 +147,12 @@ def _varint(value: int) -> bytes:
 
 def _target(address: str) -> str:
     parts = urlsplit(address)
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    return f"{host}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+    return f"{_host(address)}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+
+
+def _host(address: str) -> str:
+    name = urlsplit(address).hostname or ""
+    return f"[{name}]" if ":" in name else name
 
 
 def _trusted() -> bytes | None:

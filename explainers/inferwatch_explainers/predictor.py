@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import threading
 import time
 from collections.abc import Coroutine, Hashable, Mapping, Sequence
 from concurrent.futures import CancelledError as FutureCancelled
 from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import suppress
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, Self, TypeVar
+from typing import Any, Final, NamedTuple, Self, TypeVar
 from urllib.parse import quote
 
 import aiohttp
@@ -18,35 +20,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inferwatch.delivery.http_reply import seconds_of
-from inferwatch.errors import PredictorError, PredictorTimeout
+from inferwatch.errors import MissingExtra, PredictorError, PredictorTimeout
 from inferwatch.events import ORIGIN_HEADER
 from inferwatch.origin import Origin
 from inferwatch.rows import Matrix, Schema
 from inferwatch_explainers.binary_tensors import LENGTH_HEADER, write_binary
-from inferwatch_explainers.grpc_predictor import GrpcChannels, write_infer
-from inferwatch_explainers.predictor_reply import Reply, read_outputs, same_outputs, version_of
+from inferwatch_explainers.grpc_predictor import GrpcChannels, beside, require_grpc, write_infer
+from inferwatch_explainers.predictor_reply import Reply, read_outputs, version_of
 from inferwatch_explainers.request_form import RequestForm
+from inferwatch_explainers.ways import PROBED_ROWS, WORTH_ROWS, Dialect, PredictorBusy, Spoken, Way, fastest
+
+logger = logging.getLogger(__name__)
 
 _Answer = TypeVar("_Answer")
-
-Dialect = Literal["v1", "v2", "v2_binary", "grpc"]
-"""What is spoken on the wire: a protocol, V2 with tensors as JSON or as raw bytes, over HTTP or gRPC."""
-
-Spoken = Literal["auto", "v1", "v2", "v2_binary", "grpc"]
 
 _ATTEMPTS = 3
 _BUSY = (429, 503)
 _NOT_SPOKEN = (404, 405, 501)
 _TOO_LARGE = 413
+_JSON: Final[tuple[Dialect, ...]] = ("v1", "v2")
 _MOST_REPLY_BYTES = 268_435_456
 _AT_ONCE = 4
 """Calls of one question that are under way at a time."""
 
-_BINARY_FROM_ROWS = 512
-"""Smaller questions are not worth the two calls that find out whether the server speaks binary."""
-
-_PROBE_ROWS = 8
-_PROBE_S = 2.0
 _FORMS_KEPT = 64
 
 
@@ -60,10 +56,12 @@ class RemotePredictor:
     """A model behind a V1 or V2 server. `async with` opens its connections; `bind` gives the function to explain.
 
     With protocol `auto`, rows go in the protocol of the request that is explained, and where the server does not know
-    that route in the other one, from then on. Before the first question of many rows, a few of them are asked in V2
-    with binary tensors too, and if the outputs are the same, that is how rows of such requests go from then on.
+    that route in the other one, from then on. Before the first question of many rows, some of them are asked in every
+    other way too: V1, V2, V2 with binary tensors, and gRPC where grpcio is installed. The fastest one whose outputs are
+    the same is how rows of such requests go from then on, for as long as it works; `ways` says which, and why.
 
     Protocol `grpc` asks V2's `ModelInfer` at the host and port of `url`, over TLS where that is `https`, with grpcio.
+    `auto` looks for it where model servers listen beside HTTP (`grpc_predictor.beside`).
 
     A call takes at most `timeout_s` seconds and `max_rows` rows; more rows are cut into several calls, some of them at
     a time, and into smaller ones where the server answers 413. 429, 503 and broken connections are tried again, three
@@ -95,7 +93,7 @@ class RemotePredictor:
         self.max_rows = max_rows
         self.speaks: Dialect | None = None if protocol == "auto" else protocol
         self.fixed = protocol != "auto"
-        self.binary: dict[Hashable, bool] = {}
+        self.ways: dict[Hashable, Way] = {}
         self.version: str | None = None
         self._session: aiohttp.ClientSession | None = None
         self._channels = GrpcChannels(_MOST_REPLY_BYTES) if protocol == "grpc" else None
@@ -144,19 +142,22 @@ class RemotePredictor:
         """
         return BoundPredictor(self, form, headers or {}, ends, schema or self.schema)
 
-    def remember(self, form: Hashable, binary: bool) -> None:
-        """Keep whether rows of such requests can go as binary tensors; the oldest knowledge gives way."""
-        while len(self.binary) >= _FORMS_KEPT:
-            self.binary.pop(next(iter(self.binary)), None)
-        self.binary[form] = binary
+    def remember(self, form: Hashable, way: Way) -> None:
+        """Keep how rows of such requests go; the oldest knowledge gives way."""
+        while len(self.ways) >= _FORMS_KEPT:
+            self.ways.pop(next(iter(self.ways)), None)
+        self.ways[form] = way
+        logger.info("the predictor of %s is asked over %s: %s", self.model_name, *way)
 
     async def post(self, call: _Call, headers: Mapping[str, str]) -> Reply:
         """Return the predictor's reply to one call. Raises what aiohttp raises."""
         if self._session is None:
             raise PredictorError(f"the connections to the predictor of {self.model_name} are closed")
         marked = {**headers, "Ce-Id": self._origin.mark(), ORIGIN_HEADER: "explain"}
-        if self._channels is not None:
-            reply = await self._channels.ask(self.address, call.body, marked)
+        if call.dialect == "grpc":
+            self._channels = self._channels or GrpcChannels(_MOST_REPLY_BYTES)
+            address = self.address if self.fixed else beside(self.address)
+            reply = await self._channels.ask(address, call.body, marked)
         else:
             reply = await self._posted(self._session, call, marked)
         self.version = reply.version or self.version
@@ -231,13 +232,24 @@ class BoundPredictor:
 
     def __call__(self, rows: Matrix) -> NDArray[Any]:
         """Return the outputs (r,) or (r, k). Raises `PredictorError` or `PredictorTimeout`."""
-        remote = self._remote
-        worth = len(rows) >= _BINARY_FROM_ROWS and not self._form.texts_alone
-        if worth and not remote.fixed and self._form.kind not in remote.binary:
-            self._probe(rows[:_PROBE_ROWS])
-        upgraded = not remote.fixed and remote.binary.get(self._form.kind, False)
-        dialect: Dialect = "v2_binary" if upgraded else remote.speaks or self._form.protocol
-        return self._ask(dialect, rows)
+        remote, kind = self._remote, self._form.kind
+        if len(rows) >= WORTH_ROWS and not (remote.fixed or kind in remote.ways or self._form.texts_alone):
+            self._probe(rows[:PROBED_ROWS])
+        own = self._own
+        found = remote.ways[kind].dialect if kind in remote.ways else own
+        try:
+            return self._ask(found, rows)
+        except PredictorTimeout:
+            raise
+        except PredictorError:
+            if found == own:
+                raise
+            remote.ways.pop(kind, None)
+            return self._ask(own, rows)
+
+    @property
+    def _own(self) -> Dialect:
+        return self._remote.speaks or self._form.protocol
 
     def _ask(self, dialect: Dialect, rows: Matrix) -> NDArray[Any]:
         """Return the outputs. Asks in the other protocol where the server does not know the route of this one."""
@@ -245,7 +257,7 @@ class BoundPredictor:
         size = remote.max_rows
         parts = [rows[start : start + size] for start in range(0, len(rows), size)]
         replies = self._exchange(dialect, parts)
-        if replies[0].status in _NOT_SPOKEN and not remote.fixed and dialect != "v2_binary":
+        if replies[0].status in _NOT_SPOKEN and not remote.fixed and dialect in _JSON:
             other: Dialect = "v2" if dialect == "v1" else "v1"
             in_other = self._exchange(other, parts)
             if in_other[0].status == 200:
@@ -259,22 +271,24 @@ class BoundPredictor:
         )
 
     def _probe(self, rows: Matrix) -> None:
-        """Find out whether the server answers binary tensors as it answers the request's own protocol."""
+        """Find out which way is the fastest of those that answer as the request's own protocol does."""
         remote = self._remote
-        said = self._ask(remote.speaks or self._form.protocol, rows)
-        patience_s = min(_PROBE_S, self._time_left() / 2)
-        probe = BoundPredictor(remote, self._form, self._headers, time.monotonic() + patience_s, self._schema)
-        try:
-            [reply] = probe._exchange("v2_binary", [rows])
-            if reply.status in _BUSY:
-                return
-            alike = same_outputs(read_outputs(reply, len(rows), remote.model_name), said)
-        except PredictorError:
-            alike = False
-        finally:
-            self.calls += probe.calls
-            self.rows += probe.rows
-        remote.remember(self._form.kind, alike)
+        self._ask(self._own, rows)  # in the other protocol, or of fewer rows, where the server takes only those
+        rows = rows[: remote.max_rows]
+        others = [dialect for dialect in _found_out() if dialect != self._own]
+
+        def ask(dialect: Dialect, longest_s: float) -> NDArray[Any]:
+            ends = time.monotonic() + longest_s
+            probe = BoundPredictor(remote, self._form, self._headers, ends, self._schema)
+            self.calls += 1
+            self.rows += len(rows)
+            reply = remote.run(probe._try(probe._written(dialect, rows)), longest_s)
+            if reply.status in _BUSY and dialect != "grpc":  # which says so of a server that is not there
+                raise PredictorBusy(f"the predictor of {remote.model_name} is busy")
+            return read_outputs(reply, len(rows), remote.model_name)
+
+        with suppress(PredictorError):
+            remote.remember(self._form.kind, fastest(self._own, others, ask, self._time_left()))
 
     def _exchange(self, dialect: Dialect, parts: Sequence[Matrix]) -> list[Reply]:
         """Return the replies about each part, some asked at a time; one that is not 200 ends it early."""
@@ -328,10 +342,19 @@ class BoundPredictor:
                 continue
             if reply.status not in _BUSY or last:
                 return reply
-            if call.dialect == "grpc":  # which says of a server that is not there that it is unavailable
+            if call.dialect == "grpc" and self._remote.fixed:  # which says so of a server that is not there
                 self._remote.turn_from(address)
             await self._pause(attempt, reply.retry_after)
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+    async def _try(self, call: _Call) -> Reply:
+        """Return the reply to a call that may fail; again where the connection broke, as after a call before it."""
+        with suppress(aiohttp.ClientError):
+            return await self._once(call)
+        try:
+            return await self._once(call)
+        except aiohttp.ClientError as fault:
+            raise PredictorError(f"the predictor of {self._remote.model_name} broke off: {fault}") from fault
 
     async def _once(self, call: _Call) -> Reply:
         timeout_s = self._time_left()
@@ -357,3 +380,12 @@ class BoundPredictor:
         if wait >= self._time_left():
             raise PredictorTimeout(f"the predictor of {self._remote.model_name} is busy for longer than there is time")
         await asyncio.sleep(wait)
+
+
+def _found_out() -> tuple[Dialect, ...]:
+    """Return the ways that `auto` knows."""
+    try:
+        require_grpc()
+    except MissingExtra:
+        return *_JSON, "v2_binary"
+    return *_JSON, "v2_binary", "grpc"

@@ -19,7 +19,7 @@ from inferwatch_explainers.adapters.table import ADAPTERS
 from inferwatch_explainers.artifact import Artifact
 from inferwatch_explainers.background import Reference, background_rows, complete_rows
 from inferwatch_explainers.counterfactual import Counterfactual
-from inferwatch_explainers.predictor import RemotePredictor, Spoken
+from inferwatch_explainers.predictor import RemotePredictor
 from inferwatch_explainers.registry import (
     DECISION_EXPLAINERS,
     EXPLAINERS,
@@ -33,6 +33,7 @@ from inferwatch_explainers.registry import (
 from inferwatch_explainers.request import ExplainRequest, Options
 from inferwatch_explainers.text_predictor import TextPredictor
 from inferwatch_explainers.texts import texts_of
+from inferwatch_explainers.ways import Spoken
 
 
 @dataclass(frozen=True, slots=True)

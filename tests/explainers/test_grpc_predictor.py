@@ -6,6 +6,7 @@ import ssl
 import struct
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,9 +20,12 @@ from inferwatch.errors import MissingExtra, PredictorError, PredictorTimeout
 from inferwatch.events import EXPLAIN_ID_PREFIX, Role
 from inferwatch.rows import Feature, Rows, Schema
 from inferwatch.wire.decode import decode
+from inferwatch_explainers.grpc_predictor import beside
 from inferwatch_explainers.predictor import RemotePredictor
 from inferwatch_explainers.request_form import RequestForm
 from tests.certificates import authority, signed
+from tests.explainers.servers import ModelServer
+from tests.explainers.servers import serving as serving_http
 
 grpc = pytest.importorskip("grpc")
 
@@ -34,8 +38,14 @@ Answer = Callable[[Rows, Any], bytes]
 def outputs(values: Any) -> bytes:
     """Return a ModelInferResponse of FP64 `values`, of the model's version 7."""
     raw = struct.pack(f"<{len(values)}d", *values)
-    tensor = b"\x0a\x01o" + b"\x12\x04FP64" + b"\x1a\x01" + bytes([len(values)])
-    return b"\x12\x017" + b"\x2a" + bytes([len(tensor)]) + tensor + b"\x32" + bytes([len(raw)]) + raw
+    count = varint(len(values))
+    tensor = b"\x0a\x01o" + b"\x12\x04FP64" + b"\x1a" + varint(len(count)) + count
+    return b"\x12\x017" + b"\x2a" + varint(len(tensor)) + tensor + b"\x32" + varint(len(raw)) + raw
+
+
+def varint(value: int) -> bytes:
+    """Return a number as protobuf has it."""
+    return bytes([value]) if value < 128 else bytes([value & 127 | 128]) + varint(value >> 7)
 
 
 class Server:
@@ -72,6 +82,30 @@ def serving(answer: Answer, credentials: Any = None) -> Iterator[tuple[Server, s
         yield fake, f"{'https' if credentials else 'http'}://127.0.0.1:{port}"
     finally:
         server.stop(0).wait(10)
+
+
+@pytest.mark.parametrize(
+    ("http", "found"),
+    [("http://h", "http://h:8081"), ("https://h:443/m", "https://h:8081"), ("http://[::1]:8000", "http://[::1]:8001")],
+)
+def test_grpc_is_looked_for_where_model_servers_have_it_beside_http(http: str, found: str) -> None:
+    assert beside(http) == found
+
+
+def test_auto_takes_grpc_where_it_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(rows: Any) -> Any:
+        time.sleep(0.15)
+        return rows[:, 0]
+
+    many = np.repeat(ROWS, 2100, axis=0)
+    http = ModelServer(SCHEMA, slow, ("v2",))
+    with serving(lambda rows, _: outputs(list(rows.columns[0].values))) as (server, address):
+        monkeypatch.setattr("inferwatch_explainers.predictor.beside", lambda _: address)
+        with serving_http(http.application()) as url, RemotePredictor(url, "m", SCHEMA) as predict:
+            assert predict(many).tolist() == many[:, 0].tolist()
+            [way] = predict._remote.ways.values()
+    assert (way.dialect, server.asked[-1][0].count) == ("grpc", 4200)
+    assert "v2 took" in way.why
 
 
 def asking(url: str, **options: Any) -> RemotePredictor:

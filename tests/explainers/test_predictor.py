@@ -19,13 +19,14 @@ from inferwatch.rows import Feature, Matrix, Schema
 from inferwatch.wire.decode import decode
 from inferwatch_explainers.predictor import RemotePredictor
 from inferwatch_explainers.request_form import RequestForm
+from inferwatch_explainers.ways import Way
 from tests.explainers.servers import ModelServer, serving
 
 SCHEMA = Schema(
     (Feature("age", "numeric"), Feature("work", "categorical", ("Private", "Sträte")), Feature("n", "numeric"))
 )
 GENERATOR = np.random.default_rng(0)
-ROWS = np.stack([GENERATOR.normal(size=1500), GENERATOR.integers(0, 2, 1500), GENERATOR.integers(0, 9, 1500)], axis=1)
+ROWS = np.stack([GENERATOR.normal(size=5000), GENERATOR.integers(0, 2, 5000), GENERATOR.integers(0, 9, 5000)], axis=1)
 EVERYTHING = ("v1", "v2", "v2_binary")
 
 
@@ -45,23 +46,41 @@ def test_every_protocol_gives_the_model_the_same_rows(protocol: Any) -> None:
     server = ModelServer(SCHEMA, score, EVERYTHING)
     with (
         serving(server.application()) as url,
-        RemotePredictor(url, "m", SCHEMA, protocol=protocol, max_rows=400) as predict,
+        RemotePredictor(url, "m", SCHEMA, protocol=protocol, max_rows=1300) as predict,
     ):
         np.testing.assert_array_equal(predict(ROWS), score(ROWS))
     assert predict.calls == len(server.calls) == 4
-    assert predict.rows == server.asked_rows == 1500
+    assert predict.rows == server.asked_rows == 5000
     binary = {"inference-header-content-length" in call.headers for call in server.calls}
     assert binary == {protocol == "v2_binary"}
 
 
-def test_many_rows_go_as_binary_tensors_where_a_probe_agrees() -> None:
+def probed(predict: Any) -> Way:
+    """Return the way that rows of the one kind of request go."""
+    [way] = predict._remote.ways.values()
+    assert isinstance(way, Way)
+    return way
+
+
+def test_many_rows_go_in_one_way_that_was_tried_and_answers_alike() -> None:
     server = ModelServer(SCHEMA, score, EVERYTHING)
     with serving(server.application()) as url, RemotePredictor(url, "m", SCHEMA) as predict:
-        np.testing.assert_array_equal(predict(ROWS), score(ROWS))
-        np.testing.assert_array_equal(predict(ROWS), score(ROWS))
-        predict(ROWS[:4])
-    assert paths(server) == ["v1 json 8", "v2 binary 8", "v2 binary 1500", "v2 binary 1500", "v2 binary 4"]
-    assert (predict.calls, predict.rows) == (5, server.asked_rows)
+        for size in (5000, 5000, 4):
+            np.testing.assert_array_equal(predict(ROWS[:size]), score(ROWS[:size]))
+        tried = paths(server)[:-3]
+        said = {"v1": "v1 json", "v2": "v2 json", "v2_binary": "v2 binary"}[probed(predict).dialect]
+    assert set(tried) == {"v1 json 1024", "v2 json 1024", "v2 binary 1024"}
+    assert paths(server)[-3:] == [f"{said} 5000", f"{said} 5000", f"{said} 4"]
+    assert predict.calls >= len(server.calls)  # gRPC is looked for too, where grpcio is installed
+    assert predict.rows >= server.asked_rows
+
+
+def test_a_way_that_fails_is_forgotten_and_the_requests_own_protocol_answers() -> None:
+    server = ModelServer(SCHEMA, score, ("v1",))
+    with serving(server.application()) as url, RemotePredictor(url, "m", SCHEMA) as predict:
+        predict._remote.remember(RequestForm.plain(SCHEMA).kind, Way("v2_binary", "as once was"))
+        np.testing.assert_array_equal(predict(ROWS[:4]), score(ROWS[:4]))
+        assert not predict._remote.ways
 
 
 def test_calls_are_marked_with_a_signature_where_there_is_a_key() -> None:
@@ -74,37 +93,48 @@ def test_calls_are_marked_with_a_signature_where_there_is_a_key() -> None:
 def test_few_rows_are_not_worth_a_probe() -> None:
     server = ModelServer(SCHEMA, score, EVERYTHING)
     with serving(server.application()) as url, RemotePredictor(url, "m", SCHEMA) as predict:
-        predict(ROWS[:100])
-    assert paths(server) == ["v1 json 100"]
+        predict(ROWS[:2000])
+    assert paths(server) == ["v1 json 2000"]
 
 
 @pytest.mark.parametrize(
     "binary_outputs", [None, lambda rows: score(rows) + 1e-3, lambda rows: rows], ids=["none", "near", "wider"]
 )
-def test_a_server_without_binary_or_with_other_answers_is_asked_in_the_requests_own(binary_outputs: Any) -> None:
+def test_a_server_without_binary_or_with_other_answers_is_asked_in_json(binary_outputs: Any) -> None:
     spoken = EVERYTHING if binary_outputs else ("v1", "v2")
     server = ModelServer(SCHEMA, score, spoken, binary_outputs=binary_outputs)
     with serving(server.application()) as url, RemotePredictor(url, "m", SCHEMA) as predict:
         for _ in range(2):
             np.testing.assert_array_equal(predict(ROWS), score(ROWS))
-    assert [path for path in paths(server) if "binary" not in path] == ["v1 json 8", "v1 json 1500", "v1 json 1500"]
+        assert probed(predict).dialect != "v2_binary"
+        assert "v2_binary: " in probed(predict).why
+    assert [path for path in paths(server) if path.endswith("binary 5000")] == []
+
+
+def test_a_connection_that_one_way_broke_says_nothing_of_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = ModelServer(SCHEMA, score, EVERYTHING)
+    answer = server._reply
+    monkeypatch.setattr(server, "_reply", lambda version, body: answer(version, body) if version == "v1" else 1 / 0)
+    with serving(server.application()) as url, RemotePredictor(url, "m", SCHEMA) as predict:
+        np.testing.assert_array_equal(predict(ROWS), score(ROWS))
+        assert "v2: the predictor of m answered 500" in probed(predict).why
+        assert "v2_binary took" in probed(predict).why
 
 
 def test_a_busy_probe_decides_nothing() -> None:
     server = ModelServer(SCHEMA, score, EVERYTHING)
-    busy = Response(b"", 503, {"Retry-After": "0"})
-    original = server._binary_reply
-    left = [busy] * 3
+    original, left = server._binary_reply, [Response(b"", 503, {"Retry-After": "0"})]
 
     def first_busy(body: dict[str, Any]) -> Response:
         return left.pop() if left else original(body)
 
-    server._binary_reply = first_busy  # type: ignore[method-assign]  # busy for the first binary call and its retries
+    server._binary_reply = first_busy  # type: ignore[method-assign]  # busy for the first binary call
     with serving(server.application()) as url, RemotePredictor(url, "m", SCHEMA) as predict:
         predict(ROWS)
-        assert paths(server)[-1] == "v1 json 1500"
+        assert paths(server)[-1] == "v1 json 5000"
+        assert not predict._remote.ways
         predict(ROWS)
-    assert paths(server)[-1] == "v2 binary 1500"
+        assert probed(predict)
 
 
 def test_a_label_server_is_read_in_binary_too() -> None:
@@ -115,13 +145,13 @@ def test_a_label_server_is_read_in_binary_too() -> None:
 
 @pytest.mark.parametrize("protocol", ["v1", "v2_binary"])
 def test_calls_shrink_to_what_the_server_takes(protocol: Any) -> None:
-    server = ModelServer(SCHEMA, score, EVERYTHING, most_rows=400)
+    server = ModelServer(SCHEMA, score, EVERYTHING, most_rows=1300)
     with serving(server.application()) as url, RemotePredictor(url, "m", SCHEMA, protocol=protocol) as predict:
         np.testing.assert_array_equal(predict(ROWS), score(ROWS))
         asked = len(server.calls)
         np.testing.assert_array_equal(predict(ROWS), score(ROWS))
-    assert [call.rows for call in server.calls[:2]] == [1500, 750]
-    assert max(call.rows for call in server.calls[asked:]) <= 400
+    assert [call.rows for call in server.calls[:2]] == [5000, 2500]
+    assert max(call.rows for call in server.calls[asked:]) <= 1300
 
 
 def test_a_server_that_takes_no_row_at_all_is_a_fault() -> None:

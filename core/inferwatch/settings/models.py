@@ -104,8 +104,9 @@ class ExplainerSettings(Section):
     immutable: tuple[str, ...] = ()
     """Features that a `counterfactual` leaves as they are."""
     protocol: Literal["auto", "v1", "v2", "v2_binary", "grpc"] = "auto"
-    """What the predictor speaks; `auto` finds out, V2 with binary tensors included. `grpc` is V2 at the host and port
-    of `predictor`, with TLS where that is `https`, and needs `inferwatch[grpc-predictor]`."""
+    """What the predictor speaks; `auto` finds out, and before the first large question which of all ways is the fastest
+    that answers alike. `grpc` is V2 at the host and port of `predictor`, with TLS where that is `https`, and needs
+    `inferwatch[grpc-predictor]`; with that, `auto` looks for it at the next port, or 8081 where there is none."""
     deadline_s: float = Field(5.0, gt=0, le=600)
     """Seconds after which a coarser answer is given."""
     samples: int | None = Field(None, ge=2)
