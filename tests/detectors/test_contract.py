@@ -78,8 +78,7 @@ def test_the_batch_is_left_alone_and_the_answer_is_always_the_same(entry: Entry)
 
     assert np.array_equal(batch.values, rows, equal_nan=True)
     assert detector.observe(batch) == first
-    built.cache_clear()
-    assert built(entry).observe(batch) == first
+    assert built.__wrapped__(entry).observe(batch) == first
 
 
 @ALL
@@ -137,20 +136,21 @@ def test_all_rows_are_answered_whatever_is_in_them(entry: Entry) -> None:
     detector = built(entry, report_all=True)
     unseen = normal(3)
     unseen[:, 4] = 4
-    for rows in (np.full((4, 6), np.nan), np.where(np.isnan(normal(4)), 0, normal(4)), unseen, _infinite()):
+    zeros = np.where(np.isnan(normal(3)), 0, normal(3))
+    for rows in (np.full((3, 6), np.nan), zeros, unseen, _aged(np.inf, -np.inf, 0), _aged(1e308, -1e308, 0)):
         findings = detector.observe(Batch.of(rows))
         assert findings
         assert all(json.dumps(finding.as_dict(), allow_nan=False) for finding in findings)
 
 
-def _infinite() -> Matrix:
-    rows = normal(4)
-    rows[:, 0] = [np.inf, -np.inf, 1e308, -1e308]
+def _aged(*ages: float) -> Matrix:
+    rows = normal(3)
+    rows[:, 0] = ages
     return rows
 
 
 @ALL
-@pytest.mark.parametrize("count", [1, 3, 33, 450])
+@pytest.mark.parametrize("count", [1, 3, 450])
 def test_windows_of_any_size_are_judged(entry: Entry, count: int) -> None:
     findings = built(entry, report_all=True).observe(Batch.of(normal(count)))
 
