@@ -1,12 +1,14 @@
 """The recorder: begins inferences, makes their events when no request waits for them, and passes these on.
 
-What inferences leave to be done is gathered for a hundredth of a second and then done at once: it delays no answer, and
-an event among many costs less than one alone. Large bodies are redacted by a thread, since that takes milliseconds.
+What inferences leave to be done is done in the loop's next turn, so that it delays no answer; under load it is gathered
+for up to a hundredth of a second, since an event among many costs less than one alone. Large bodies are redacted by a
+thread, since that takes milliseconds.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from collections import deque
 from collections.abc import Callable
@@ -23,6 +25,9 @@ from inferwatch_logger.inference import Headers, Inference, RequestHeaders, text
 from inferwatch_logger.tallies import Tallies
 
 _GATHER_S: Final = 0.01
+_LIGHT: Final = 16
+"""Up to so many requests and responses in `_GATHER_S`, their events are made in the next turn of the loop."""
+
 _AT_ONCE: Final = 64
 """Of so many inferences events are made before the loop may do something else, or of half of those that wait."""
 
@@ -54,6 +59,11 @@ class Recorder:
         self._complete: deque[Inference] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._period_s = -math.inf
+        """When the present `_GATHER_S` began, by the loop's clock."""
+        self._in_period = 0
+        """How many requests and responses were complete in it."""
+        self._in_last_period = 0
         self._threads: ThreadPoolExecutor | None = None
         self._redacting: dict[Future[CloudEvent], CloudEvent] = {}
         self._pending_bytes = 0
@@ -91,9 +101,11 @@ class Recorder:
         except RuntimeError:
             self.flush()
             return
-        if self._timer is None or loop is not self._loop:
-            self._loop = loop
-            self._timer = loop.call_later(_GATHER_S, self._work)
+        if loop is not self._loop:
+            self._loop, self._timer, self._period_s = loop, None, -math.inf
+        self._in_period += 1
+        if self._timer is None:
+            self._timer = loop.call_at(self._due_s(loop.time()), self._work)
 
     def take(self, event: CloudEvent, capture: Capture, /) -> None:
         """Take an event: redact it, count it, and pass it on."""
@@ -141,6 +153,13 @@ class Recorder:
             self.guarded(self._complete.popleft().make)
         if self._complete and self._loop is not None:
             self._timer = self._loop.call_later(0, self._work)
+
+    def _due_s(self, now_s: float) -> float:
+        end_s = self._period_s + _GATHER_S
+        if now_s >= end_s:
+            self._in_last_period = self._in_period if now_s < end_s + _GATHER_S else 0
+            self._in_period, self._period_s, end_s = 1, now_s, now_s + _GATHER_S
+        return now_s if max(self._in_period, self._in_last_period) <= _LIGHT else end_s
 
     def _capture_of(self, path: str, name: str | None) -> Capture:
         if name is None:

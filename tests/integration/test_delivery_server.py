@@ -23,12 +23,15 @@ from tests.core.delivery.scripted_sink import ScriptedSink
 pytestmark = pytest.mark.integration
 
 SERVER = """
-import sys, uvicorn
+import asyncio, os, signal, sys, uvicorn
 from inferwatch_logger import CaptureMiddleware
 
 async def model(scope, receive, send):
     if scope["type"] == "http":
         await receive()
+        if scope["path"] == "/fatal":
+            await asyncio.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGKILL)
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b'{"predictions": [1]}'})
     else:
@@ -78,18 +81,20 @@ async def received(ports: list[int], expected: int) -> list[list[str]]:
 def test_nothing_captured_is_lost_by_kills_while_the_sinks_are_dead(tmp_path: Path) -> None:
     ports = [free_port(), free_port()]
     urls = [f"http://127.0.0.1:{port}" for port in ports]
-    ids = [f"{round_number}-{number}" for round_number in range(3) for number in range(50)]
-    for round_number in range(3):
+    rounds = [[f"{round_number}-{number}" for number in range(50)] for round_number in range(3)]
+    expected: list[str] = []
+    for ids in rounds:
         with server(tmp_path, *urls) as (process, port):
-            predict(port, *ids[50 * round_number : 50 * (round_number + 1)])
+            predict(port, *ids)
             process.kill()
-    expected = [f"{name} {kind}" for name in ids for kind in ("request", "response")]
-    # The last answer may reach its client before its event is put: nothing else can be missing.
-    left = spooled_accounts(tmp_path)
-    assert list(left) == urls
-    for account in left.values():
-        assert len(expected) - 3 <= account.captured == account.queued <= len(expected)
-    captured = left[urls[0]].captured
+            process.wait()
+        left = spooled_accounts(tmp_path)
+        assert list(left) == urls
+        captured = left[urls[0]].captured
+        assert all(account.captured == account.queued == captured for account in left.values())
+        # What came in the last hundredth of a second may not have been captured yet: nothing else can be missing.
+        events = [f"{name} {kind}" for name in ids for kind in ("request", "response")]
+        expected += events[: captured - len(expected)]
     with server(tmp_path, *urls) as (process, port):
         found = asyncio.run(received(ports, captured))
         predict(port, "last")
@@ -97,10 +102,21 @@ def test_nothing_captured_is_lost_by_kills_while_the_sinks_are_dead(tmp_path: Pa
         assert process.wait(10) in (0, -signal.SIGTERM)
     for sent in found:
         assert sorted(sent, key=expected.index) == sent or len(sent) > 64, "in order as far as one lane goes"
-        assert max(Counter(sent).values()) == 1
-        missing = set(expected) - set(sent)
-        assert len(missing) == len(expected) - captured
-        assert all(name.endswith("49 response") for name in missing)
+        assert Counter(sent) == Counter(expected)
     after = total(spooled_accounts(tmp_path).values())
     assert (after.captured, after.delivered, after.queued) == (2 * captured + 4, 2 * captured, 4)
     assert [path.name for path in tmp_path.iterdir()] == ["0.queue"]
+
+
+def test_in_light_traffic_a_kill_takes_nothing_that_was_answered_nor_the_request_that_it_came_with(
+    tmp_path: Path,
+) -> None:
+    with server(tmp_path, f"http://127.0.0.1:{free_port()}") as (process, port):
+        predict(port, "answered")
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        connection.request("POST", "/fatal", b"{}")
+        with pytest.raises(http.client.RemoteDisconnected):
+            connection.getresponse()
+        assert process.wait(10) == -signal.SIGKILL
+    account = total(spooled_accounts(tmp_path).values())
+    assert (account.captured, account.queued) == (3, 3)

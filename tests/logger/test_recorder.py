@@ -171,6 +171,26 @@ def test_nothing_is_made_while_a_request_waits_and_everything_soon_after() -> No
     assert len(events) == before + 4
 
 
+def test_events_are_made_in_the_next_turn_of_the_loop_and_under_load_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorders, "_GATHER_S", 60.0)
+    events: list[CloudEvent] = []
+
+    async def test() -> None:
+        recorder = Recorder(Capture.of(name="m"), events.append)
+        for number in range(8):
+            ask(recorder, "/p")
+            assert len(events) == 2 * number
+            await asyncio.sleep(0.01)
+            assert len(events) == 2 * number + 2
+        ask(recorder, "/p")
+        await asyncio.sleep(0.01)
+        assert len(events) == 16
+        recorder.flush()
+        assert len(events) == 18
+
+    asyncio.run(test())
+
+
 def test_large_bodies_are_redacted_beside_the_loop() -> None:
     events: list[CloudEvent] = []
 
