@@ -8,6 +8,8 @@ from typing import Any
 MOST_SHOWN = 6
 """Features, conditions or changes that a sentence names."""
 
+_ROUNDING = 1e-9
+
 
 def told(entry: Mapping[str, Any]) -> str:
     """Return by which method what was said."""
@@ -23,7 +25,7 @@ def sentence(entry: Mapping[str, Any]) -> str:
     """Return what a native explanation says; empty where it is of a kind that no sentence was made for."""
     match entry:
         case {"features": [*features], "values": [*values]} if len(features) == len(values):
-            return _weights(dict(zip(map(str, features), values, strict=True)))
+            return _weights(list(zip(map(str, features), values, strict=True)))
         case {"anchor": [*conditions]}:
             return _rule(list(map(str, conditions)), entry)
         case {"counterfactual": [], "changed": _}:
@@ -33,10 +35,11 @@ def sentence(entry: Mapping[str, Any]) -> str:
     return ""
 
 
-def _weights(values: Mapping[str, Any]) -> str:
-    numbers = {name: value for name, value in values.items() if isinstance(value, int | float) and value != 0}
-    largest = sorted(numbers, key=lambda name: -abs(numbers[name]))
-    return _some([f"{name} {numbers[name]:+.3g}" for name in largest], ", ") or "no feature mattered"
+def _weights(values: list[tuple[str, Any]]) -> str:
+    numbers = [(name, value) for name, value in values if isinstance(value, int | float)]
+    least = _ROUNDING * max((abs(value) for _, value in numbers), default=0.0)
+    largest = sorted((each for each in numbers if abs(each[1]) > least), key=lambda each: -abs(each[1]))
+    return _some([f"{name} {value:+.3g}" for name, value in largest], ", ") or "no feature mattered"
 
 
 def _rule(conditions: list[str], entry: Mapping[str, Any]) -> str:

@@ -106,6 +106,31 @@ class Attribution(_Computed):
 
 
 @dataclass(frozen=True, slots=True)
+class WordAttributions(_Computed):
+    """How much each word contributed to each of n predictions about texts.
+
+    `attributions` (n) are each of one row, a feature a word; `positions` (n) say where in the text each word stands.
+    The rest is as in `Attribution`.
+    """
+
+    method: str
+    attributions: tuple[Attribution, ...]
+    positions: tuple[tuple[Span, ...], ...]
+    predictor_calls: int
+    predictor_rows: int
+    elapsed_s: float
+    deadline_reached: bool = False
+
+    def as_dicts(self) -> list[dict[str, Any]]:
+        """Return one JSON-ready object a text, under the names of the public contract; NaN becomes None."""
+        return [
+            entry | {"positions": [list(span) for span in spans]} | self._spent()
+            for attribution, spans in zip(self.attributions, self.positions, strict=True)
+            for entry in attribution.as_dicts()
+        ]
+
+
+@dataclass(frozen=True, slots=True)
 class Anchors(_Computed):
     """A rule for each of n predictions that alone makes the model predict the same, nearly always.
 
@@ -230,5 +255,5 @@ class LoggedExplanation(Shown):
         return told(self.entry)
 
 
-Explanation = Attribution | Anchors | Counterfactuals | Summary
+Explanation = Attribution | WordAttributions | Anchors | Counterfactuals | Summary
 """Whatever an explainer says."""

@@ -9,6 +9,7 @@ from inferwatch_explainers.kernel_shap import KernelShap
 from inferwatch_explainers.linear import Linear
 from inferwatch_explainers.permutation_importance import PermutationImportance
 from inferwatch_explainers.permutation_shap import PermutationShap
+from inferwatch_explainers.text_shap import TextShap
 from inferwatch_explainers.tree_shap import TreeShap
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Linear",
     "PermutationImportance",
     "PermutationShap",
+    "TextShap",
     "TreeShap",
     "background_rows",
 ]

@@ -9,15 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inferwatch.errors import InvalidOption, InvalidRows
+from inferwatch.errors import InvalidOption
 from inferwatch.explanation import Anchors, Span, Target
 from inferwatch_explainers.anchor_search import Effort, Sample, anchors
 from inferwatch_explainers.arguments import check_options
 from inferwatch_explainers.conditions import Rule
-from inferwatch_explainers.words import words
-
-PredictTexts = Callable[[list[str]], NDArray[Any]]
-"""Texts (r) -> outputs (r,) or (r, k)."""
+from inferwatch_explainers.masked_text import MaskedText, PredictTexts, checked_texts
 
 DEFAULT_SAMPLES = 10_000
 """Perturbed texts an explained text, at most."""
@@ -75,48 +72,28 @@ class AnchorsText:
         return anchors(spaces, self._predicted, self._effort, method=self.method, features=("text",), target=target)
 
     def _space(self, place: int, text: str) -> _WordSpace:
-        spans = words(text)
-        if not spans:
-            raise InvalidRows(f"text {place} has no words: {text[:64]!r}")
-        return _WordSpace(text, spans, self._mask, self._replaced, np.random.default_rng([self._seed, place]))
+        masked = MaskedText(text, self._mask, place)
+        return _WordSpace(masked, self._replaced, np.random.default_rng([self._seed, place]))
 
     def _predicted(self, texts: NDArray[Any]) -> NDArray[Any]:
         return self._predict(texts.tolist())
 
 
-def checked_texts(texts: object) -> list[str]:
-    """Return the texts. Raises `InvalidRows` where there are none, or one is not a text."""
-    listed = list(texts) if isinstance(texts, Sequence | np.ndarray) and not isinstance(texts, str | bytes) else []
-    if not listed:
-        raise InvalidRows(f"texts to explain are a list of at least one text, not {texts!r:.64}")
-    for place, text in enumerate(listed):
-        if not isinstance(text, str):
-            raise InvalidRows(f"text {place} is {text!r:.64}; a text is needed")
-    return listed
-
-
 class _WordSpace:
     """Words of one text, each a condition; what is perturbed is the text itself."""
 
-    def __init__(
-        self, text: str, spans: list[Span], mask: str | None, replaced: float, generator: np.random.Generator
-    ) -> None:
-        self._text, self._spans = text, spans
+    def __init__(self, text: MaskedText, replaced: float, generator: np.random.Generator) -> None:
+        self._text = text
         self._replaced = replaced
         self._generator = generator
-        ends = [start for start, _ in spans[1:]] + [len(text)]
-        gaps = [text[end:following] for (_, end), following in zip(spans, ends, strict=True)]
-        self._kept = np.array([text[start:end] for start, end in spans], dtype=object) + np.array(gaps, dtype=object)
-        instead = [gap.lstrip() for gap in gaps] if mask is None else [mask + gap for gap in gaps]
-        self._instead = np.array(instead, dtype=object)
-        self.conditions = len(spans)
+        self.conditions = len(text.spans)
 
     def explained(self) -> NDArray[Any]:
-        return np.array([self._text], dtype=object)
+        return np.array([self._text.text], dtype=object)
 
     def keeping(self, rule: Rule, count: int) -> NDArray[Any]:
         """Return texts in which the words of the rule stand."""
-        return self._texts(self._masks(rule, count))
+        return self._text.keeping(self._masks(rule, count))
 
     def samples(self, candidates: Mapping[Rule, Rule], most: int) -> list[Sample]:
         """Return texts for each rule that candidates grew from: those in which the further word stands judge it."""
@@ -128,7 +105,7 @@ class _WordSpace:
         for parent, rules in grown.items():
             masks = self._masks(parent, count)
             judged = {rule: np.flatnonzero(masks[:, next(iter(rule - parent))]) for rule in rules}
-            samples.append(Sample(self._texts(masks), judged))
+            samples.append(Sample(self._text.keeping(masks), judged))
         return samples if count else []
 
     def coverage(self, rule: Rule) -> float:
@@ -136,18 +113,13 @@ class _WordSpace:
         return float((1.0 - self._replaced) ** len(rule))
 
     def written(self, rule: Rule) -> tuple[str, ...]:
-        return tuple(self._text[start:end] for start, end in self.positions(rule))
+        return tuple(self._text.words[place] for place in sorted(rule))
 
     def positions(self, rule: Rule) -> tuple[Span, ...]:
-        return tuple(self._spans[place] for place in sorted(rule))
+        return tuple(self._text.spans[place] for place in sorted(rule))
 
     def _masks(self, rule: Rule, count: int) -> NDArray[np.bool_]:
         """Return which words stand (count, words)."""
         masks = self._generator.random((count, self.conditions)) >= self._replaced
         masks[:, sorted(rule)] = True
         return masks
-
-    def _texts(self, masks: NDArray[np.bool_]) -> NDArray[Any]:
-        lead = self._text[: self._spans[0][0]]
-        parts = np.where(masks, self._kept, self._instead).tolist()
-        return np.array([lead + "".join(each) for each in parts], dtype=object)

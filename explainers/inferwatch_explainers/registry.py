@@ -18,6 +18,7 @@ from inferwatch_explainers.exact_shapley import ExactShapley
 from inferwatch_explainers.kernel_shap import KernelShap
 from inferwatch_explainers.linear import Linear
 from inferwatch_explainers.permutation_shap import PermutationShap
+from inferwatch_explainers.text_shap import TextShap
 from inferwatch_explainers.tree_shap import TreeShap
 
 
@@ -81,10 +82,11 @@ DECISION_EXPLAINERS: Mapping[str, DecisionExplainerFactory] = {
 MODEL_EXPLAINERS: Mapping[str, ModelExplainerFactory] = {"linear": Linear, "tree_shap": TreeShap}
 """One line an explainer that needs the model itself, as an artefact."""
 
-TEXT_EXPLAINERS: Mapping[str, Callable[..., TextExplainer]] = {"anchors_text": AnchorsText}
+TEXT_EXPLAINERS: Mapping[str, Callable[..., TextExplainer]] = {"anchors_text": AnchorsText, "text_shap": TextShap}
 """One line an explainer of texts: made of a function of texts, `samples`, `deadline_s` and the method's own options."""
 
-_OPTIONS: Mapping[str, Mapping[str, Option]] = {"anchors_text": {"mask": (str | None, "UNK"), "replaced": (Share, 0.5)}}
+_MASK: Mapping[str, Option] = {"mask": (str | None, "UNK")}
+_OPTIONS: Mapping[str, Mapping[str, Option]] = {"anchors_text": {**_MASK, "replaced": (Share, 0.5)}, "text_shap": _MASK}
 
 METHODS = (*EXPLAINERS, *DECISION_EXPLAINERS, *TEXT_EXPLAINERS, *MODEL_EXPLAINERS, *ADAPTERS)
 

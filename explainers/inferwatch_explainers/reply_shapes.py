@@ -12,7 +12,7 @@ from typing import Any
 
 from inferwatch._version import __version__
 from inferwatch.errors import InvalidOption
-from inferwatch.explanation import Anchors, Attribution, Explanation, Summary
+from inferwatch.explanation import Anchors, Attribution, Explanation, Summary, WordAttributions
 from inferwatch.rows import Matrix, Schema
 from inferwatch_explainers.words import words
 
@@ -46,7 +46,10 @@ def _alibi(explanation: Explanation, rows: Matrix, schema: Schema, model_name: s
     if isinstance(explanation, Attribution):
         return _meta("KernelShap", "global") | {"data": _shap(explanation, instances)}
     entries = explanation.as_dicts()
-    if isinstance(explanation, Summary):
+    if isinstance(explanation, WordAttributions):
+        data = [_shap(each, [text]) for each, text in zip(explanation.attributions, instances, strict=True)]
+        name = "KernelShap"
+    elif isinstance(explanation, Summary):
         name, data = explanation.method.removeprefix("alibi."), entries
     elif isinstance(explanation, Anchors) and explanation.positions:
         name, data = "AnchorText", [_words(entry, text) for entry, [text] in zip(entries, instances, strict=True)]
@@ -130,7 +133,7 @@ def _nearest(entry: Mapping[str, Any], instance: list[Any]) -> dict[str, Any]:
 
 def _trustyai(explanation: Explanation, rows: Matrix, schema: Schema, model_name: str) -> dict[str, Any]:  # noqa: ARG001
     """Return the saliencies of TrustyAI's explainer; `confidence` is half of the 95 % interval around the score."""
-    if not isinstance(explanation, Attribution):
+    if not isinstance(explanation, Attribution | WordAttributions):
         raise InvalidOption(f"reply trustyai is for attributions, and {explanation.method} gives none")
     stamp = datetime.now(UTC).isoformat(timespec="milliseconds")
     all_ = [

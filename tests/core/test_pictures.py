@@ -14,6 +14,7 @@ import pytest
 from inferwatch.errors import InvalidOption, InvalidRows, MissingExtra
 from inferwatch.explanation import Summary
 from inferwatch.pictures import PLOTS, Picture
+from inferwatch.pictures.panel import DOWN, UP
 
 WEIGHTS: dict[str, Any] = {
     "method": "kernel_shap",
@@ -35,6 +36,8 @@ RULE: dict[str, Any] = {
 }
 RULE |= {"precision_low": 0.95, "coverage": 0.25}
 WORDS = RULE | {"method": "anchors_text", "anchor": ["not", "good"], "positions": [[4, 7], [8, 12]]}
+WEIGHED = WEIGHTS | {"method": "text_shap", "features": ["not", "good", "good"], "values": [-0.25, 0.5, 0.25]}
+WEIGHED |= {"positions": [[2, 5], [6, 10], [13, 17]]}
 CHANGES: dict[str, Any] = {"method": "counterfactual", "features": ["age", "work"], "counterfactual": [[41.0, "State"]]}
 CHANGES |= {"changed": ["work"], "distance": 1.0, "target": 0}
 SUMMARY: dict[str, Any] = {"method": "alibi.TrustScore", "score": 1.25, "prototypes": [[1, 2]]}
@@ -54,6 +57,8 @@ def texts(picture: Picture) -> str:
         ("bars", WEIGHTS, None, ["age", "-0.1", "kernel_shap for 'rich': predicted 0.45, on average 0.3"]),
         ("heatmap", IMAGE, np.ones(6), ["contribution to the prediction"]),
         ("text", WORDS, ["Is: not good, 終"], ["Is:", "not", "good", ", 終", "1 while these words stand"]),
+        ("text", WEIGHED, ["A not good, $good"], ["not", "good", "speaks for it, up to +0.5", "down to -0.25"]),
+        ("waterfall", WEIGHED, ["A not good, $good"], ["not", "-0.25", "all words masked 0.3"]),
         ("rule", RULE, None, ["anchors_tabular: 1 if age > 30", "precision 0.97", "coverage 0.25"]),
         ("changes", CHANGES, [41.0, "Private"], ["work = Private \N{RIGHTWARDS ARROW} State", "decided as 0, 1 away"]),
         ("summary", SUMMARY, None, ["score: 1.25", "alibi.TrustScore"]),
@@ -74,6 +79,7 @@ def test_each_plot_says_what_it_shows(plot: str, entry: dict[str, Any], row: Any
         (IMAGE, None, ["heatmap", "waterfall", "force", "bars"]),
         (WORDS, ["not good"], ["text", "rule"]),
         (WORDS, None, ["rule"]),
+        (WEIGHED, ["A not good, $good"], ["text", "waterfall", "force", "bars"]),
         (CHANGES, None, ["changes"]),
         (SUMMARY, None, ["summary"]),
         ({"values": [1], "features": []}, None, ["summary"]),
@@ -89,6 +95,17 @@ def test_a_plot_that_does_not_fit_names_those_that_would(entry: dict[str, Any], 
                 Picture([entry], rows, plot=plot)
     with pytest.raises(InvalidOption, match=r"plot is 'pie'; known are heatmap, .*summary"):
         Picture([entry], rows, plot="pie")
+
+
+def test_words_are_the_paler_the_less_they_contribute() -> None:
+    def boxes(weights: list[float]) -> list[str]:
+        drawn = Picture([WEIGHED | {"values": weights}], ["A not good, $good"]).draw("svg").decode()
+        return re.findall(r'style="fill: (#[0-9a-f]{6})', drawn)
+
+    strong, half, weak = boxes([-0.25, 0.5, 0.25]), boxes([-0.5, 0.5, 0.0]), boxes([0.0, 0.5, 0.0])
+    assert {UP, "#e09c95", "#92b8d1"} <= set(strong)
+    assert {UP, DOWN} <= set(half)
+    assert not {DOWN, "#e09c95", "#92b8d1"} & set(weak)
 
 
 def test_small_contributions_are_drawn_together_and_what_they_leave_open_too() -> None:

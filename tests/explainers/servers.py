@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
@@ -19,21 +18,32 @@ from fastapi import FastAPI, Request, Response
 from inferwatch.events import Role
 from inferwatch.rows import Rows, Schema
 from inferwatch.wire.decode import decode
+from inferwatch_cli.listening import listening
 
 
 @contextmanager
 def serving(app: Any) -> Iterator[str]:
     """Serve an application in a thread; the block is given its address and ends with a graceful stop."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none", lifespan="on"))
-    thread = threading.Thread(target=asyncio.run, args=(server.serve(sockets=[listener]),))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
-        listener.close()
+    server = _Server(uvicorn.Config(app, log_level="warning", ws="none", lifespan="on"))
+    with listening("127.0.0.1", 0) as listener:
+        thread = threading.Thread(target=asyncio.run, args=(server.serve(sockets=[listener]),))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.told_to_stop.set()
+            thread.join()
+
+
+class _Server(uvicorn.Server):
+    """Stops as soon as it is told to, where uvicorn looks each tenth of a second."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.told_to_stop = threading.Event()
+
+    async def main_loop(self) -> None:
+        await asyncio.to_thread(self.told_to_stop.wait)
 
 
 @dataclass

@@ -20,8 +20,10 @@ def service() -> Iterator[Service]:
         yield start(lambda rows: np.where(score(rows) > 9, "rich", "poor"))
 
 
-def ask(service: Service, accept: str, query: str = "", **parameters: Any) -> tuple[int, str, bytes]:
-    body = orjson.dumps({"instances": INSTANCES, "parameters": parameters})
+def ask(
+    service: Service, accept: str, query: str = "", *, instances: object = INSTANCES, **parameters: Any
+) -> tuple[int, str, bytes]:
+    body = orjson.dumps({"instances": instances, "parameters": parameters})
     request = urllib.request.Request(f"{service.url}/v1/models/m:explain{query}", body, {"Accept": accept})
     try:
         with urllib.request.urlopen(request, timeout=30) as reply:

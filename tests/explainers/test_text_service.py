@@ -17,6 +17,7 @@ from inferwatch_explainers.served import ExplainedModel, ExplainerSpec
 from inferwatch_explainers.service import explain_router
 from tests.explainers.servers import TextServer, serving
 from tests.explainers.test_anchors_text import sentiment
+from tests.explainers.test_pictures import ask
 from tests.explainers.test_service import SCHEMA, Service, sample
 
 TEXTS = ["A good film, all in all", 'good, but not "great" – é']
@@ -114,6 +115,22 @@ def test_alibis_shape_names_the_words(shared: Service) -> None:
     assert (raw["names"], raw["positions"], raw["instance"]) == (["good"], [2], TEXTS[0])
 
 
+def test_words_are_weighed_and_drawn(shared: Service) -> None:
+    status, reply = shared.explain(TEXTS, method="text_shap", options={"mask": "-"})
+    assert status == 200
+    first, second = reply["explanations"]
+    assert (first["method"], first["features"][1], first["positions"][1]) == ("text_shap", "good", [2, 6])
+    np.testing.assert_allclose(first["values"], [0, 1, 0, 0, 0, 0], atol=1e-9)
+    assert second["target"] == "bad"
+    _, alibi = shared.explain(TEXTS, method="text_shap", reply="alibi")
+    assert alibi["explanations"][1]["data"]["raw"]["instances"] == [[TEXTS[1]]]
+    _, trustyai = shared.explain(TEXTS[:1], method="text_shap", reply="trustyai")
+    assert trustyai["saliencies"]["SHAP"]["outputs-0"][1]["name"] == "good"
+    for plot in ("text", "waterfall"):
+        status, _, drawn = ask(shared, "image/svg+xml", f"?plot={plot}", instances=TEXTS, method="text_shap")
+        assert (status, b"all words masked" in drawn) == (200, True)
+
+
 @pytest.mark.parametrize(
     ("instances", "parameters", "says"),
     [
@@ -124,6 +141,8 @@ def test_alibis_shape_names_the_words(shared: Service) -> None:
         ([], {}, "no instances"),
         (TEXTS, {"options": {"masks": "x"}}, "anchors_text has no option 'masks'; known are mask, replaced"),
         (TEXTS, {"options": {"replaced": 1.5}}, "replaced of anchors_text is 1.5"),
+        (TEXTS, {"method": "text_shap", "options": {"replaced": 0.5}}, "text_shap has no option 'replaced'"),
+        (["b " * 1001], {"method": "text_shap"}, "text 0 has 1001 words; at most 1000 are explained"),
         (TEXTS, {"immutable": ["text"]}, "immutable is for counterfactual"),
         (TEXTS, {"reply": "trustyai"}, "for attributions"),
         (TEXTS, {"target": "ugly"}, "is 'good' and not 'ugly'"),
@@ -135,7 +154,7 @@ def test_bad_requests_are_400(shared: Service, instances: Any, parameters: dict[
 
 
 def test_other_methods_take_no_options() -> None:
-    with pytest.raises(InvalidOption, match="for anchors_text, not for kernel_shap"):
+    with pytest.raises(InvalidOption, match="for anchors_text, text_shap, not for kernel_shap"):
         options_of("kernel_shap", {"mask": "x"})
     assert options_of("kernel_shap", {}) == {}
     assert options_of("anchors_text", {}) == {"mask": "UNK", "replaced": 0.5}

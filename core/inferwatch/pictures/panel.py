@@ -39,15 +39,20 @@ class Panel:
         return float(value) if isinstance(value, int | float) else math.nan
 
     def label(self, place: int) -> str:
-        """Return a feature's name, with its value where that is known."""
+        """Return a feature's name, with its value where that is known; a word is its own."""
         name = shortened(str(self.entry["features"][place]), _NAME_CHARACTERS)
-        return name if self.values is None else f"{name} = {written(self.values[place])}"
+        return name if self.values is None or "positions" in self.entry else f"{name} = {written(self.values[place])}"
+
+    @property
+    def base(self) -> str:
+        """What the contributions begin at, in words."""
+        return "all words masked" if "positions" in self.entry else "on average"
 
     def headline(self) -> str:
-        """Return by which method what was predicted, and on average."""
+        """Return by which method what was predicted, and where the contributions begin."""
         target, base = self.entry.get("target"), self.number("base_value")
         about = "" if target is None else f" for {target!r}"
-        beside = "" if math.isnan(base) else f", on average {base:.4g}"
+        beside = "" if math.isnan(base) else f", {self.base} {base:.4g}"
         return f"{self.method}{about}: predicted {self.number('prediction'):.4g}{beside}"
 
 

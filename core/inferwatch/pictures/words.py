@@ -1,4 +1,4 @@
-"""Words of a text that decide a prediction, highlighted where they stand."""
+"""Words of a text, highlighted where they stand: those of a rule, or each by what it contributes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 from unicodedata import east_asian_width
 
-from inferwatch.pictures.panel import DOWN, Panel, plain, title
+from inferwatch.pictures.contributions import is_attribution
+from inferwatch.pictures.panel import DOWN, UP, Panel, plain, title
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 _COLUMNS = 91
 _MOST_LINES = 30
+_LEAST_SHARE = 0.02
+_LIGHT = 140
 _CHUNK = re.compile(rf"\s+|\S{{1,{_COLUMNS // 2}}}")
 
 
@@ -23,7 +26,7 @@ class _Piece(NamedTuple):
     line: int
     column: int
     text: str
-    marked: bool
+    color: str | None
 
 
 def is_marked_text(panel: Panel) -> bool:
@@ -33,7 +36,7 @@ def is_marked_text(panel: Panel) -> bool:
 
 def text_inches(panel: Panel) -> float:
     """Return how high the text is drawn."""
-    return 0.45 + 0.22 * _shown_lines(panel)
+    return 0.75 + 0.22 * _shown_lines(panel)
 
 
 def _shown_lines(panel: Panel) -> int:
@@ -41,33 +44,75 @@ def _shown_lines(panel: Panel) -> int:
 
 
 def draw_text(axes: Axes, panel: Panel) -> None:
-    """Draw the text with the words of the rule highlighted, and how well the rule holds."""
+    """Draw the text with its words highlighted, what the colours mean, and what was predicted or how the rule holds."""
+    from matplotlib.patches import Patch
+
     axes.set_xlim(0, _COLUMNS)
     axes.set_ylim(_shown_lines(panel), 0)
     axes.axis("off")
-    for line, column, text, marked in _pieces(panel):
+    for line, column, text, color in _pieces(panel):
         if line >= _MOST_LINES:
             axes.text(0, line + 0.5, "the text goes on", style="italic", va="center")
             break
-        box = {"facecolor": DOWN, "edgecolor": "none", "pad": 1.5} if marked else None
-        color = "white" if marked else "black"
-        axes.text(column, line + 0.5, plain(text), family="monospace", va="center", color=color, bbox=box)
+        box = None if color is None else {"facecolor": color, "edgecolor": "none", "pad": 1.5}
+        ink = "black" if color is None or _is_light(color) else "white"
+        axes.text(column, line + 0.5, plain(text), family="monospace", va="center", color=ink, bbox=box)
+    patches = [Patch(color=color, label=plain(says)) for says, color in _legend(panel).items()]
+    if patches:
+        axes.legend(
+            handles=patches, loc="upper left", bbox_to_anchor=(0, 0), ncols=len(patches), fontsize=8, frameon=False
+        )
+    title(axes, panel.headline() if is_attribution(panel) else _rule(panel))
+
+
+def _rule(panel: Panel) -> str:
     kept = "while these words stand" if panel.entry["positions"] else "whatever stands there"
     target, precision, coverage = panel.entry.get("target"), panel.number("precision"), panel.number("coverage")
     says = f"{target!r} {kept}, precision {precision:.3g}, coverage {coverage:.3g}"
-    title(axes, f"{panel.method}: {says}")
+    return f"{panel.method}: {says}"
+
+
+def _legend(panel: Panel) -> dict[str, str]:
+    """Return what the colours mean."""
+    if not is_attribution(panel):
+        return {"words of the rule": DOWN} if panel.entry["positions"] else {}
+    largest, smallest = max(panel.entry["values"]), min(panel.entry["values"])
+    up = {f"speaks for it, up to {largest:+.3g}": UP} if largest > 0 else {}
+    return up | ({f"speaks against it, down to {smallest:+.3g}": DOWN} if smallest < 0 else {})
+
+
+def _colors(panel: Panel) -> list[str | None]:
+    """Return the colour of each word that has a position: the paler, the less it contributes."""
+    if not is_attribution(panel):
+        return [DOWN] * len(panel.entry["positions"])
+    largest = max(map(abs, panel.entry["values"])) or 1.0
+    return [_shade(value / largest) for value in panel.entry["values"]]
+
+
+def _shade(share: float) -> str | None:
+    if abs(share) < _LEAST_SHARE:
+        return None
+    full = UP if share > 0 else DOWN
+    parts = (int(full[place : place + 2], 16) for place in (1, 3, 5))
+    return "#" + "".join(f"{round(255 - abs(share) * (255 - part)):02x}" for part in parts)
+
+
+def _is_light(color: str) -> bool:
+    red, green, blue = (int(color[place : place + 2], 16) for place in (1, 3, 5))
+    return 0.299 * red + 0.587 * green + 0.114 * blue > _LIGHT
 
 
 def _pieces(panel: Panel) -> Iterator[_Piece]:
-    """Yield the text in pieces, each on one line and all of it highlighted or not."""
+    """Yield the text in pieces, each on one line and all of it in one colour, or in none."""
     text = str((panel.values or [""])[0])
-    marked = {place for start, end in panel.entry["positions"] for place in range(start, end)}
+    spans = zip(panel.entry["positions"], _colors(panel), strict=True)
+    colors = {place: color for (start, end), color in spans for place in range(start, end)}
     for line, places in enumerate(_lines(text)):
         column = 0
-        for is_marked, run in groupby(places, key=marked.__contains__):
+        for color, run in groupby(places, key=colors.get):
             said = "".join(" " if text[place].isspace() else text[place] for place in run)
             bare = said.lstrip()
-            yield _Piece(line, column + len(said) - len(bare), bare.rstrip(), is_marked)
+            yield _Piece(line, column + len(said) - len(bare), bare.rstrip(), color)
             column += _width(said)
 
 

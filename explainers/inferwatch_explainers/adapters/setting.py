@@ -13,7 +13,7 @@ from inferwatch.errors import InvalidOption
 from inferwatch.protocols import Explainer, Predict
 from inferwatch.rows import Matrix, Schema
 from inferwatch_explainers.adapters.child_process import ChildProcess
-from inferwatch_explainers.anchors_text import PredictTexts
+from inferwatch_explainers.masked_text import PredictTexts
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Share = Annotated[float, Field(gt=0, lt=1)]
