@@ -169,7 +169,8 @@ def _bars(axes: Axes, steps: Sequence[Contribution], starts: np.ndarray) -> None
 
 def _mark_ends(axes: Axes, panel: Panel) -> None:
     """Mark the average at the bottom, and the prediction at the top."""
-    for at, says, height, up in ((panel.number("base_value"), panel.base.removeprefix("on "), 0, 2), (_end(panel), "predicted", 1, -10)):
+    begin = panel.number("base_value"), panel.base.removeprefix("on ")
+    for at, says, height, up in ((*begin, 0, 2), (_end(panel), "predicted", 1, -10)):
         axes.axvline(at, color=PLAIN, linewidth=0.8, linestyle="--", zorder=0)
         axes.annotate(
             f" {says} {at:.4g}", (at, height), (0, up), xycoords=("data", "axes fraction"), textcoords="offset points"
