@@ -26,6 +26,13 @@ from tests.inferences import NOON, request, response
 NOON_MS = NOON // 1_000_000
 
 
+@pytest.fixture(autouse=True)
+def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look after the topic and try again at once."""
+    for name in ("_RETRY_S", "_LOOK_S"):
+        monkeypatch.setattr(f"inferwatch_logger.topic_reader.{name}", 0.02)
+
+
 class Topic:
     """Records by partition; a consumer of it reads one record at a time, from where the follower stands."""
 

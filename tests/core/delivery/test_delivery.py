@@ -64,7 +64,7 @@ def test_each_sink_drops_its_own_oldest(spool: Path | None) -> None:
         delivery = Delivery([good, bad], spool=spool, queue_bytes=SIZE)
         for number in range(1000):
             delivery.emit(event(number))
-            if number % 20 == 0:
+            if number % 50 == 0:
                 await until(lambda sent=number: len(good.events) == sent + 1)  # type: ignore[misc]
         await until(lambda: len(good.events) == 1000)
         account = delivery.accounts()["MemorySink#2"]
@@ -212,7 +212,7 @@ def test_with_drop_newest_what_waits_for_a_sink_that_is_gone_makes_room(tmp_path
         delivery = Delivery([sink], spool=tmp_path, queue_bytes=SIZE, when_full="drop_newest")
         for number in range(700):
             delivery.emit(event(number))
-            if number % 25 == 0:
+            if number % 50 == 0:
                 await until(lambda sent=number: len(sink.events) == sent + 1)  # type: ignore[misc]
         await delivery.aclose()
         assert delivery.account() == Account(700, 700, 0, 0, {})
