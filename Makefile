@@ -7,6 +7,7 @@ DEMO := .venvs/demo
 PEERS := .venvs/peers
 PARALLEL := --numprocesses auto --maxprocesses 8 --dist worksteal
 export OMP_NUM_THREADS ?= 1
+unexport PYTHONDONTWRITEBYTECODE  # else each process of the tests compiles all of them, and what they test, anew
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-test setup-demo setup-cloudevents setup-peers setup-profiles setup-detect-peers setup-explain-peers demo test test-profiles fast integration check bench docs notebooks clean
@@ -73,3 +74,4 @@ notebooks: setup-test ## run every notebook, executed copies in build/notebooks
 
 clean: ## back to a fresh clone
 	@rm -rf .venv .venvs build dist data .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
