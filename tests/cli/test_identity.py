@@ -18,6 +18,7 @@ from inferwatch_cli.checks import Checked, checked
 from inferwatch_cli.parts import Service as Running
 from inferwatch_cli.up import open_up
 from tests.logger.test_access import ask
+from tests.waiting import eventually
 
 
 class Service:
@@ -40,6 +41,11 @@ class Service:
 
     def get(self, path: str) -> Any:
         return orjson.loads(ask(self.up.application, path)[1])
+
+    def derived(self, model: str, events: int) -> Any:
+        """Return the model, once so many of its events are derived."""
+        detail = self.get(f"/api/models/{model}")
+        return detail["events"] == events and detail
 
     def payloads(self, query: str = "") -> list[dict[str, Any]]:
         """Return the payloads, oldest first."""
@@ -167,14 +173,12 @@ def test_five_hundred_questions_of_an_explainer_bring_no_row_into_a_window(tmp_p
     theirs = [envelope(str(number), [[number % 17]]) for number in range(30)]
     with open_up(checked(tmp_path / "inferwatch.yaml"), tmp_path / "log") as up:
         service = Service(up)
-        seen = []
-        for batch in (theirs, ours):
+        for batch, events in ((theirs, 30), (ours, 530)):
             said = ask(up.application, "/events", "POST", orjson.dumps(batch), content_type=BATCH)
             assert said[0] == 200
-            detail = service.get("/api/models/default/m")
-            seen.append([it["needs_rows"] for it in detail["detectors"]])
-        assert seen[0] == seen[1] == [70, 70]
-        assert (detail["events"], detail["rows"]) == (530, 530)
+            detail = eventually("all are derived", lambda events=events: service.derived("default/m", events))
+            assert [it["needs_rows"] for it in detail["detectors"]] == [70, 70]
+        assert detail["rows"] == 530
         assert service.metric('inferwatch_events_excluded_total{reason="explain"}') == 500
 
 
