@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import csv
 import logging
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -37,6 +37,11 @@ _CA_DIRECTORY: Final = Path("/etc/tls/logger")
 """Where KServe mounts the certificates of its loggers."""
 _CA_FILE: Final = "service-ca.crt"
 """The one that counts there where no option says which."""
+
+_QUOTED: Final = re.compile(r'"(?:[^"]|"")*"')
+_PARTS: Final = re.compile(rf"(?:^|,)({_QUOTED.pattern}(?=,|$)|[^,]*)")
+_PAIR: Final = re.compile(r"[\w./-]+=")
+"""Annotations as KServe writes them, `k=v,k2=v2`, its values as they are: JSON with commas and quotes among them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,15 +219,16 @@ def _separated(values: Sequence[str]) -> list[str]:
 
 
 def _annotations(text: str) -> Iterator[tuple[str, str]]:
-    """Yield what `k=v,k2=v2` says; a part without `=` belongs to the value before it, which has a comma."""
+    """Yield what `k=v,k2=v2` says; a pair may be quoted as in CSV, what is no pair continues the value before it."""
     pairs: list[str] = []
-    for part in next(csv.reader([text]), []):
-        if "=" in part or not pairs:
-            pairs.append(part)
-        else:
+    for part in _PARTS.findall(text) if text else ():
+        pair = part[1:-1].replace('""', '"') if _QUOTED.fullmatch(part) else part
+        if _PAIR.match(pair):
+            pairs.append(pair)
+        elif pairs:
             pairs[-1] += f",{part}"
+        else:
+            raise ConfigError([Fault("--metadata-annotations", f"{part!r} is not NAME=VALUE")])
     for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise ConfigError([Fault("--metadata-annotations", f"{pair!r} is not NAME=VALUE")])
+        name, _, value = pair.partition("=")
         yield name, value

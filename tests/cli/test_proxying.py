@@ -59,7 +59,7 @@ def test_the_agents_options_reach_the_events() -> None:
             source_uri="http://localhost:9081/",
             mode="response",
             metadata_headers=["X-Request-Id, x-tenant", "x-user"],
-            metadata_annotations='owner=me,"team=a,b",note=c,d',
+            metadata_annotations='owner=me,"team=a,b",note=c,d,x.io/limits={"a":[1,2],"b":"c=d"},e=',
         )
     )
     capture = sidecar.capture
@@ -67,7 +67,8 @@ def test_the_agents_options_reach_the_events() -> None:
     assert (capture.requests, capture.responses, capture.source) == (False, True, "http://localhost:9081/")
     assert {b"x-request-id", b"x-tenant", b"x-user"} < set(capture.metadata)
     annotations = json.loads(capture.attributes.pop("annotations"))
-    assert annotations == {"owner": "me", "team": "a,b", "note": "c,d"}
+    limits = '{"a":[1,2],"b":"c=d"}'
+    assert annotations == {"owner": "me", "team": "a,b", "note": "c,d", "x.io/limits": limits, "e": ""}
     assert capture.attributes == {
         "inferenceservicename": "iris",
         "namespace": "ns1",
