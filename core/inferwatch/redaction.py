@@ -9,17 +9,20 @@ of them says `action`:
     hash                     HMAC-SHA256 under the key in `key_file`: equal values stay equal
     mask                     `****`, and the last four characters of a long text or number
 
+Paths are followed in the text of a body (`json_path`), of which no other byte changes, and no array becomes a list; an
+object that is hashed or masked whole is parsed. Of members that an object repeats each is meant.
+
 A body that a path cannot be applied to is withheld whole and stored as `null`: one that is no JSON (cut, broken,
-compressed in a broken way, gRPC), that repeats a key, or whose V2 JSON is followed by binary tensors and has the first
-field of the path. What identifies an event is computed afterwards, so that nothing of a withheld value enters the log;
-of two events without a time that differ in withheld values alone, the second counts as a duplicate.
+compressed in a broken way, gRPC), that is nested more deeply than paths go, or whose V2 JSON is followed by binary
+tensors and has the first field of the path. What identifies an event is computed afterwards, so that nothing of a
+withheld value enters the log; of two events without a time that differ in withheld values alone, the second counts as a
+duplicate.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -27,8 +30,10 @@ import orjson
 
 from inferwatch.errors import UndecodablePayload
 from inferwatch.events import CloudEvent
-from inferwatch.redaction_rules import Rule
+from inferwatch.json_path import JsonPath
+from inferwatch.redaction_rules import Change, Rule
 from inferwatch.wire.compression import GZIP_MAGIC, inflate
+from inferwatch.wire.json_text import BINARY_MARK, check, split
 
 WITHHELD = b"null"
 """Stands for a body that could not be searched."""
@@ -44,7 +49,7 @@ class Redaction:
     def __init__(self, rules: Sequence[str | Mapping[str, Any] | Rule] = ()) -> None:
         read = [(rule, rule.change()) for rule in map(Rule.of, rules)]
         self._headers = {_plain(rule.header): change for rule, change in reversed(read) if rule.header is not None}
-        self._paths = [(rule.path, change or _null) for rule, change in read if rule.path is not None]
+        self._paths = [(rule.path, _rewriting(change)) for rule, change in read if rule.path is not None]
 
     def __bool__(self) -> bool:
         """Say whether there is any rule."""
@@ -91,27 +96,18 @@ class Redaction:
 
     def _searched(self, data: bytes) -> bytes:
         plain = inflate(data) if data[:2] == GZIP_MAGIC else data
-        if self._is_innocent(plain):
-            return data
-        body, rest = _parsed(plain)
-        if rest:
-            binary = isinstance(body, dict) and ("inputs" in body or "outputs" in body)
-            return data if binary and not any(path.starts_in(body) for path, _ in self._paths) else WITHHELD
-        roots = [body]
-        if isinstance(body, dict) and "specversion" in body:
-            roots.append(body.get("data"))  # a body that is itself a CloudEvent is read by its data
-        found = [path.replace(root, change) for root in roots for path, change in self._paths]
-        return orjson.dumps(body) if any(found) else data
-
-    def _is_innocent(self, plain: bytes) -> bool:
-        """Say whether the body is JSON in which no path can end, since a name of each does not occur."""
-        if b"\\u" in plain or not all(any(name not in plain for name in path.names) for path, _ in self._paths):
-            return False
-        try:
-            orjson.loads(plain)
-        except orjson.JSONDecodeError:
-            return False
-        return True
+        text, tail = split(plain) if BINARY_MARK in plain else (plain, b"")
+        check(text)
+        if bytes(tail).strip():
+            binary = any(path.starts_in(text) for path in _TENSORS)
+            return data if binary and not any(path.starts_in(text) for path, _ in self._paths) else WITHHELD
+        kept = plain
+        for path, change in self._paths:
+            if path.may_lead_into(kept):
+                kept = path.changed(kept, change)
+                if _VERSION.may_lead_into(kept) and _VERSION.starts_in(kept):  # itself a CloudEvent: read by its data
+                    kept = path.changed(kept, change, below=_DATA)
+        return data if kept == plain else kept
 
     def _metadata(self, value: Any) -> Any:  # noqa: ANN401 - text, or what an envelope has in its place
         try:
@@ -146,29 +142,21 @@ def _plain(name: str) -> str:
     return name.strip().lower().replace("_", "").replace("-", "")
 
 
-def _null(_: Any) -> None:  # noqa: ANN401 - any JSON
-    return None
-
-
-def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
-    named = dict(members)
-    if len(named) < len(members):
-        raise ValueError("a key is repeated")
-    return named
-
-
-_DECODER = json.JSONDecoder(
-    object_pairs_hook=_object, parse_float=orjson.Fragment, parse_int=orjson.Fragment, parse_constant=orjson.Fragment
-)
+_DECODER = json.JSONDecoder(parse_float=orjson.Fragment, parse_int=orjson.Fragment, parse_constant=orjson.Fragment)
 """Keeps numbers as they are written."""
 
+_BLANKS = b" \t\r\n"
+_VERSION, _DATA = JsonPath("$.specversion"), JsonPath("$.data")
+_TENSORS = JsonPath("$.inputs"), JsonPath("$.outputs")
 
-def _parsed(plain: bytes) -> tuple[Any, str]:
-    """Return JSON that orjson writes as it was but for what is changed in it, and the text behind it."""
-    with suppress(orjson.JSONDecodeError, orjson.JSONEncodeError):
-        body = orjson.loads(plain)
-        if orjson.dumps(body) == plain:
-            return body, ""
-    text = plain.decode("utf-8", "surrogateescape").lstrip()
-    body, end = _DECODER.raw_decode(text)
-    return body, text[end:].strip()
+
+def _rewriting(change: Change | None) -> Callable[[bytes], bytes]:
+    """Return what makes JSON of JSON: null, unless there is something else that is to become of a value."""
+    return (lambda _: b"null") if change is None else lambda raw: orjson.dumps(change(_value(raw)))
+
+
+def _value(raw: bytes) -> Any:  # noqa: ANN401 - any JSON
+    """Return a value that orjson writes with its numbers as they were; of a list without texts, all as one."""
+    if raw[:1] == b"[" and b'"' not in raw:
+        return [orjson.Fragment(raw[1:-1].translate(None, _BLANKS))]
+    return _DECODER.decode(raw.decode())

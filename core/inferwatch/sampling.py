@@ -19,6 +19,7 @@ from inferwatch.errors import UndecodablePayload
 from inferwatch.json_path import JsonPath
 from inferwatch.redaction_rules import key_of, text_of
 from inferwatch.wire.compression import GZIP_MAGIC, inflate
+from inferwatch.wire.json_text import check
 
 _KEYS: Final = ("rate", "by", "key_file")
 _SOURCES: Final = ("header", "field")
@@ -71,11 +72,12 @@ class Sampling:
         if self._field is None:
             return None
         try:
-            parsed = orjson.loads(inflate(body) if body[:2] == GZIP_MAGIC else body)
-        except (orjson.JSONDecodeError, UndecodablePayload):
+            text = inflate(body) if body[:2] == GZIP_MAGIC else body
+            check(text)
+            found = [orjson.loads(value) for value in self._field.values(text)[:1]]
+        except (ValueError, UndecodablePayload):
             return None
-        found = next(self._field.values(parsed), None)
-        return None if found is None else text_of(found)
+        return text_of(found[0]) if found and found[0] is not None else None
 
     def weight(self) -> int:
         """Return how many requests one that was taken stands for: a whole number, 1 / rate on average."""

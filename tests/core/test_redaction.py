@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from inferwatch.events import REQUEST_TYPE, CloudEvent
 from inferwatch.redaction import WITHHELD, Redaction
@@ -26,27 +24,36 @@ def event(data: bytes, **extensions: str) -> CloudEvent:
 @pytest.mark.parametrize(
     ("rule", "body", "kept"),
     [
-        (SSN, b'{"instances": [{"ssn": "1", "a": 2}, {"a": 3}]}', b'{"instances":[{"ssn":null,"a":2},{"a":3}]}'),
-        (SSN, b'{"instances": [{"ssn": {"n": 1}}]}', b'{"instances":[{"ssn":null}]}'),
-        (SSN, b'{"inst\\u0061nces": [{"ss\\u006e": 1}]}', b'{"instances":[{"ssn":null}]}'),
-        (SSN, gzip.compress(b'{"instances": [{"ssn": 1}]}', mtime=0), b'{"instances":[{"ssn":null}]}'),
+        (SSN, b'{"instances": [{"ssn": "1", "a": 2}, {"a": 3}]}', b'{"instances": [{"ssn": null, "a": 2}, {"a": 3}]}'),
+        (SSN, b'{"instances": [{"ssn": {"n": 1}}]}', b'{"instances": [{"ssn": null}]}'),
+        (
+            SSN,
+            b'{"instances": [{"ssn": 1, "ssn": 2}], "instances": [{"ssn": 3}]}',
+            b'{"instances": [{"ssn": null, "ssn": null}], "instances": [{"ssn": null}]}',
+        ),
+        (SSN, b'{"inst\\u0061nces": [{"ss\\u006e": 1}]}', b'{"inst\\u0061nces": [{"ss\\u006e": null}]}'),
+        (SSN, gzip.compress(b'{"instances": [{"ssn": 1}]}', mtime=0), b'{"instances": [{"ssn": null}]}'),
         (
             SSN,
             b'{"specversion": "1.0", "data": {"instances": [{"ssn": 1}]}}',
-            b'{"specversion":"1.0","data":{"instances":[{"ssn":null}]}}',
+            b'{"specversion": "1.0", "data": {"instances": [{"ssn": null}]}}',
         ),
-        ("$.instances[*][1]", b'{"instances": [[1, 2], [3], [4, 5, 6]]}', b'{"instances":[[1,null],[3],[4,null,6]]}'),
-        ("$.instances[-1]", b'{"instances": [1, 2]}', b'{"instances":[1,null]}'),
-        ("$['a b'].*", b'{"a b": {"x": 1, "y": [2]}}', b'{"a b":{"x":null,"y":null}}'),
+        (
+            "$.instances[*][1]",
+            b'{"instances": [[1, 2], [3], [4, 5, 6]]}',
+            b'{"instances": [[1, null], [3], [4, null, 6]]}',
+        ),
+        ("$.instances[-1]", b'{"instances": [1, 2]}', b'{"instances": [1, null]}'),
+        ("$['a b'].*", b'{"a b": {"x": 1, "y": [2]}}', b'{"a b": {"x": null, "y": null}}'),
         (
             "$.inputs[?@.name == 'ssn'].data[*]",
             b'{"inputs": [{"name": "ssn", "data": [1, 2]}, {"name": "age", "data": [3]}]}',
-            b'{"inputs":[{"name":"ssn","data":[null,null]},{"name":"age","data":[3]}]}',
+            b'{"inputs": [{"name": "ssn", "data": [null, null]}, {"name": "age", "data": [3]}]}',
         ),
         (
             '$.inputs[?(@.name=="ssn")].data',
             b'{"inputs": [{"name": "ssn", "data": 1}]}',
-            b'{"inputs":[{"name":"ssn","data":null}]}',
+            b'{"inputs": [{"name": "ssn", "data": null}]}',
         ),
     ],
 )
@@ -57,8 +64,6 @@ def test_null_stands_for_what_a_path_names(rule: str, body: bytes, kept: bytes) 
 def test_every_other_value_stays_as_it_was_written() -> None:
     body = b'{"instances":[{"ssn":1,"a":1.10,"b":123456789012345678901234567890,"c":NaN,"d":1e-7,"e":"\xc3\xbc"}]}'
     assert Redaction([SSN]).body(body) == body.replace(b'"ssn":1', b'"ssn":null')
-    deep = b'{"x":%s1%s,"ssn":1}' % (b"[" * 300, b"]" * 300)  # which orjson reads and does not write
-    assert Redaction(["$.ssn.x"]).body(deep) == deep
 
 
 @pytest.mark.parametrize(
@@ -82,15 +87,18 @@ def test_a_body_without_it_stays_byte_for_byte(body: bytes) -> None:
     "body",
     [
         b'{"instances": [{"ssn": 1}',
-        b'{"instances": [{"ssn": 1, "ssn": null}]}',
-        b'{"instances": [{"ssn": 1}], "instances": []}',
+        b'{"x":%s1%s,"instances":[{"ssn":1}]}' % (b"[" * 300, b"]" * 300),
         b'{"instances": [{"ssn": 1, "name": "\xff"}]}',
         b'{"instances": [{"ssn": 1}]}\0\0\x80\x3f',
         b'{"a": [{"ssn": 1}]}' * 2 + b'{"instances": [{"ssn": 1}]}',
         b"\0\0\0\0\x09ssn",
         b"data: {}\n\ndata: [DONE]\n\n",
         '{"instances": [{"ssn": 1}]}'.encode("utf-16"),
+        '{"instances": [{"ssn": 1}], "a": [NaN, "\u614e\u4e61"]}'.encode("utf-16-le"),  # has the bytes of NaN
         b"[" * 100_000,
+        b'\xef\xbb\xbf{"instances": [{"ssn": 1}]}',
+        b'\xef\xbb\xbf{"instances": [{"ssn": 1}], "pad": "%b"}' % bytes(5000).hex().encode(),
+        b'{"instances": [{"ssn": 1}], "pad": "%b", "a": 1NaN}' % bytes(5000).hex().encode(),
         gzip.compress(b"not JSON", mtime=0),
         gzip.compress(b'{"instances": [{"ssn": 1}]}', mtime=0)[:-9],
     ],
@@ -119,6 +127,7 @@ def test_hashes_keep_equal_values_equal_in_headers_and_bodies(key_file: str) -> 
     jane, number = hashed("jane"), hashed("123")
     values = [row["ssn"] for row in json.loads(kept.data)["rows"]]
     assert values == [jane, number, number, hashed("1.50"), None, hashed('[1,"a"]')]
+    assert hashed("[1,[2.50]]").encode() in redaction.body(b'{"rows":[{"ssn":[1, [2.50] ]}]}')
     assert kept.data.startswith(b'{"rows":[{"ssn":"' + jane.encode() + b'","a":1.10}')
     assert json.loads(kept.extensions["metadata"]) == {"X-User": [jane, number], "A": ["1"]}
     assert kept.extensions["xuser"] == jane
@@ -126,7 +135,7 @@ def test_hashes_keep_equal_values_equal_in_headers_and_bodies(key_file: str) -> 
 
 def test_masks_show_the_end_of_what_is_long() -> None:
     redaction = Redaction([{"path": "$.*", "action": "mask"}, {"header": "x-card", "action": "mask"}])
-    body = b'{"a":"4111111111111111","b":"12345678","c":123456789,"d":true,"e":null,"f":["secret-secret"],"g":""}'
+    body = b'{"a":"4111111111111111","b":"12345678","c":123456789,"d":true,"e":null,"f":["secret"],"g":[ 123456789]}'
     kept = redaction.event(event(body, metadata='{"X-Card":["4111111111111111"]}'))
     masked = {"a": "****1111", "b": "****", "c": "****6789", "d": "****", "e": None, "f": "****", "g": "****"}
     assert json.loads(kept.data) == masked
@@ -145,9 +154,7 @@ def test_rules_as_mappings_drop_as_texts_do() -> None:
 
 
 @pytest.mark.parametrize("action", ["drop", "hash", "mask"])
-@pytest.mark.parametrize(
-    "body", [b'{"instances": [{"ssn": 1}', b"\0\0\0\0\x09ssn", b'{"instances":1,"instances":[{"ssn":1}]}']
-)
+@pytest.mark.parametrize("body", [b'{"instances": [{"ssn": 1}', b"\0\0\0\0\x09ssn", b'{"instances":[{"ssn":1}]}{}'])
 def test_every_action_withholds_what_cannot_be_searched(action: str, body: bytes, key_file: str) -> None:
     rule = {"path": SSN, "action": action} | ({"key_file": key_file} if action == "hash" else {})
     assert Redaction([rule]).body(body) == WITHHELD
@@ -174,26 +181,6 @@ def test_a_mapping_that_is_no_rule_is_refused(rule: Any, fault: str) -> None:
     with pytest.raises(ValueError) as raised:  # noqa: PT011 - compared below
         Redaction([rule])
     assert str(raised.value).startswith(fault)
-
-
-cells = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=5))
-values = st.recursive(
-    cells, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
-)
-
-
-@given(
-    rows=st.lists(st.dictionaries(st.sampled_from(["ssn", "age", "name", "ß"]), values), max_size=4),
-    ascii=st.booleans(),
-)
-def test_generated_bodies_lose_that_value_alone(rows: list[dict[str, Any]], ascii: bool) -> None:  # noqa: A002
-    try:
-        body = json.dumps({"instances": rows}, ensure_ascii=ascii).encode()
-    except UnicodeEncodeError:
-        return
-    expected = {"instances": [row | {"ssn": None} if "ssn" in row else row for row in rows]}
-    kept = json.loads(Redaction([SSN]).body(body))
-    assert kept == expected or kept is None
 
 
 def test_headers_leave_the_metadata_and_the_attributes() -> None:

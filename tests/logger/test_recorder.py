@@ -205,7 +205,7 @@ def test_large_bodies_are_redacted_beside_the_loop() -> None:
 
     asyncio.run(test())
     assert len(events) == 10
-    assert {event.data for event in events} == {LARGE.replace(b'"ssn": 1, "pad": ', b'"ssn":null,"pad":')}
+    assert {event.data for event in events} == {LARGE.replace(b'"ssn": 1', b'"ssn": null')}
 
 
 def test_what_waits_to_be_redacted_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from inferwatch.events import Role
 from inferwatch.rows import Rows
 from inferwatch.wire import ensemble, grpc, openai, sse, v1, v2, v2_binary
 from inferwatch.wire.compression import GZIP_MAGIC, MAX_INFLATED_BYTES, inflate
+from inferwatch.wire.json_text import BINARY_MARK, split
 from inferwatch.wire.numbers import Numbers, lift
 from inferwatch.wire.numeric import numeric
 
@@ -83,12 +84,12 @@ def decode(data: bytes, role: Role, *, max_inflated_bytes: int = MAX_INFLATED_BY
 def _classify(data: bytes, role: Role) -> Decoded:
     if data.startswith(_METRICS):
         return _HEALTH
-    has_tail = v2_binary.MARK in data
+    has_tail = BINARY_MARK in data
     numbers = None if has_tail else numeric(data, role)
     if numbers is not None:
         return Decoded(*numbers)
     try:
-        document, tail = v2_binary.split(data) if has_tail else (data, _NO_TAIL)
+        document, tail = split(data) if has_tail else (data, _NO_TAIL)
         body = _parse(document)
     except UndecodablePayload:
         rows = grpc.bare_rows(data, role)

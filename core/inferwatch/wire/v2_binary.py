@@ -6,9 +6,8 @@ Each tensor with `parameters.binary_data_size` takes so many bytes of the tail; 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from inferwatch.errors import UndecodablePayload
 from inferwatch.events import Role
@@ -16,27 +15,6 @@ from inferwatch.rows import Rows
 from inferwatch.wire import v2
 from inferwatch.wire.columns import joined
 from inferwatch.wire.tensors import Head, columns, raw
-
-MARK: Final = b'"binary_data_size"'
-"""Occurs in every body of this protocol."""
-
-_OBJECT: Final = re.compile(rb"[ \t\r\n]*+\{")
-_NEXT: Final = re.compile(rb'[{}]|"(?:[^"\\]++|\\.)*+"?+', re.DOTALL)
-"""What an object begins or ends with, or a text, whose brackets are none."""
-
-
-def split(data: bytes) -> tuple[bytes, memoryview]:
-    """Return the JSON object that a body begins with, and what follows it. Raises `UndecodablePayload`.
-
-    The cost is linear in the JSON; the tail is not looked at.
-    """
-    begin = _OBJECT.match(data)
-    depth = 1
-    for found in _NEXT.finditer(data, begin.end()) if begin is not None else ():
-        depth += {b"{": 1, b"}": -1}.get(found[0], 0)
-        if depth == 0:
-            return data[: found.end()], memoryview(data)[found.end() :]
-    raise UndecodablePayload("the JSON before the binary tensors is broken: it is no object, or one without an end")
 
 
 def is_binary(body: Mapping[str, Any], role: Role) -> bool:

@@ -17,7 +17,7 @@ from inferwatch.events import Role
 from inferwatch.rows import Feature, Rows, Schema
 from inferwatch.wire.columns import MAX_COLUMNS
 from inferwatch.wire.decode import decode
-from inferwatch.wire.v2_binary import split
+from inferwatch.wire.json_text import split
 
 NUMBERS = {
     **{f"INT{bits}": f"<i{bits // 8}" for bits in (8, 16, 32, 64)},
