@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from inferwatch.errors import InvalidOption
 from inferwatch.rows import Matrix
 
-_MANY_ROWS = 16
+MANY_ROWS = 16
 """So many rows side by side are folded faster place by place, all leaves of a group at once."""
 
 
@@ -35,6 +35,15 @@ class Group(NamedTuple):
         for place in range(1, self.length):
             operation(folded, blocks[:, place], out=folded)
         return folded
+
+    def patterns(self, met: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Return for each leaf (g, r) the number whose bits say which of its conditions are met (conditions, r)."""
+        bits = met[self.conditions].view(np.uint8).reshape(-1, self.length, met.shape[1])
+        patterns = bits[:, -1].astype(np.int64)
+        for place in reversed(range(self.length - 1)):
+            patterns += patterns
+            patterns += bits[:, place]
+        return patterns
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +82,7 @@ class Leaves:
 
     def folded(self, operation: np.ufunc, parts: NDArray[Any]) -> NDArray[Any]:
         """Return what stands at the conditions (conditions, r) of each leaf, made one by an operation (leaves, r)."""
-        if parts.shape[1] < _MANY_ROWS:
+        if parts.shape[1] < MANY_ROWS:
             return np.asarray(operation.reduceat(parts, self.starts, axis=0))
         return np.concatenate([group.folded(operation, parts) for group in self.groups])
 

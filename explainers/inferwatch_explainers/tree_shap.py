@@ -9,11 +9,11 @@ the games: Lundberg et al., Nature Machine Intelligence 2, 2020.)
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from itertools import accumulate, chain
-from math import comb
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from inferwatch.explanation import Attribution, Target
 from inferwatch.rows import Matrix, Schema
 from inferwatch_explainers.arguments import checked_rows, feature_names, shuffled_background
-from inferwatch_explainers.leaves import Group, Leaves, leaves_of
+from inferwatch_explainers.leaves import MANY_ROWS, Group, Leaves, leaves_of
 from inferwatch_explainers.model_target import attributed, check_outputs, chosen_outputs
 
-_TABLE_FEATURES = 12
+_TABLE_FEATURES = 15
 """Leaves with more conditions have no table, and are worked out for each row."""
 
 _TABLE_CELLS = 16_000_000
@@ -173,11 +173,12 @@ class _Tables:
             for group, so_far in zip(leaves.groups, cells, strict=True)
             if group.length <= _TABLE_FEATURES and so_far <= _TABLE_CELLS
         ]
-        self._deep = [part for group in leaves.groups[len(self._shallow) :] for part in _parts(group)]
-        self._weights = np.zeros((len(leaves.feature), 1), np.int32)
+        deep = leaves.groups[len(self._shallow) :]
+        self._deep = [part for group in deep for part in _parts(group, _ROWS_AT_ONCE)]
+        self._weights = np.zeros((len(leaves.feature), 1), np.int64)
         bases, tables, size = [np.empty(0, np.int64)], [np.zeros(1)], 1
         for group in self._shallow:
-            for leaf, conditions in _parts(group):
+            for leaf, conditions in _parts(group, 1 << group.length):
                 tables.append(self._table_of(leaf, conditions))
                 each = np.arange(len(conditions))[:, None] * _cells(group) + np.arange(group.length)
                 bases.append((size + each).ravel())
@@ -194,9 +195,9 @@ class _Tables:
     def attribute(self, rows: Matrix, target: Target, width: int) -> _Attributed:
         """Return the Shapley values of rows (n, d) over so many features, and what is explained of each."""
         size = max(1, min(_ROWS_AT_ONCE, _CHUNK_CELLS // len(self._leaves.feature)))
-        parts = [self._part(rows[start : start + size], target, width) for start in range(0, len(rows), size)]
-        if len(parts) == 1:
-            return parts[0]
+        if len(rows) <= size:
+            return self._part(rows, target, width)
+        parts = [self._part(part, target, width) for part in np.array_split(rows, math.ceil(len(rows) / size))]
         return _Attributed(
             np.concatenate([part.values for part in parts]),
             np.concatenate([part.prediction for part in parts]),
@@ -206,21 +207,38 @@ class _Tables:
 
     def _part(self, rows: Matrix, target: Target, width: int) -> _Attributed:
         met = self._leaves.meets(rows)
-        patterns = self._leaves.folded(np.add, met * self._weights)
+        patterns = self._patterns(met)
         outputs = self._leaves.summed(self._reached(met, patterns))
         chosen, targets = chosen_outputs(outputs, target)
         values = np.zeros((width, len(rows)))
         if self._shallow:
-            shares = self._table.take(self._bases + patterns.take(self._leaf_of, axis=0))
+            places = patterns.take(self._leaf_of, axis=0)
+            places += self._bases
+            shares = self._table.take(places, mode="clip")  # none lies outside, and looking whether one does takes time
             if not self._single:
                 shares *= self._values[:, chosen]
-            values[self._present] = np.add.reduceat(shares, self._bounds, axis=0)
+            values[self._present] = self._by_feature(shares)
         for leaf, conditions in self._deep:
             shares = self._game.shares(conditions, met[conditions].transpose(2, 0, 1)).transpose(1, 2, 0)
             np.add.at(values, self._leaves.feature[conditions], shares * self._leaves.values[leaf][:, None, chosen])
         return _Attributed(values.T, outputs[np.arange(len(rows)), chosen], chosen, targets)
 
-    def _reached(self, met: NDArray[np.bool_], patterns: NDArray[np.int32]) -> NDArray[np.bool_]:
+    def _by_feature(self, shares: Matrix) -> Matrix:
+        """Return the sums of the shares (conditions, r) by feature, as products, which are faster for many rows."""
+        if shares.shape[1] < MANY_ROWS:
+            return np.asarray(np.add.reduceat(shares, self._bounds, axis=0))
+        parts = np.split(shares, self._bounds[1:])
+        return np.stack([np.ones(len(part)) @ part for part in parts])
+
+    def _patterns(self, met: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Return where in the tables of the leaves (leaves, r) the shares by what rows meet begin."""
+        if met.shape[1] < MANY_ROWS:
+            return np.asarray(np.add.reduceat(met * self._weights, self._leaves.starts, axis=0))
+        return np.concatenate(
+            [np.empty((0, met.shape[1]), np.int64), *(group.length * group.patterns(met) for group in self._shallow)]
+        )
+
+    def _reached(self, met: NDArray[np.bool_], patterns: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return which leaves (leaves, r) rows reach: where there are tables, the pattern says so."""
         reached = patterns[: len(self._full)] == self._full
         deep = [group.folded(np.logical_and, met) for group in self._leaves.groups[len(self._shallow) :]]
@@ -252,10 +270,10 @@ def _full(group: Group) -> NDArray[np.int32]:
     return np.full(group.leaves.stop - group.leaves.start, _cells(group) - group.length, np.int32)
 
 
-def _parts(group: Group) -> Iterator[tuple[slice, NDArray[np.int64]]]:
-    """Yield leaves with their conditions (g, count), so many at once that working out their tables fits the memory."""
+def _parts(group: Group, patterns: int) -> Iterator[tuple[slice, NDArray[np.int64]]]:
+    """Yield leaves with their conditions (g, count), so few at once that shares by so many patterns fit the memory."""
     conditions = np.arange(group.conditions.start, group.conditions.stop).reshape(-1, group.length)
-    size = max(1, _CHUNK_CELLS >> min(group.length, _TABLE_FEATURES) >> 7)
+    size = max(1, _CHUNK_CELLS // patterns >> 7)
     for start in range(0, len(conditions), size):
         part = conditions[start : start + size]
         yield slice(group.leaves.start + start, group.leaves.start + start + len(part)), part
@@ -266,6 +284,6 @@ def _orders(most: int) -> tuple[Matrix, Matrix]:
     gain, loss = np.zeros((most + 1, most + 1)), np.zeros((most + 1, most + 1))
     for a in range(most + 1):
         for c in range(most + 1 - a):
-            gain[a, c] = 1.0 / (a * comb(a + c, a)) if a else 0.0
-            loss[a, c] = 1.0 / (c * comb(a + c, a)) if c else 0.0
+            gain[a, c] = 1.0 / (a * math.comb(a + c, a)) if a else 0.0
+            loss[a, c] = 1.0 / (c * math.comb(a + c, a)) if c else 0.0
     return gain, loss
