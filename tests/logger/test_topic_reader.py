@@ -28,9 +28,10 @@ NOON_MS = NOON // 1_000_000
 
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look after the topic and try again at once."""
-    for name in ("_RETRY_S", "_LOOK_S"):
-        monkeypatch.setattr(f"inferwatch_logger.topic_reader.{name}", 0.02)
+    """Look after the topic, and try everything again, at once."""
+    for pause in ("inferwatch_logger.topic_reader._RETRY_S", "inferwatch_logger.topic_reader._LOOK_S"):
+        monkeypatch.setattr(pause, 0.02)
+    monkeypatch.setattr("inferwatch.payload_log.journal._RETRY_S", 0.02)
 
 
 class Topic:
