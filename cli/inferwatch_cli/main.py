@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from inferwatch._version import __version__
 from inferwatch.errors import ConfigError, Fault, InferwatchError
 from inferwatch_cli.agent_options import AgentCommand
+from inferwatch_cli.proxy_options import ProxyOptions, takes
 
 app = typer.Typer(
     name="inferwatch",
@@ -116,77 +117,15 @@ def store(
 
 
 @app.command(cls=AgentCommand, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-def proxy(
-    context: typer.Context,
-    upstream: Annotated[str | None, typer.Option(help="The model server, http(s)://host[:port].")] = None,
-    upstream_ca_file: Annotated[
-        Path | None, typer.Option(help="Certificates that an https upstream is verified by, instead of the system's.")
-    ] = None,
-    sink: Annotated[
-        list[str] | None, typer.Option(help="Where events go, http(s)://host[:port][/path]; several may be given.")
-    ] = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to relay; 0 takes a free one.")] = 9081,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "0.0.0.0",  # noqa: S104 - all of a pod's
-    admin_port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Port of /metrics, /healthz, /readyz and /api/ledger.")
-    ] = None,
-    spool: Annotated[Path | None, typer.Option(help="Directory in which undelivered events survive.")] = None,
-    spool_bytes: Annotated[int | None, typer.Option(help="Size of the queue file; 256 MiB unless given.")] = None,
-    config: Annotated[Path | None, typer.Option(help="A configuration, of which `capture` is read.")] = None,
-    component_port: Annotated[
-        int, typer.Option(min=1, max=65535, help="Port of the model server on this machine, without --upstream.")
-    ] = 8080,
-    log_url: Annotated[str | None, typer.Option(help="One more sink.")] = None,
-    log_mode: Annotated[str | None, typer.Option(help="all, request or response.")] = None,
-    inference_service: Annotated[
-        str | None, typer.Option(help="The served model's name; unless given, the one that the path names.")
-    ] = None,
-    namespace: Annotated[str, typer.Option(help="The served model's namespace.")] = "default",
-    endpoint: Annotated[str, typer.Option(help="Tells a canary from the stable version.")] = "default",
-    component: Annotated[str, typer.Option(help="predictor, transformer or explainer.")] = "predictor",
-    source_uri: Annotated[str | None, typer.Option(help="The source of the events.")] = None,
-    metadata_headers: Annotated[
-        list[str] | None, typer.Option(help="Request headers to carry in `metadata`, comma-separated, in any case.")
-    ] = None,
-    metadata_annotations: Annotated[str, typer.Option(help="Annotations of the model, k=v,k2=v2.")] = "",
-    logger_ca_cert_file: Annotated[
-        str | None, typer.Option(help="Certificates that https sinks are verified by; relative to /etc/tls/logger.")
-    ] = None,
-    logger_tls_skip_verify: Annotated[
-        bool, typer.Option("--logger-tls-skip-verify", help="Verify no https sink.")
-    ] = False,
-) -> None:
+@takes(ProxyOptions)
+def proxy(context: typer.Context, **given: Any) -> None:  # noqa: ANN401 - what `ProxyOptions` has
     """Relay HTTP to a model server and send what it is asked and answers to sinks, as KServe's agent would.
 
     Takes the options of KServe's agent; those that mean nothing here are named in one warning.
     """
-    from inferwatch_cli.proxying import ProxyOptions, run_proxy
+    from inferwatch_cli.proxying import run_proxy
 
-    run_proxy(
-        ProxyOptions(
-            upstream=upstream,
-            upstream_ca_file=upstream_ca_file,
-            component_port=component_port,
-            sinks=[*(sink or ()), *((log_url,) if log_url else ())],
-            host=host,
-            port=port,
-            admin_port=admin_port,
-            spool=spool,
-            spool_bytes=spool_bytes,
-            config=config,
-            source_uri=source_uri,
-            mode=log_mode,
-            inference_service=inference_service,
-            namespace=namespace,
-            endpoint=endpoint,
-            component=component,
-            metadata_headers=metadata_headers or (),
-            metadata_annotations=metadata_annotations,
-            ca_file=logger_ca_cert_file,
-            skip_verify=logger_tls_skip_verify,
-            further=context.args,
-        )
-    )
+    run_proxy(ProxyOptions(**given), context.args)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, cast, get_args
 from urllib.parse import urlsplit
@@ -23,6 +23,7 @@ from inferwatch.protocols import Sink
 from inferwatch.settings import AnyTransport, CaptureSettings, EmbeddedTransport, KafkaTransport, load_settings
 from inferwatch_cli.agent_options import ignored_options
 from inferwatch_cli.listening import listening, log_to_stderr, loop_factory, reuse_freed_memory
+from inferwatch_cli.proxy_options import ProxyOptions
 from inferwatch_logger.capture import Capture, Mode
 from inferwatch_logger.proxy.pool import Pool
 from inferwatch_logger.proxy.readiness import VARIABLE, readiness
@@ -44,38 +45,14 @@ _PAIR: Final = re.compile(r"[\w./-]+=")
 """Annotations as KServe writes them, `k=v,k2=v2`, its values as they are: JSON with commas and quotes among them."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProxyOptions:
-    """What the command line says; None where it says nothing."""
+def run_proxy(options: ProxyOptions, further: Sequence[str]) -> None:
+    """Serve until SIGTERM or SIGINT. `further`: what else the command line says.
 
-    upstream: str | None
-    upstream_ca_file: Path | None = None
-    component_port: int
-    sinks: Sequence[str]
-    host: str
-    port: int
-    admin_port: int | None = None
-    spool: Path | None = None
-    spool_bytes: int | None = None
-    config: Path | None = None
-    source_uri: str | None = None
-    mode: str | None = None
-    inference_service: str | None = None
-    namespace: str = "default"
-    endpoint: str = "default"
-    component: str = "predictor"
-    metadata_headers: Sequence[str] = ()
-    metadata_annotations: str = ""
-    ca_file: str | None = None
-    skip_verify: bool = False
-    further: Sequence[str] = field(default_factory=tuple)
-
-
-def run_proxy(options: ProxyOptions) -> None:
-    """Serve until SIGTERM or SIGINT. Raises `ConfigError`, or `InferwatchError` where it cannot start."""
+    Raises `ConfigError`, or `InferwatchError` where it cannot start.
+    """
     log_to_stderr()
     reuse_freed_memory()
-    ignored = ignored_options(options.further)
+    ignored = ignored_options(further)
     sidecar = sidecar_of(options)
     if ignored:
         logger.warning("options of KServe's agent that mean nothing here: %s", ", ".join(ignored))
@@ -149,8 +126,8 @@ def _capture(options: ProxyOptions, settings: CaptureSettings, name: str | None)
         source=options.source_uri or None,
         **{
             **settings.options(),
-            "mode": _mode(options.mode) or settings.mode,
-            "metadata_headers": [*settings.metadata_headers, *_separated(options.metadata_headers)],
+            "mode": _mode(options.log_mode) or settings.mode,
+            "metadata_headers": [*settings.metadata_headers, *_separated(options.metadata_headers or ())],
         },
     )
 
@@ -204,12 +181,12 @@ def _tls(options: ProxyOptions, settings: CaptureSettings) -> Tls:
     KServe names a file of a ConfigMap that may not be there, and expects the model to be served all the same.
     """
     tls = settings.tls.tls() if settings.tls is not None else Tls()
-    if options.skip_verify:
+    if options.logger_tls_skip_verify:
         return replace(tls, ca_file=None, verify=False)
-    given = _CA_DIRECTORY / (options.ca_file or _CA_FILE)
-    if given.is_file() and (options.ca_file or tls.ca_file is None):
+    given = _CA_DIRECTORY / (options.logger_ca_cert_file or _CA_FILE)
+    if given.is_file() and (options.logger_ca_cert_file or tls.ca_file is None):
         return replace(tls, ca_file=given)
-    if options.ca_file:
+    if options.logger_ca_cert_file:
         logger.warning("--logger-ca-cert-file: there is no %s; sinks are verified as without it", given)
     return tls
 

@@ -15,14 +15,14 @@ from inferwatch.errors import ConfigError
 from inferwatch.events import CloudEvent
 from inferwatch_cli.agent_options import ignored_options
 from inferwatch_cli.main import app
-from inferwatch_cli.proxying import ProxyOptions, sidecar_of
+from inferwatch_cli.proxy_options import ProxyOptions
+from inferwatch_cli.proxying import sidecar_of
 from tests.certificates import authority, signed
 from tests.core.delivery.scripted_sink import scripted_sink
 
 
 def options(**given: Any) -> ProxyOptions:
-    usual: dict[str, Any] = {"upstream": None, "component_port": 8080, "host": "127.0.0.1", "port": 0}
-    return ProxyOptions(**(usual | {"sinks": ["http://sink:1/logs"]} | given))
+    return ProxyOptions(**({"sink": ["http://sink:1/logs"]} | given))
 
 
 def faults(**given: Any) -> list[str]:
@@ -57,7 +57,7 @@ def test_the_agents_options_reach_the_events() -> None:
             endpoint="canary",
             component="transformer",
             source_uri="http://localhost:9081/",
-            mode="response",
+            log_mode="response",
             metadata_headers=["X-Request-Id, x-tenant", "x-user"],
             metadata_annotations='owner=me,"team=a,b",note=c,d,x.io/limits={"a":[1,2],"b":"c=d"},e=',
         )
@@ -89,13 +89,13 @@ def test_the_configuration_says_what_the_options_do_not(tmp_path: Path) -> None:
     assert (capture.requests, capture.responses, capture.max_body_bytes) == (True, False, 7)
     assert b"x-a" in capture.metadata
     assert [capture.takes("POST", path, {}) for path in ("/q", "/p/1")] == [False, True]
-    sidecar = sidecar_of(options(config=config, mode="all", inference_service="other"))
+    sidecar = sidecar_of(options(config=config, log_mode="all", inference_service="other"))
     assert (sidecar.capture.responses, sidecar.capture.attributes["inferenceservicename"]) == (True, "other")
 
 
 def test_every_fault_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SERVING_READINESS_PROBE", '{"exec": {"command": ["true"]}}')
-    given = {"sinks": [], "mode": "some", "spool_bytes": 1, "upstream": "x"}
+    given = {"sink": [], "log_mode": "some", "spool_bytes": 1, "upstream": "x"}
     assert [fault.partition(":")[0] for fault in faults(**given)] == [
         "--upstream",
         "--spool-bytes",
@@ -105,19 +105,19 @@ def test_every_fault_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     monkeypatch.delenv("SERVING_READINESS_PROBE")
     assert faults(metadata_annotations="plain") == ["--metadata-annotations: 'plain' is not NAME=VALUE"]
-    assert "is no URL of a sink" in faults(sinks=["ftp://x"])[0]
+    assert "is no URL of a sink" in faults(sink=["ftp://x"])[0]
 
 
 def test_the_model_is_served_where_the_certificates_that_kserve_names_are_not_there(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     absent = tmp_path / "ca.crt"
-    sidecar_of(options(sinks=["https://sink/"], ca_file=str(absent), skip_verify=True))
+    sidecar_of(options(sink=["https://sink/"], logger_ca_cert_file=str(absent), logger_tls_skip_verify=True))
     assert not caplog.messages
-    sidecar_of(options(sinks=["https://sink/"], ca_file=str(absent)))
+    sidecar_of(options(sink=["https://sink/"], logger_ca_cert_file=str(absent)))
     assert caplog.messages == [f"--logger-ca-cert-file: there is no {absent}; sinks are verified as without it"]
     absent.write_text("none")
-    assert "cannot be used" in faults(sinks=["https://sink/"], ca_file=str(absent))[0]
+    assert "cannot be used" in faults(sink=["https://sink/"], logger_ca_cert_file=str(absent))[0]
 
 
 def test_the_certificates_that_kserve_mounts_count_by_themselves(
@@ -125,29 +125,29 @@ def test_the_certificates_that_kserve_mounts_count_by_themselves(
 ) -> None:
     monkeypatch.setattr("inferwatch_cli.proxying._CA_DIRECTORY", tmp_path)
     (tmp_path / "service-ca.crt").write_text("none")
-    [fault] = faults(sinks=["https://sink/"])
+    [fault] = faults(sink=["https://sink/"])
     assert fault.startswith(f"--logger-ca-cert-file: {tmp_path}/service-ca.crt cannot be used: ")
     authority(tmp_path, "ca")
     (tmp_path / "ca.pem").rename(tmp_path / "service-ca.crt")
-    sidecar_of(options(sinks=["https://sink/"]))
+    sidecar_of(options(sink=["https://sink/"]))
 
 
 def test_the_configuration_says_how_sinks_over_https_are_verified(tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text("capture: {tls: {ca_file: tls/ca.pem}}\n")
     https = ["https://sink/"]
-    [fault] = faults(sinks=https, config=config)
+    [fault] = faults(sink=https, config=config)
     assert fault.startswith(f"capture.tls.ca_file: {tmp_path}/tls/ca.pem cannot be used: ")
-    [fault] = faults(sinks=["http://sink/"], config=config)
+    [fault] = faults(sink=["http://sink/"], config=config)
     assert fault == "capture.tls: is for sinks over https, and none of --sink is one"
     (tmp_path / "tls").mkdir()
     authority(tmp_path / "tls", "ca")
-    sidecar_of(options(sinks=https, config=config))
+    sidecar_of(options(sink=https, config=config))
     (tmp_path / "other.pem").write_text("none")
-    [fault] = faults(sinks=https, config=config, ca_file=str(tmp_path / "other.pem"))
+    [fault] = faults(sink=https, config=config, logger_ca_cert_file=str(tmp_path / "other.pem"))
     assert fault.startswith(f"--logger-ca-cert-file: {tmp_path}/other.pem cannot be used: "), "the option wins"
     (tmp_path / "tls/ca.pem").unlink()
-    sidecar_of(options(sinks=https, config=config, skip_verify=True))
+    sidecar_of(options(sink=https, config=config, logger_tls_skip_verify=True))
 
 
 def test_events_reach_a_sink_that_shows_and_asks_for_what_the_configuration_names(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_events_reach_a_sink_that_shows_and_asks_for_what_the_configuration_name
 
     async def test() -> None:
         async with scripted_sink(tls=serving) as sink:
-            delivery = sidecar_of(options(sinks=[sink.url], config=config)).delivery
+            delivery = sidecar_of(options(sink=[sink.url], config=config)).delivery
             delivery.emit(CloudEvent("1", "/s", "t"))
             await delivery.aclose()
             assert sink.ids == ["1"]
@@ -198,13 +198,13 @@ def test_options_of_the_agent_that_mean_nothing_here_are_known() -> None:
 def test_the_command_line_of_kserves_injector(
     monkeypatch: pytest.MonkeyPatch, switch: list[str], skipped: bool
 ) -> None:
-    taken: list[ProxyOptions] = []
-    monkeypatch.setattr("inferwatch_cli.proxying.run_proxy", taken.append)
+    taken: list[tuple[ProxyOptions, list[str]]] = []
+    monkeypatch.setattr("inferwatch_cli.proxying.run_proxy", lambda *given: taken.append(given))
     given = ["--enable-batcher", "--max-batchsize", "32", "--log-url", "https://sink/", "--source-uri", ""]
     given += ["--log-mode", "all", "--inference-service", "income", "--namespace", "default", "--endpoint", ""]
     given += ["--component", "predictor", *switch, "--component-port", "8085"]
     result = CliRunner().invoke(app, ["proxy", *given])
     assert result.exit_code == 0, result.output
-    [it] = taken
-    assert (it.skip_verify, it.component_port, it.inference_service) == (skipped, 8085, "income")
-    assert ignored_options(it.further) == ["--enable-batcher", "--max-batchsize"]
+    [(it, further)] = taken
+    assert (it.logger_tls_skip_verify, it.component_port, it.inference_service) == (skipped, 8085, "income")
+    assert ignored_options(further) == ["--enable-batcher", "--max-batchsize"]

@@ -18,7 +18,8 @@ from inferwatch_cli.checks import Checked, checked
 from inferwatch_cli.demo.processes import free_port
 from inferwatch_cli.ingesting import open_ingest
 from inferwatch_cli.parts import Service
-from inferwatch_cli.proxying import ProxyOptions, sidecar_of
+from inferwatch_cli.proxy_options import ProxyOptions
+from inferwatch_cli.proxying import sidecar_of
 from inferwatch_cli.storing import open_store
 from inferwatch_cli.up import open_up
 from tests.logger.test_access import TOKEN, ask
@@ -103,8 +104,7 @@ def test_a_store_keeps_the_names_of_features_and_says_that_nothing_judges(
 def test_the_sidecar_writes_as_the_transport_says(tmp_path: Path) -> None:
     def sinks_of(transport: str) -> None:
         path = configured(tmp_path, transport)
-        usual = {"upstream": None, "component_port": 8080, "host": "127.0.0.1", "port": 0}
-        sidecar_of(ProxyOptions(**usual, sinks=[f"kafka://{NOBODY}/t"], config=path))  # type: ignore[arg-type]
+        sidecar_of(ProxyOptions(sink=[f"kafka://{NOBODY}/t"], config=path))
 
     sinks_of(kafka("{linger.ms: 5}"))
     with pytest.raises(ConfigError, match=r"linger\.ms"):

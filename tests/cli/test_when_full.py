@@ -11,7 +11,8 @@ from inferwatch.delivery.delivery import Delivery
 from inferwatch.delivery.spool import open_spool
 from inferwatch.events import CloudEvent
 from inferwatch_cli.demo.processes import free_port
-from inferwatch_cli.proxying import ProxyOptions, sidecar_of
+from inferwatch_cli.proxy_options import ProxyOptions
+from inferwatch_cli.proxying import sidecar_of
 from inferwatch_logger import CaptureMiddleware
 
 BYTES = 65_536
@@ -21,11 +22,7 @@ def through_the_sidecar(url: str, policy: str | None, directory: Path) -> Delive
     config = directory / "inferwatch.yaml"
     config.write_text("capture: {}\n" if policy is None else f"capture: {{when_full: {policy}}}\n")
     options = ProxyOptions(
-        upstream="http://127.0.0.1:1",
-        component_port=1,
-        sinks=[url],
-        host="127.0.0.1",
-        port=0,
+        sink=[url],
         spool=directory / "spool",
         spool_bytes=BYTES,
         config=config,

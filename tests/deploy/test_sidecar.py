@@ -10,7 +10,8 @@ import yaml
 
 from inferwatch._version import __version__
 from inferwatch_cli.main import app
-from inferwatch_cli.proxying import ProxyOptions, sidecar_of
+from inferwatch_cli.proxy_options import ProxyOptions
+from inferwatch_cli.proxying import sidecar_of
 from tests.deploy.conftest import DEPLOY, kustomize
 from tests.deploy.test_manifests import builtin_faults
 
@@ -34,9 +35,7 @@ def test_the_options_make_a_sidecar_of_the_model_server() -> None:
     sidecar = sidecar_of(
         ProxyOptions(
             upstream=OPTIONS["upstream"],
-            component_port=0,
-            sinks=[OPTIONS["sink"]],
-            host="",
+            sink=[OPTIONS["sink"]],
             port=int(OPTIONS["port"]),
             inference_service=OPTIONS["inference-service"],
         )
