@@ -19,7 +19,7 @@ from inferwatch.payload_log.erasure_plan import FILE_NAME
 from inferwatch.payload_log.journal import Journal
 from inferwatch.payload_log.sealing import Sealer
 from tests.core.payload_log.test_erasure import INCOME, PERSON, holding, stored, take, traffic
-from tests.core.test_pipeline import EVENING
+from tests.core.pipeline.deriving import EVENING
 from tests.inferences import request
 
 pytestmark = pytest.mark.integration

@@ -24,7 +24,7 @@ from inferwatch.payload_log.journal import Journal
 from inferwatch.payload_log.sealing import Sealer
 from tests.components import missing
 from tests.core.payload_log.test_erasure import take, traffic
-from tests.core.test_pipeline import EVENING
+from tests.core.pipeline.deriving import EVENING
 from tests.integration.served import Served, served
 from tests.waiting import eventually
 from tests.watched import MODEL, attributes

@@ -24,7 +24,7 @@ from inferwatch.payload_log.journal import Journal
 from inferwatch.payload_log.reader import JournalReader
 from inferwatch.payload_log.state import State
 from inferwatch.pipeline import Pipeline
-from tests.core.test_pipeline import EVENING, RowCounter
+from tests.core.pipeline.deriving import EVENING, RowCounter
 from tests.inferences import NOON, request, response
 
 INCOME = Service("default", "income")

@@ -15,7 +15,7 @@ from inferwatch.payload_log.journal import Journal
 from inferwatch.payload_log.segment import COLUMNS
 from tests.components import ROOT
 from tests.core.payload_log.test_sealing import sealer_of
-from tests.core.test_pipeline import EVENING
+from tests.core.pipeline.deriving import EVENING
 from tests.inferences import request
 
 README = (ROOT / "core" / "README.md").read_text(encoding="utf-8")

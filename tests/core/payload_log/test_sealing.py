@@ -25,8 +25,8 @@ from inferwatch.payload_log.reader import JournalReader
 from inferwatch.payload_log.sealing import Sealer
 from inferwatch.payload_log.state import State
 from tests.core.payload_log.test_erasure import INCOME, PERSON, holding, take, traffic
-from tests.core.test_pipeline import EVENING, content, derive, state_in
-from tests.core.test_pipeline import traffic as mixed_traffic
+from tests.core.pipeline.deriving import EVENING, content, derive, state_in
+from tests.core.pipeline.deriving import traffic as mixed_traffic
 from tests.inferences import NOON, request, response
 
 DAY_NS = 86_400 * NS_PER_S

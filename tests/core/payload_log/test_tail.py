@@ -13,7 +13,7 @@ from inferwatch.payload_log.journal import Journal
 from inferwatch.payload_log.reader import JournalReader
 from inferwatch.payload_log.tail import Tail
 from tests.core.payload_log.test_sealing import ODD
-from tests.core.test_pipeline import EVENING, traffic
+from tests.core.pipeline.deriving import EVENING, traffic
 from tests.inferences import request
 
 

@@ -195,3 +195,9 @@ def run(test: Callable[[], Awaitable[None]], *, loop: str = "uvloop") -> None:
     factory = uvloop.new_event_loop if loop == "uvloop" else None
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(bounded())
+
+
+def dead_port() -> int:
+    """Return a port on which nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])

@@ -1,4 +1,4 @@
-"""The relay when something goes wrong: upstreams that fail, clients that leave, protocols it does not know."""
+"""The relay when something goes wrong: upstreams that fail, clients that leave, what cannot be read."""
 
 from __future__ import annotations
 
@@ -6,34 +6,25 @@ import asyncio
 import json
 import socket
 
-import aiohttp
 import pytest
-from aiohttp import web
 
 from inferwatch.events import CloudEvent
+from tests.logger.proxy.messages import GET, OK, POST
 from tests.logger.proxy.relayed import (
     Reader,
     Upstream,
     Writer,
     answering,
+    dead_port,
     read_head,
     read_message,
     relayed,
     run,
 )
 
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-POST = b"POST /v1/models/m:predict HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody"
-GET = b"GET /v2 HTTP/1.1\r\nHost: h\r\n\r\n"
-
 
 async def close_unanswered(upstream: Upstream, reader: Reader, _: Writer) -> None:
     await upstream.take(reader)
-
-
-def dead_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def reset(writer: Writer) -> None:
@@ -252,97 +243,6 @@ def test_bytes_that_nobody_asked_for_go_to_nobody() -> None:
     run(test)
 
 
-SWITCH = b"GET /ws HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nX-a: 1\r\n\r\n"
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04"
-
-
-@pytest.mark.parametrize(
-    ("first", "reason"), [(SWITCH, "upgrade"), (PREFACE, "h2c"), (b"BREW /pot HTCPCP/1.0\r\n\r\n", "unparsed")]
-)
-def test_what_is_not_http_1_passes_as_bytes_and_is_counted(first: bytes, reason: str) -> None:
-    async def echo(_: Upstream, reader: Reader, writer: Writer) -> None:
-        while data := await reader.read(1000):
-            writer.write(data)
-
-    async def test() -> None:
-        async with relayed(echo) as it:
-            reader, writer = await it.connect()
-            for part in (first[:5], first[5:]):
-                writer.write(part)
-                await asyncio.sleep(0.001)
-            assert await reader.readexactly(len(first)) == first
-            for data in (b"\x81\x05hello", bytes(range(256)) * 4000):
-                writer.write(data)
-                assert await reader.readexactly(len(data)) == data
-            writer.write_eof()
-            assert await reader.read() == b""
-            assert await it.settled() == []
-            assert it.relay.unlogged == {reason: 1}
-
-    run(test)
-
-
-def test_websockets_work() -> None:
-    async def converse(request: web.Request) -> web.WebSocketResponse:
-        socket = web.WebSocketResponse(protocols=["chat"])
-        await socket.prepare(request)
-        async for message in socket:
-            await socket.send_str(message.data.upper())
-        return socket
-
-    async def test() -> None:
-        app = web.Application()
-        app.router.add_get("/ws", converse)
-        runner = web.AppRunner(app)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        _, port = runner.addresses[0]
-        async with relayed(answering(OK), port=port) as it, aiohttp.ClientSession() as session:
-            async with session.ws_connect(f"http://127.0.0.1:{it.port}/ws", protocols=["chat"]) as socket:
-                assert socket.protocol == "chat"
-                for text in ("hello", "x" * 100_000):
-                    await socket.send_str(text)
-                    assert await socket.receive_str() == text.upper()
-            assert socket.close_code == 1000
-            assert await it.settled() == []
-            assert it.relay.unlogged == {"upgrade": 1}
-        await runner.cleanup()
-
-    run(test)
-
-
-def test_the_upstreams_end_of_a_tunnel_is_passed_on() -> None:
-    async def farewell(_: Upstream, reader: Reader, writer: Writer) -> None:
-        await reader.readexactly(len(PREFACE))
-        writer.write(b"bye")
-
-    async def test() -> None:
-        async with relayed(farewell) as it:
-            reader, writer = await it.connect()
-            writer.write(PREFACE)
-            assert await reader.read() == b"bye"
-        async with relayed(farewell, port=dead_port()) as it:
-            assert (await it.ask(SWITCH)).line == b"HTTP/1.1 502 Bad Gateway"
-
-    run(test)
-
-
-def test_an_upgrade_to_h2c_is_declined_so_that_the_request_is_captured() -> None:
-    async def test() -> None:
-        async with relayed(answering(OK)) as it:
-            own = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
-            reader, writer = await it.connect()
-            for _ in range(2):
-                writer.write(b"POST /p HTTP/1.1\r\nHost: h\r\n" + own + b"Content-Length: 4\r\n\r\nbody")
-                assert (await read_message(reader)).body == b"ok"
-            assert [request.fields for request in it.upstream.requests] == [[b"Host: h", b"Content-Length: 4"]] * 2
-            assert [event.data for event in await it.settled()] == [b"body", b"ok"] * 2
-            assert not it.relay.unlogged
-
-    run(test)
-
-
 @pytest.mark.parametrize("broken", [b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"])
 def test_a_body_that_cannot_be_read_is_400(broken: bytes) -> None:
     async def never(_: Upstream, reader: Reader, __: Writer) -> None:
@@ -379,62 +279,6 @@ def test_a_head_without_end_is_431() -> None:
     run(test)
 
 
-async def swallowed(writer: Writer, *, at_most: int) -> int:
-    """Write until nobody takes more for half a second, and return how much went."""
-    gone = 0
-    try:
-        while gone < at_most:
-            writer.write(bytes(65_536))
-            await asyncio.wait_for(writer.drain(), 0.5)
-            gone += 65_536
-    except TimeoutError:
-        pass
-    return gone
-
-
-def test_an_upstream_that_does_not_read_is_waited_for_not_buffered_for() -> None:
-    async def deaf(_: Upstream, reader: Reader, writer: Writer) -> None:
-        await read_head(reader)
-        writer.transport.pause_reading()  # type: ignore[attr-defined]  # of a reading transport, which it is
-        await asyncio.Event().wait()
-
-    async def test() -> None:
-        async with relayed(deaf) as it:
-            _, writer = await it.connect()
-            writer.write(b"POST / HTTP/1.1\r\nContent-Length: 1000000000\r\n\r\n")
-            gone = await swallowed(writer, at_most=10**8)
-            assert gone < 32 * 2**20  # what the kernel's buffers of two connections hold, and little of ours
-            (client,) = it.relay.clients
-            upstream = client._exchanges[0].upstream
-            assert upstream is not None
-            assert upstream.transport.get_write_buffer_size() < 2**20
-
-    run(test)
-
-
-def test_a_client_that_does_not_read_is_waited_for_not_buffered_for() -> None:
-    async def torrent(_: Upstream, reader: Reader, writer: Writer) -> None:
-        await read_head(reader)
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
-        sent.append(await swallowed(writer, at_most=10**8))
-        stuck.set()
-
-    sent: list[int] = []
-    stuck = asyncio.Event()
-
-    async def test() -> None:
-        async with relayed(torrent) as it:
-            reader, writer = await it.connect()
-            reader._transport.pause_reading()  # type: ignore[attr-defined]
-            writer.write(GET)
-            await stuck.wait()
-            assert sent[0] < 32 * 2**20
-            (client,) = it.relay.clients
-            assert client.transport.get_write_buffer_size() < 2**20
-
-    run(test)
-
-
 def test_faults_of_capture_change_no_answer() -> None:
     def broken(_: CloudEvent) -> None:
         raise RuntimeError("no room")
@@ -459,52 +303,5 @@ def test_the_agents_readiness_probe_is_answered_and_a_kubelets_is_relayed() -> N
             await it.ask(b"GET /v2/health/ready HTTP/1.1\r\nUser-Agent: kube-probe/1.32\r\n\r\n")
             assert len(it.upstream.requests) == 1
             assert await it.settled() == []
-
-    run(test)
-
-
-def test_drain_finishes_what_is_under_way_and_takes_no_more() -> None:
-    may = asyncio.Event()
-    asked = asyncio.Event()
-
-    async def slow(upstream: Upstream, reader: Reader, writer: Writer) -> None:
-        await upstream.take(reader)
-        asked.set()
-        await may.wait()
-        writer.write(OK)
-
-    async def test() -> None:
-        async with relayed(slow) as it:
-            idle, _ = await it.connect()
-            reader, writer = await it.connect()
-            writer.write(POST)
-            await asked.wait()
-            drained = asyncio.ensure_future(it.relay.drain(10.0))
-            assert await idle.read() == b""
-            with pytest.raises(ConnectionRefusedError):
-                await it.connect()
-            may.set()
-            answer = await read_message(reader)
-            assert (answer.body, b"Connection: close" in answer.fields) == (b"ok", True)
-            assert await reader.read() == b""
-            await drained
-            assert [event.data for event in it.events] == [b"body", b"ok"]
-
-    run(test)
-
-
-def test_drain_breaks_off_what_does_not_end() -> None:
-    async def never(upstream: Upstream, reader: Reader, _: Writer) -> None:
-        await upstream.take(reader)
-        await reader.read()
-
-    async def test() -> None:
-        async with relayed(never) as it:
-            _, writer = await it.connect()
-            writer.write(POST)
-            await it.upstream.asked.wait()
-            await it.relay.drain(0.05)
-            (request,) = it.events
-            assert request.data == b"body"
 
     run(test)
