@@ -34,7 +34,7 @@ def test_the_nearest_of_a_linear_model_changes_its_steepest_feature_just_enough(
         assert (linear(first[None])[0] >= 0.5) == reached
         assert (linear(row[None])[0] >= 0.5) != reached
     np.testing.assert_allclose(found.prediction, linear(rows))
-    assert found.predictor_calls <= 8
+    assert found.predictor_calls <= 6
 
 
 def test_every_row_returned_is_decided_otherwise_and_nearest_first() -> None:
