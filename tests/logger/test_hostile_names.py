@@ -13,7 +13,7 @@ import pytest
 
 from inferwatch.payload_log.dead_letter import DeadLetter
 from inferwatch_logger.ingest import Ingest
-from tests.logger.test_ingest import EVENT
+from tests.logger.ingest.bench import EVENT
 from tests.logger.watched_log import WatchedLog, watched_log
 
 CLIMBING = "../../../../tmp/x"

@@ -20,7 +20,7 @@ from inferwatch.payload_log.journal import Journal
 from inferwatch_cli.demo.processes import free_port
 from inferwatch_logger.bounded_http import MAX_HEAD_BYTES, bounded_http
 from inferwatch_logger.ingest import Ingest
-from tests.logger.test_ingest import EVENT
+from tests.logger.ingest.bench import EVENT
 from tests.waiting import eventually
 from tests.watched import get, process
 
