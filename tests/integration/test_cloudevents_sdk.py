@@ -23,7 +23,8 @@ from inferwatch.events import CloudEvent
 from inferwatch.wire.cloudevents import from_http, to_http, to_structured
 from inferwatch.wire.kafka import from_kafka, to_kafka, to_kafka_structured
 from tests.components import ROOT, cloudevents_python
-from tests.core.wire.test_cloudevents import CAPTURED, JSON, NAMES, RELEASES, REQUIRED, TEXT
+from tests.core.wire.test_cloudevents import CAPTURED, RELEASES, REQUIRED
+from tests.core.wire.test_cloudevents_by_sdk import JSON, NAMES, TEXT
 
 pytestmark = pytest.mark.integration
 
