@@ -28,9 +28,9 @@ _LOG_LEAST = -1e4
 def log_survival(statistics: Matrix, rows: NDArray[np.int64]) -> Matrix:
     """Return log P(D >= statistic) (d,) of `statistics` (d,) in [0, 1] for `rows` (d,) independent rows, 1 at least."""
     result = np.zeros(len(statistics))
-    for count in np.unique(rows):
+    for count in set(rows.tolist()):
         chosen = np.flatnonzero(rows == count)
-        result[chosen] = _log_survival(statistics[chosen], int(count))
+        result[chosen] = _log_survival(statistics[chosen], count)
     return result
 
 
@@ -43,7 +43,8 @@ def _log_survival(statistics: Matrix, rows: int) -> Matrix:
     step = max(1, _CHUNK // rows)
     for start in range(0, len(statistics), step):
         part = np.flatnonzero(upper[start : start + step]) + start
-        result[part] = np.minimum(math.log(2) + _log_smirnov(statistics[part], rows), 0.0)
+        if len(part):
+            result[part] = np.minimum(math.log(2) + _log_smirnov(statistics[part], rows), 0.0)
     result[middle] = _log_pelz_good(statistics[middle], rows)
     if rest.any():
         result[rest] = _log_kstwo(statistics[rest], rows)
@@ -53,11 +54,11 @@ def _log_survival(statistics: Matrix, rows: int) -> Matrix:
 def _log_smirnov(statistics: Matrix, rows: int) -> Matrix:
     """The log of D sum_j C(n, j) (D + j / n)^(j - 1) (1 - D - j / n)^(n - j) over j with a positive last factor."""
     # beyond the least statistic's last term all are 0
-    j = np.arange(min(rows, math.floor(rows * (1 - float(statistics.min(initial=1.0)))) + 1))
+    j = np.arange(min(rows, math.floor(rows * (1 - float(statistics.min()))) + 1))
     above = statistics[:, np.newaxis] + j / rows
     left = np.maximum(1 - above, 1e-300)
     terms = _log_binomials(rows)[: len(j)] + (j - 1) * np.log(above) + (rows - j) * np.log(left)
-    most = terms.max(axis=1, keepdims=True, initial=-np.inf)
+    most = terms.max(axis=1, keepdims=True)
     return np.asarray(np.log(statistics) + most[:, 0] + np.log(np.exp(terms - most).sum(axis=1)))
 
 

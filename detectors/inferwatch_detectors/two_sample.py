@@ -20,6 +20,9 @@ from inferwatch.reference.profile import Counts
 from inferwatch.rows import Matrix
 from inferwatch_detectors.kolmogorov import log_survival
 
+_MARKS = 200
+_EVERY = slice(None)
+
 
 @dataclass(frozen=True, eq=False)
 class SortedSample:
@@ -45,10 +48,18 @@ class SortedSample:
         below, within = _own_positions(self.values)
         return np.asarray((below + within + 1) / 2 - np.arange(1, len(self.values) + 1))
 
+    @cached_property
+    def marks(self) -> tuple[Matrix, Matrix]:
+        """Some of the values (k,), ascending, and the shares (k + 2,) at or below none, each and all of them."""
+        count = len(self.values)
+        marks = np.unique(self.values[np.arange(1, _MARKS) * count // _MARKS])
+        within = np.searchsorted(self.values, marks, side="right")
+        return marks, np.concatenate([[0], within, [count]]) / count
+
     def positions(self, window: Matrix) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Return how many values lie below each of the window's (m,), and how many at or below it."""
-        below = np.searchsorted(self.values, window, side="left")
-        within = np.searchsorted(self.values, window, side="right") if self._meets(window, below) else below
+        below = self.values.searchsorted(window, "left")
+        within = self.values.searchsorted(window, "right") if self._meets(window, below) else below
         return below, within
 
     def _meets(self, window: Matrix, below: NDArray[np.intp]) -> bool:
@@ -70,26 +81,35 @@ def sorted_window(column: Matrix) -> Matrix:
 
 
 def kolmogorov_smirnov(sample: SortedSample, window: Matrix) -> float:
-    """Return D of the sample and a sorted window, both not empty: that of `scipy.stats.ks_2samp`, to the bit."""
-    below, within = sample.positions(window)
+    """Return D of the sample and a sorted window, both not empty: that of `scipy.stats.ks_2samp`, to the bit.
+
+    Only those of the window's values are looked up that lie between marks where D can exceed what it is at the marks.
+    """
+    marks, within = sample.marks
+    counts = np.zeros(len(within), np.intp)
+    counts[1:-1], counts[-1] = window.searchsorted(marks, "right"), len(window)
+    reached = _shares(len(window))[counts]
+    gaps = within - reached
+    known = float(max(gaps.max(), -gaps.min()))
+    open_ = np.maximum(within[1:] - reached[:-1], reached[1:] - within[:-1]) > known
+    [chosen] = open_.repeat(counts[1:] - counts[:-1]).nonzero()
+    below, at = sample.positions(window[chosen])
     before = below / len(sample.values)
-    return largest_gap(before, before if within is below else within / len(sample.values), window)
+    return max(known, largest_gap(before, before if at is below else at / len(sample.values), window, chosen))
 
 
-def largest_gap(before: Matrix, after: Matrix, window: Matrix) -> float:
+def largest_gap(before: Matrix, after: Matrix, window: Matrix, places: NDArray[np.intp] | slice = _EVERY) -> float:
     """Return the largest distance between a distribution and a sorted window's, at least 0.
 
-    `before` and `after` (m,) are the distribution's values just below and at each of the window's.
+    `before` and `after` (p,) are the distribution's values just below and at those of the window at `places`; tied ones
+    are all among these or none is.
     """
-    shares = _shares(len(window))
-    first, last = shares[:-1], shares[1:]
-    tied = window[1:] == window[:-1]
-    if tied.any():
-        begins = np.arange(len(window))
-        begins[1:][tied] = 0
-        first = shares[np.maximum.accumulate(begins)]
-        last = shares[np.searchsorted(window, window, side="right")]
-    return max(float((last - after).max()), float((before - first).max()), 0.0)
+    values, shares = window[places], _shares(len(window))
+    first, last = shares[:-1][places], shares[1:][places]
+    if (values[1:] == values[:-1]).any():
+        first = shares[np.searchsorted(window, values, side="left")]
+        last = shares[np.searchsorted(window, values, side="right")]
+    return max(float((last - after).max(initial=0)), float((before - first).max(initial=0)))
 
 
 @lru_cache(maxsize=64)
