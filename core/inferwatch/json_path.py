@@ -85,13 +85,9 @@ class JsonPath:
         """Say whether all of the names occur in JSON, or may."""
         return b"\\u" in text or all(name in text for name in self._names)
 
-    def starts_in(self, text: bytes) -> bool:
-        """Say whether JSON has what the first step names."""
-        return bool(_found(text.strip(), self._steps[:1]))
-
-    def values(self, text: bytes) -> list[bytes]:
-        """Return every value that the path leads to, as it is spelt."""
-        return _found(text.strip(), self._steps)
+    def values(self, text: bytes, steps: int | None = None) -> list[bytes]:
+        """Return every value that the path leads to, or so many of its first steps, as it is spelt."""
+        return _found(text.strip(), self._steps[:steps])
 
     def changed(self, text: bytes, change: Callable[[bytes], bytes], below: JsonPath | None = None) -> bytes:
         """Return JSON with what `change` makes of every value, from what `below` leads to on; all else as it was."""

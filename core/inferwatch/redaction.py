@@ -13,15 +13,16 @@ Paths are followed in the text of a body (`json_path`), of which no other byte c
 object that is hashed or masked whole is parsed. Of members that an object repeats each is meant.
 
 A body that a path cannot be applied to is withheld whole and stored as `null`: one that is no JSON (cut, broken,
-compressed in a broken way, gRPC), that is nested more deeply than paths go, or whose V2 JSON is followed by binary
-tensors and has the first field of the path. What identifies an event is computed afterwards, so that nothing of a
-withheld value enters the log; of two events without a time that differ in withheld values alone, the second counts as a
+compressed in a broken way, gRPC, a stream), that is nested more deeply than paths go, or where a path leads to a tensor
+whose values are bytes behind the JSON. What identifies an event is computed afterwards, so that nothing of a withheld
+value enters the log; of two events without a time that differ in withheld values alone, the second counts as a
 duplicate.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -98,16 +99,20 @@ class Redaction:
         plain = inflate(data) if data[:2] == GZIP_MAGIC else data
         text, tail = split(plain) if BINARY_MARK in plain else (plain, b"")
         check(text)
-        if bytes(tail).strip():
-            binary = any(path.starts_in(text) for path in _TENSORS)
-            return data if binary and not any(path.starts_in(text) for path, _ in self._paths) else WITHHELD
-        kept = plain
+        if bytes(tail).strip() and self._may_name(text):
+            return WITHHELD
+        kept = text
         for path, change in self._paths:
             if path.may_lead_into(kept):
                 kept = path.changed(kept, change)
-                if _VERSION.may_lead_into(kept) and _VERSION.starts_in(kept):  # itself a CloudEvent: read by its data
+                if _VERSION.may_lead_into(kept) and _VERSION.values(kept):  # itself a CloudEvent: read by its data
                     kept = path.changed(kept, change, below=_DATA)
-        return data if kept == plain else kept
+        return data if kept == text else b"".join((kept, tail))
+
+    def _may_name(self, text: bytes) -> bool:
+        """Say whether a path leads to a tensor whose values stand behind the JSON; so does any where there is none."""
+        named = [tensor for path, _ in self._paths for tensor in path.values(text, _TO_TENSORS)]
+        return not any(path.values(text) for path in _TENSORS) or any(map(_BINARY.search, named))
 
     def _metadata(self, value: Any) -> Any:  # noqa: ANN401 - text, or what an envelope has in its place
         try:
@@ -148,6 +153,9 @@ _DECODER = json.JSONDecoder(parse_float=orjson.Fragment, parse_int=orjson.Fragme
 _BLANKS = b" \t\r\n"
 _VERSION, _DATA = JsonPath("$.specversion"), JsonPath("$.data")
 _TENSORS = JsonPath("$.inputs"), JsonPath("$.outputs")
+_TO_TENSORS = 2
+"""Steps, as in `$.inputs[*]`."""
+_BINARY = re.compile(rb"%s|\\u" % re.escape(BINARY_MARK))
 
 
 def _rewriting(change: Change | None) -> Callable[[bytes], bytes]:

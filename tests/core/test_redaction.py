@@ -15,6 +15,10 @@ from inferwatch.events import REQUEST_TYPE, CloudEvent
 from inferwatch.redaction import WITHHELD, Redaction
 
 SSN = "$.instances[*].ssn"
+BINARY = (
+    b'{"parameters": {"user": "jane"}, "inputs": [{"name": "age", "parameters": {"binary_data_size": 4}}, '
+    b'{"name": "n", "data": [7]}]}'
+)
 
 
 def event(data: bytes, **extensions: str) -> CloudEvent:
@@ -59,6 +63,30 @@ def event(data: bytes, **extensions: str) -> CloudEvent:
 )
 def test_null_stands_for_what_a_path_names(rule: str, body: bytes, kept: bytes) -> None:
     assert Redaction([rule]).body(body) == kept
+
+
+@pytest.mark.parametrize(
+    ("rule", "head", "kept"),
+    [
+        ("$.inputs[?@.name == 'ssn'].data[*]", BINARY, BINARY),
+        ("$.parameters.user", BINARY, BINARY.replace(b'"jane"', b"null")),
+        ("$.inputs[1].data[0]", BINARY, BINARY.replace(b"[7]", b"[null]")),
+        ("$.inputs[?@.name == 'age'].data[*]", BINARY, None),
+        ("$.*[*].data", BINARY, None),
+        (
+            "$.inputs[0]",
+            BINARY.replace(b'"binary_', b'"bin\\u0061ry_', 1).replace(b"jane", b'\\"binary_data_size"'),
+            None,
+        ),
+        ("$.*", BINARY, None),
+        ("$.user", b'{"user": "jane", "a": {"binary_data_size": 1}}', None),
+    ],
+)
+def test_of_binary_tensors_a_body_is_withheld_only_where_a_path_leads_to_one(
+    rule: str, head: bytes, kept: bytes | None
+) -> None:
+    tail = b"\0\0\x80\x3f"
+    assert Redaction([rule]).body(head + tail) == (WITHHELD if kept is None else kept + tail)
 
 
 def test_every_other_value_stays_as_it_was_written() -> None:
