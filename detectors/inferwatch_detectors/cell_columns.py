@@ -11,8 +11,9 @@ from inferwatch.reference import Reference
 from inferwatch.reference.profile import Counts, FeatureProfile, NumericProfile
 from inferwatch.rows import Feature, Matrix
 from inferwatch_detectors.cells import CellTest, CellTests, beside
+from inferwatch_detectors.components import Matched
 from inferwatch_detectors.effect import Effect, mean_shifts, total_variations
-from inferwatch_detectors.effective_sample import EffectiveSample, design_effects, mean_log_p
+from inferwatch_detectors.effective_sample import EffectiveSample, component_effects, design_effects, mean_log_p
 from inferwatch_detectors.null_distribution import CELL_DRAWS, NullDistribution, null_distributions
 from inferwatch_detectors.tolerance import TOTAL_VARIATION_PER_SD, Ball, Shifts, Tolerance
 from inferwatch_detectors.two_sample import chi_square
@@ -69,11 +70,21 @@ class CellColumns:
 
 @dataclass(frozen=True, slots=True)
 class _Scale:
-    """What brings the statistics of so many rows to the scale of a null distribution (d, m)."""
+    """What brings the statistics of so many rows to the scale of a null distribution.
+
+    That is a factor (d, m), or for chi-square over numbers what is as rare where rows are independent.
+    """
 
     rows: int
     size: int
     factors: Matrix
+    matched: Sequence[Matched] = ()
+
+    def __call__(self, statistics: Matrix) -> Matrix:
+        """Return what statistics (d, s) are there (d, s, m)."""
+        if not self.matched:
+            return np.asarray(statistics[:, :, np.newaxis] * self.factors[:, np.newaxis])
+        return np.array([each(own) for each, own in zip(self.matched, statistics, strict=True)])
 
 
 class _Group:
@@ -122,8 +133,8 @@ class _Group:
         least = statistics
         if self._tolerance is not None:
             least = np.minimum(statistics, self._tolerance.least(together))
-        factors = self._factors(len(values), size)
-        log_p = _log_survival(nulls, np.stack([statistics, least], axis=1)[:, :, np.newaxis] * factors[:, np.newaxis])
+        brought = self._scaled(len(values), size)(np.stack([statistics, least], axis=1))
+        log_p = _log_survival(nulls, brought)
         plain, decisive = mean_log_p(log_p).T
         if self._chi_square:
             statistics, plain = chi_square(self._counts, together)
@@ -141,15 +152,20 @@ class _Group:
 
         return Verdict(feature.name, statistic, plain, decisive, effect, change)
 
-    def _factors(self, rows: int, size: int) -> Matrix:
-        """What may bring statistics of so many rows to the null distributions' scale (d, m)."""
+    def _scaled(self, rows: int, size: int) -> _Scale:
         known = self._scale
         if known is None or (known.rows, known.size) != (rows, size):
             each = self.tests.each
-            effects = design_effects(rows, np.array([test.total for test in each]), self._live, self._reference)
+            dependent = np.array([test.total for test in each]), self._live, self._reference
             means = np.array([[test.mean(size) / test.mean(rows)] for test in each])
-            known = self._scale = _Scale(rows, size, means / effects)
-        return known.factors
+            matched: Sequence[Matched] = ()
+            if self._chi_square and any(sample.components for sample in self._live):
+                matched = [
+                    Matched.of(test.shares, test.weights(rows), test.mean(rows), effects, test.spectrum(size))
+                    for test, effects in zip(each, component_effects(rows, *dependent), strict=True)
+                ]
+            known = self._scale = _Scale(rows, size, means / design_effects(rows, *dependent), matched)
+        return known
 
     def _effects(self, columns: Matrix, counts: Counts) -> list[Effect]:
         if self._numbers:

@@ -21,6 +21,7 @@ from inferwatch.errors import InvalidRows
 from inferwatch.reference import Reference
 from inferwatch.rows import Matrix
 from inferwatch_detectors.cells import CellTest
+from inferwatch_detectors.components import COMPONENTS, hermite_scores
 from inferwatch_detectors.effective_sample import EffectiveSample
 
 LEAST_ROWS = 500
@@ -41,18 +42,23 @@ class Dependence:
     `rows` is 0 where independence was assumed and nothing was estimated. `effective` is for Anderson-Darling over the
     cells of numbers and chi-square over those of categories. `leading` is for statistics that the slowest deviation of
     a number's distribution rules, as Wasserstein's distance; as `effective` where it is not given. `variance` is the
-    relative variance of each estimate, 0 where it is not given.
+    relative variance of each estimate, 0 where it is not given. `components` are the design effects of each number's
+    `components`, for statistics in which each counts by itself: chi-square, and Kolmogorov's distance.
     """
 
     effective: tuple[float, ...]
     rows: int = 0
     leading: tuple[float, ...] = ()
     variance: tuple[float, ...] = ()
+    components: tuple[tuple[float, ...], ...] = ()
 
     def of(self, form: Form) -> tuple[EffectiveSample, ...]:
         """Return the effective sample a row of each feature for a statistic of this form."""
-        shares = (self.leading or self.effective) if form == "leading" else self.effective
-        return tuple(map(EffectiveSample, shares, self.variance or (0.0,) * len(shares)))
+        shares, components = self.effective, self.components
+        if form == "leading":
+            shares, components = self.leading or self.effective, ()
+        count = len(shares)
+        return tuple(map(EffectiveSample, shares, self.variance or (0.0,) * count, components or ((),) * count))
 
     @classmethod
     def independent(cls, features: int) -> Dependence:
@@ -86,6 +92,7 @@ class Dependence:
             "rows": self.rows,
             "leading": list(self.leading),
             "variance": list(self.variance),
+            "components": [list(each) for each in self.components],
         }
 
     @classmethod
@@ -94,7 +101,8 @@ class Dependence:
         effective, leading, variance = (
             tuple(map(float, values.get(key, ()))) for key in ("effective", "leading", "variance")
         )
-        return cls(effective, int(values["rows"]), leading, variance)
+        components = tuple(tuple(map(float, each)) for each in values.get("components", ()))
+        return cls(effective, int(values["rows"]), leading, variance, components)
 
 
 def estimate_dependence(values: Matrix, reference: Reference) -> Dependence:
@@ -102,7 +110,7 @@ def estimate_dependence(values: Matrix, reference: Reference) -> Dependence:
 
     Autocorrelations are summed in pairs while a pair is above 1.5 standard errors of what independent rows give, and no
     pair counts more than the one before (the initial monotone sequence of C. Geyer, Statistical Science 7 (1992),
-    473-483, here with a floor for noise). Cost: one fast Fourier transform a cell.
+    473-483, here with a floor for noise). Cost: two fast Fourier transforms a cell.
     """
     if values.ndim != 2 or values.shape[1] != len(reference.schema.features):
         raise InvalidRows(f"rows have shape {values.shape}, the reference has {len(reference.schema.features)} columns")
@@ -112,12 +120,13 @@ def estimate_dependence(values: Matrix, reference: Reference) -> Dependence:
         _forms(CellTest.of(profile), profile.cells(column))
         for profile, column in zip(reference.profile.features, values.T, strict=True)
     ]
-    overall, leading = zip(*estimates, strict=True)
+    overall, leading, components = zip(*estimates, strict=True)
     return Dependence(
         tuple(1 / estimate.design_effect for estimate in overall),
         len(values),
         tuple(1 / estimate.design_effect for estimate in leading),
-        tuple(max(each.variance for each in pair) for pair in estimates),
+        tuple(max(pair[0].variance, pair[1].variance) for pair in estimates),
+        components,
     )
 
 
@@ -126,11 +135,24 @@ class _Estimate(NamedTuple):
     variance: float = 0.0
 
 
-def _forms(test: CellTest, cells: NDArray[np.intp]) -> tuple[_Estimate, _Estimate]:
-    """What is estimated for statistics of each form; of categories the same."""
+def _forms(test: CellTest, cells: NDArray[np.intp]) -> tuple[_Estimate, _Estimate, tuple[float, ...]]:
+    """What is estimated for statistics of each form, and by component; of categories the first for both."""
     series = _indicators(test, cells)
     overall = _estimated(series)
-    return overall, _estimated(series, leading=True) if test.ordered else overall
+    if not test.ordered:
+        return overall, overall, ()
+    return overall, _estimated(series, leading=True), _components(test, cells)
+
+
+def _components(test: CellTest, cells: NDArray[np.intp]) -> tuple[float, ...]:
+    """The design effects of a number's first components, and the mean one of all others, of equally likely cells."""
+    shares = test.shares[:-1] / test.shares[:-1].sum()
+    scores = np.vstack([hermite_scores(np.cumsum(shares) - shares / 2), np.zeros(COMPONENTS)])[cells]
+    own = [_estimated(score[:, np.newaxis] - score.mean()).design_effect for score in scores.T]
+    unordered = CellTest(test.alpha, ordered=False)
+    count = len(test.alpha) - 1
+    total = _estimated(_indicators(unordered, cells)).design_effect * count
+    return *own, max(1.0, (total - sum(own)) / max(1, count - COMPONENTS))
 
 
 def _indicators(test: CellTest, cells: NDArray[np.intp]) -> Matrix:

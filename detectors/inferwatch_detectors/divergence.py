@@ -3,8 +3,8 @@
 Where rows are independent and nothing changed, a window's counts given the reference's are Dirichlet-multinomial
 (`cells`). So whatever is computed from counts has its null distribution in seeded draws: PSI and Jensen-Shannon on
 the reference's deciles, Cramer-von Mises and Wasserstein on finer quantile cells. Each is brought to the scale of a
-squared deviation, whose upper tail is about exponential: beyond the upper 2.5 % of the draws the log survival goes on
-as a line with the mean excess of the draws.
+squared deviation, whose upper tail is about that of the chi-square variable with its mean and variance: beyond the
+upper 2.5 % of the draws the log survival goes on as a multiple of that, fitted to their exceedances.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from functools import lru_cache
 import numpy as np
 
 from inferwatch.rows import Matrix
+from inferwatch_detectors.quadratic_form import FURTHEST, tail_curve
 from inferwatch_detectors.two_sample import jensen_shannon
 
 _TAIL = 0.025
@@ -64,18 +65,18 @@ def _deviations(reference: Matrix, window: Matrix) -> Matrix:
 
 @dataclass(frozen=True, eq=False)
 class DrawnNull:
-    """The survival function of a divergence: `drawn` (n,), ascending, and an exponential tail beyond `start`."""
+    """The survival function of a divergence: `drawn` (n,), ascending, and beyond `start` log p at `points` (m,)."""
 
     drawn: Matrix
     start: float
-    log_start: float
-    excess: float
+    points: Matrix
+    log_p: Matrix
 
     def log_survival(self, values: Matrix) -> Matrix:
         """Return log P(divergence >= value) of values (m,), at most 0."""
         at_or_above = len(self.drawn) - np.searchsorted(self.drawn, values, side="left")
         drawn = np.minimum(0.0, np.log(at_or_above + 1) - math.log(len(self.drawn) + 1))
-        return np.where(values > self.start, self.log_start - (values - self.start) / self.excess, drawn)
+        return np.where(values > self.start, np.interp(values, self.points, self.log_p), drawn)
 
 
 def drawn_null(divergence: Divergence, alpha: Matrix, gaps: Matrix, rows: int, draws: int) -> DrawnNull:
@@ -93,8 +94,24 @@ def _cached(divergence: Divergence, alpha: bytes, gaps: bytes, rows: int, draws:
         shares /= shares.sum(axis=1, keepdims=True)
         parts.append(divergence(counts, random.multinomial(rows, shares).astype(np.float64), between))
     drawn = np.sort(np.concatenate(parts))
-    start_value = float(drawn[int((1 - _TAIL) * draws)])
-    beyond = drawn[drawn > start_value]
+    begin = float(drawn[int((1 - _TAIL) * draws)])
+    points, depths = _chi_square_tail(drawn, begin, len(counts))
+    beyond = drawn[drawn > begin]
     # few different values, as two rare categories give: what lies beyond the bulk is then at least as rare as one draw
-    excess = float(beyond.mean()) - start_value if len(beyond) >= _LEAST_EXCEEDANCES else float(drawn[-1]) / 10
-    return DrawnNull(drawn, start_value, math.log((len(beyond) + 1) / (draws + 1)), max(excess, 1e-12))
+    at = beyond if len(beyond) >= _LEAST_EXCEEDANCES else np.array([begin + float(drawn[-1]) / 10])
+    slope = 1 / max(float(np.interp(at, points, depths).mean()), 1e-12)
+    return DrawnNull(drawn, begin, points, math.log((len(beyond) + 1) / (draws + 1)) - slope * depths)
+
+
+def _chi_square_tail(drawn: Matrix, start: float, cells: int) -> tuple[Matrix, Matrix]:
+    """Points from `start` on, and what -log p grows by from there, of the chi-square with the draws' mean and variance.
+
+    Its degrees of freedom are from 2, an exponential tail, to the number of cells.
+    """
+    mean, variance = float(drawn.mean()), float(drawn.var())
+    freedom = max(2, int(min(cells, 2 * mean**2 / max(variance, 1e-300))))
+    scale = max(mean, 1e-300) / freedom
+    points, curve = tail_curve(np.full(freedom, scale), start + FURTHEST * scale)
+    first = int(np.searchsorted(points, start, side="right"))
+    depths = np.append(0, curve[first:] - np.interp(start, points, curve))
+    return np.append(start, points[first:]), depths

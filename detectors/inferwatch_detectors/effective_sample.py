@@ -17,6 +17,7 @@ import numpy as np
 
 from inferwatch.reference.profile import Counts
 from inferwatch.rows import Matrix
+from inferwatch_detectors.components import COMPONENTS
 
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(7)
 _LOG_WEIGHTS = np.log(_WEIGHTS / _WEIGHTS.sum())
@@ -24,10 +25,14 @@ _LEAST_ROOT = 0.05
 
 
 class EffectiveSample(NamedTuple):
-    """The effective sample a row, in (0, 1], and the relative variance of its estimate; 0 where it is known."""
+    """The effective sample a row, in (0, 1], and the relative variance of its estimate; 0 where it is known.
+
+    `components` (7,) are the design effects of a number's `components`; 1 / share each where they are not given.
+    """
 
     share: float = 1.0
     variance: float = 0.0
+    components: tuple[float, ...] = ()
 
     @property
     def design_effects(self) -> Matrix:
@@ -36,6 +41,13 @@ class EffectiveSample(NamedTuple):
             return np.array([1 / self.share])
         spread = self.variance / 9
         return np.asarray(1 / (self.share * np.maximum(1 - spread + _NODES * math.sqrt(spread), _LEAST_ROOT) ** 3))
+
+    @property
+    def component_effects(self) -> Matrix:
+        """What the components' design effects may be in truth (m, 7); those that are 1 remain 1."""
+        effects = np.array(self.components or (1 / self.share,) * (COMPONENTS + 1))
+        possible = self.design_effects[:, np.newaxis] * self.share * effects
+        return np.where(effects > 1, np.maximum(possible, 1), 1.0)
 
 
 def design_effects(
@@ -51,6 +63,20 @@ def design_effects(
     """
     ratio = (rows / reference_rows)[:, np.newaxis]
     return np.asarray((_beside(live) + ratio * _beside(reference)) / (1 + ratio))
+
+
+def component_effects(
+    rows: float | Matrix,
+    reference_rows: Matrix | Counts,
+    live: Sequence[EffectiveSample],
+    reference: Sequence[EffectiveSample],
+) -> Matrix:
+    """Return `design_effects` of each component of each feature (d, m, 7)."""
+    ratio = (rows / reference_rows)[:, np.newaxis, np.newaxis]
+    each = [sample.component_effects for sample in (*live, *reference)]
+    nodes = max(map(len, each))
+    both = np.array([np.broadcast_to(effects, (nodes, COMPONENTS + 1)) for effects in each])
+    return np.asarray((both[: len(live)] + ratio * both[len(live) :]) / (1 + ratio))
 
 
 def mean_log_p(log_p: Matrix) -> Matrix:

@@ -14,6 +14,8 @@ import numpy as np
 from inferwatch.rows import Matrix
 
 _POINTS = 400
+FURTHEST = 2000
+"""How many times its largest weight a sum is followed: beyond all that a score tells apart."""
 
 
 def tail_curve(weights: Matrix, furthest: float) -> tuple[Matrix, Matrix]:

@@ -11,16 +11,17 @@ from numpy.typing import NDArray
 
 from inferwatch.reference.profile import Counts, FeatureProfile, NumericProfile
 from inferwatch.rows import Feature, Matrix
+from inferwatch_detectors.components import Matched, widening
 from inferwatch_detectors.divergence import Divergence, DrawnNull, drawn_null
 from inferwatch_detectors.effect import Effect, mean_shifts, total_variations
-from inferwatch_detectors.effective_sample import EffectiveSample, design_effects, mean_log_p
+from inferwatch_detectors.effective_sample import EffectiveSample, component_effects, design_effects, mean_log_p
 from inferwatch_detectors.tolerance import (
     TOTAL_VARIATION_PER_SD,
     SpreadSample,
     shift_steps,
     shifted_shares,
 )
-from inferwatch_detectors.two_sample import SortedSample, ks_log_p, largest_gap, sorted_windows
+from inferwatch_detectors.two_sample import SortedSample, kolmogorov_smirnov, ks_log_p, largest_gap, sorted_windows
 from inferwatch_detectors.verdict import Verdict, calibrated_size, described_change
 
 Textbook = Callable[[SortedSample, Matrix, Matrix, Matrix], tuple[float | None, float | None]]
@@ -76,6 +77,7 @@ class KolmogorovColumns:
         self._spreads = [SpreadSample.of(column.sample) if smallest_effect else None for column in columns]
         self._reach = [smallest_effect * sample.sd for sample in self._samples]
         self._rows = np.array([len(sample.values) for sample in self._samples], dtype=np.int64)
+        self._widened: tuple[bytes, tuple[Matrix, Matrix]] = b"", (np.empty(0), np.empty(0))
 
     def judge(self, values: Matrix) -> list[Verdict]:
         """Return the verdict on the values (d, n) of each feature."""
@@ -93,14 +95,20 @@ class KolmogorovColumns:
         ]
 
     def _decisive(self, judged: NDArray[np.intp], gaps: Matrix, rows: Matrix) -> Matrix:
-        """The log p-values (j,) of distances whose square, as its expectation is, is divided by the design effect."""
+        """The log p-values (j,) of distances, made as rare as those of independent rows are."""
         if not len(judged):
             return np.empty(0)
         totals = self._rows[judged]
         columns = [self._columns[place] for place in judged.tolist()]
         live, reference = [each.effective for each in columns], [each.reference_effective for each in columns]
-        effects = design_effects(rows, totals, live, reference)
-        scaled, nodes = gaps[:, np.newaxis] / np.sqrt(effects), effects.shape[1]
+        key = judged.tobytes() + rows.tobytes()
+        if key != self._widened[0]:
+            self._widened = key, widening(component_effects(rows, totals, live, reference))
+        wide, constant = self._widened[1]
+        both = (rows * totals / (rows + totals))[:, np.newaxis]
+        squares = both * gaps[:, np.newaxis] ** 2
+        scaled = np.sqrt(np.clip(squares / wide + constant, 0, squares) / both)
+        nodes = scaled.shape[1]
         log_p = ks_log_p(scaled.ravel(), np.repeat(totals, nodes), np.repeat(rows, nodes))
         return mean_log_p(log_p.reshape(scaled.shape))
 
@@ -109,14 +117,13 @@ class KolmogorovColumns:
         sample, spread, reach = self._samples[place], self._spreads[place], self._reach[place]
         if not len(window) or not len(sample.values):
             return 0.0, 0.0
-        below, within = sample.positions(window)
-        before, after = below / len(sample.values), within / len(sample.values)
-        gap = largest_gap(before, after, window)
+        gap = kolmogorov_smirnov(sample, window)
         if spread is None or reach == 0:
             return gap, gap
+        below, within = sample.positions(window)
         at = spread.below(window)
-        lower = before - (at - spread.below(window - reach))
-        upper = after + (spread.below(window + reach) - at)
+        lower = below / len(sample.values) - (at - spread.below(window - reach))
+        upper = within / len(sample.values) + (spread.below(window + reach) - at)
         return gap, min(gap, largest_gap(lower, upper, window))
 
 
@@ -200,6 +207,7 @@ class DivergenceColumn:
     tolerated: Matrix = field(repr=False)
     radius: float
     sample: SortedSample = field(repr=False)
+    matched: dict[int, Matched] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(
@@ -230,26 +238,34 @@ class DivergenceColumn:
         rows = int(counts.sum())
         if not self._comparable or not rows:
             return self.watched.verdict(values, None, 0.0, 0.0)
-        null, scale = self._calibration(rows)
+        size = calibrated_size(rows, self.window_rows)
+        null = self._null(size)
         plain = float(self.divergence(self.cells.counts, counts, self.cells.gaps))
         least = min(plain, float(self.divergence(self._nearest(counts), counts, self.cells.gaps).min()))
         statistic, log_p = self.textbook(self.sample, values, self.cells.counts, counts)
-        if log_p is None:
-            log_p = float(mean_log_p(null.log_survival(plain * scale)))
-        return self.watched.verdict(values, statistic, log_p, float(mean_log_p(null.log_survival(least * scale))))
+        calibrated, decisive = mean_log_p(
+            null.log_survival(self._brought(np.array([plain, least]), rows, size))
+        ).tolist()
+        return self.watched.verdict(values, statistic, calibrated if log_p is None else log_p, decisive)
 
     @property
     def _comparable(self) -> bool:
         """Whether there are two cells to compare."""
         return len(self.cells.counts) > 1 and self.cells.counts.sum() > 0
 
-    def _calibration(self, rows: int) -> tuple[DrawnNull, Matrix]:
-        """The null distribution that serves, and what may bring a divergence of so many rows to its scale (m,)."""
-        size = calibrated_size(rows, self.window_rows)
+    def _brought(self, divergences: Matrix, rows: int, size: int) -> Matrix:
+        """What divergences (s,) of so many rows may be on the scale of a null distribution (s, m)."""
         total = float(self.cells.counts.sum())
-        live, reference = [self.watched.effective], [self.watched.reference_effective]
-        [effects] = design_effects(rows, np.array([total]), live, reference)
-        return self._null(size), (1 / size + 1 / total) / ((1 / rows + 1 / total) * effects)
+        divergences = divergences * (1 / size + 1 / total) / (1 / rows + 1 / total)
+        dependent = np.array([total]), [self.watched.effective], [self.watched.reference_effective]
+        if not self.watched.effective.components:
+            return np.asarray(divergences[:, np.newaxis] / design_effects(rows, *dependent))
+        if size not in self.matched:
+            shares = self.cells.counts[self.cells.counts > 0] / total
+            mean, freedom = float(self._null(size).drawn.mean()), len(shares) - 1
+            effects = component_effects(size, *dependent)[0]
+            self.matched[size] = Matched.of(shares, 1 / shares, mean, effects, np.full(freedom, mean / freedom))
+        return self.matched[size](divergences)
 
     def _nearest(self, counts: Matrix) -> Matrix:
         """The reference's counts (s, k) under every shift that is tolerated, or moved towards the window's."""
@@ -275,6 +291,6 @@ def _shifted_counts(cells: Cells, edges: Matrix, sample: SortedSample, reach: fl
 
 
 def draws_for(cells: int, cell_draws: int) -> int:
-    """Return how many windows are drawn for each of several features with so many cells in all; a power of two."""
+    """Return how many windows are drawn for each of several nulls with so many cells in all; a power of two."""
     draws = min(32_768, max(4_096, cell_draws // max(1, cells)))
     return 1 << int(math.log2(draws))

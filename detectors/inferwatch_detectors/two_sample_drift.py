@@ -58,8 +58,8 @@ class TwoSampleDrift:
     The first two and `wasserstein` run on the reference's row sample without missing values, and judge categories by
     chi-square; the others give missing values a bin of their own. Scores are calibrated as those of `HistogramDrift`
     are: `ks` by its own p-value, the others by drawing windows where nothing changed (`null_distribution`,
-    `divergence`); so they hold for ties and for values beyond the reference, where textbook p-values do not. Dependent
-    rows are allowed for as `HistogramDrift` does; those that compare cells then alarm less often than promised.
+    `divergence`); so they hold for ties and for values beyond the reference, where textbook p-values do not. Where rows
+    depend on each other, a statistic counts as the one of independent rows that is as rare (`components`).
 
     >>> import numpy as np
     >>> from inferwatch.rows import Column, Rows
@@ -119,7 +119,8 @@ def _prepared(
 ) -> list[DivergenceColumn]:
     divergence, textbook, cells_of = _DIVERGENCES[method]
     cells = [cells_of(column) for column in watched]
-    draws = draws_for(sum(len(entry.counts) for entry in cells), cell_draws)
+    distinct = {(entry.counts.tobytes(), entry.gaps.tobytes()): len(entry.counts) for entry in cells}
+    draws = draws_for(sum(distinct.values()), cell_draws)
     return [
         DivergenceColumn.of(
             column,
