@@ -12,6 +12,7 @@ from inferwatch.finding import Finding, Window
 from inferwatch.rows import Batch
 from inferwatch.status import DetectorStatus
 from inferwatch_detectors.worker import MonitoredModel, Worker
+from tests.detectors.watched import items
 from tests.inferences import NOON, request
 
 SEEN = {"kind": "drift", "method": "seen", "window": {"rows": 4}}
