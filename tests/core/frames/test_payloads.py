@@ -1,121 +1,21 @@
+"""Payloads as a table, and what every table of the log keeps to: types, names, times, explanations."""
+
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from copy import copy
-from dataclasses import replace
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 import pandas as pd
 import pytest
 
 import inferwatch
-from inferwatch.clock import ManualClock, parse_time
-from inferwatch.errors import MissingExtra, PayloadLogError
-from inferwatch.events import REQUEST_TYPE, RESPONSE_TYPE, CloudEvent, Service
+from inferwatch.events import Service
 from inferwatch.explanation_event import ExplanationEvent
-from inferwatch.finding import FeatureFinding, Finding, Window
 from inferwatch.payload_log.feature_names import keep_feature_names
 from inferwatch.payload_log.frames import EXPLANATION_COLUMNS
-from inferwatch.payload_log.journal import Journal
-from inferwatch.payload_log.state import State
-from inferwatch.pipeline import Item, Pipeline
-from inferwatch.status import DetectorStatus
-
-START_NS = parse_time("2026-11-21T10:00:00Z")
-SECOND_NS = 1_000_000_000
-
-
-class EveryRequest:
-    """Gives one finding a request; the second of a log fires."""
-
-    def judge(self, items: Sequence[Item], /) -> list[Finding]:
-        found = []
-        for number, item in enumerate(item for item in items if item.role == 0):
-            window = Window(item.time_ns - SECOND_NS, item.time_ns, 5)
-            features = (FeatureFinding("age", 2.0, 0.5, 0.01, 0.6),)
-            finding = Finding("drift", "histogram", float(number), 0.5, item.time_ns, window, features=features)
-            found.append(finding.at(item.stream, "inputs", ""))
-        return found
-
-    def dump(self) -> Mapping[str, bytes | None]:
-        return {}
-
-    def load(self, states: Mapping[str, bytes], /) -> None:
-        pass
-
-    def statuses(self) -> list[DetectorStatus]:
-        return []
-
-
-def half(kind: str, payload_id: str, second: int, body: object, **extensions: str) -> CloudEvent:
-    data = body if isinstance(body, bytes) else orjson.dumps(body)
-    return CloudEvent(payload_id, "test", kind, START_NS + second * SECOND_NS, "application/json", extensions, data)
-
-
-def asked(payload_id: str, second: int, body: object, **extensions: str) -> CloudEvent:
-    return half(REQUEST_TYPE, payload_id, second, body, **extensions)
-
-
-def answered(payload_id: str, second: int, body: object, **extensions: str) -> CloudEvent:
-    return half(RESPONSE_TYPE, payload_id, second, body, **extensions)
-
-
-class Log:
-    """A payload log in a directory, as one model sees it."""
-
-    def __init__(self, directory: Path, name: str = "income") -> None:
-        self.directory = directory
-        self.model = f"default/{name}"
-        self._name = name
-        self._journal = Journal.open(directory, clock=ManualClock(START_NS))
-        self.state = State.open(directory)
-        self._pipeline = Pipeline(
-            self._journal, self.state, EveryRequest(), pair_timeout_s=60, clock=ManualClock(START_NS)
-        )
-        self._pipeline.start()
-
-    def of(self, name: str) -> Log:
-        """Return the log as another model sees it."""
-        log = copy(self)
-        log._name, log.model = name, f"default/{name}"
-        return log
-
-    def take(self, *events: CloudEvent) -> None:
-        """Store the events as the model's, and wait until they are derived."""
-        own = [replace(it, extensions={**it.extensions, "inferenceservicename": self._name}) for it in events]
-        assert self._pipeline.wait_for(self._journal.append(own).result(30), 30)
-
-    def payloads(self, **options: Any) -> pd.DataFrame:
-        return inferwatch.payloads(self.model, data=self.directory, **options)
-
-    def findings(self, **options: Any) -> pd.DataFrame:
-        return inferwatch.findings(self.model, data=self.directory, **options)
-
-    def explanations(self, **options: Any) -> pd.DataFrame:
-        return inferwatch.explanations(self.model, data=self.directory, **options)
-
-    def close(self) -> None:
-        self._pipeline.stop()
-        self.state.close()
-        self._journal.close()
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Log]:
-    log = Log(tmp_path_factory.mktemp("log"))
-    yield log
-    log.close()
-
-
-@pytest.fixture
-def log(whole: Log, request: pytest.FixtureRequest) -> Log:
-    """The log as a model of the test's own name sees it."""
-    return whole.of(request.node.name)
+from tests.core.frames.logged import SECOND_NS, START_NS, Log, answered, asked
 
 
 def test_one_row_an_instance_in_the_order_of_the_log(log: Log) -> None:
@@ -220,20 +120,6 @@ def test_types_are_the_same_whatever_there_is(log: Log) -> None:
     )
 
 
-def test_flat_findings_have_a_row_a_feature_and_plain_cells(log: Log) -> None:
-    log.take(asked("a", 1, {"instances": [[1]]}))
-    frame = log.findings(flat=True)
-    assert frame[["feature", "feature_score", "feature_effect", "feature_fired"]].iloc[0].tolist() == [
-        *("age", 2.0, 0.6, False),
-    ]
-    assert np.isnan(frame["feature_effect_low"][0])
-    assert frame[["window_from", "window_to", "window_rows"]].iloc[0].tolist() == [
-        *(pd.Timestamp("2026-11-21T10:00:00Z"), pd.Timestamp("2026-11-21T10:00:01Z"), 5),
-    ]
-    assert frame["score"].tolist() == [0.0]
-    assert not {"features", "window"} & set(frame.columns)
-
-
 def test_a_model_that_changes_its_columns_stays_readable(log: Log) -> None:
     """Columns come, go, become wider, and change from whole numbers to fractions, texts and truth values."""
     log.take(
@@ -324,25 +210,6 @@ def test_times_bound_what_is_read(log: Log, bounds: dict[str, Any], ids: list[st
     assert len(log.findings(**bounds)) == len(ids)
 
 
-def test_findings_have_the_fields_of_the_api(log: Log) -> None:
-    log.take(*(asked(str(number), number, {"instances": [[number]]}) for number in range(2)))
-    frame = log.findings()
-    fields = Finding("drift", "histogram", 0.0, 1.0, START_NS).as_dict()
-    assert set(frame.columns) == set(fields)
-    assert frame["time"].tolist() == [pd.Timestamp(START_NS + number * SECOND_NS, tz="UTC") for number in range(2)]
-    assert frame["fired"].tolist() == [False, True]
-    assert frame["features"][0][0]["name"] == "age"
-    assert frame["window"][1] == {
-        "from": pd.Timestamp("2026-11-21T10:00:00Z"),
-        "to": pd.Timestamp("2026-11-21T10:00:01Z"),
-        "rows": 5,
-    }
-    assert len(log.findings(fired=True)) == 1
-    assert len(inferwatch.findings(data=log.directory, kind="outlier")) == 0
-    assert len(inferwatch.findings("default/other", data=log.directory)) == 0
-    assert len(inferwatch.findings(data=log.directory)) >= 2
-
-
 def test_explanations_read_as_sentences_and_are_drawn(log: Log) -> None:
     entry = {"method": "kernel_shap", "features": ["age"], "values": [0.5], "base_value": 0.25, "prediction": 0.75}
     of = Service("default", log.model.partition("/")[2])
@@ -366,38 +233,3 @@ def test_nothing_is_an_empty_frame_with_its_columns(log: Log) -> None:
     assert frame.empty
     assert {"id", "row", "request_time", "endpoint", "outcome", "excluded"} <= set(frame.columns)
     assert {"score", "features"} <= set(log.findings().columns)
-
-
-def test_a_log_can_be_read_after_its_process_ended(tmp_path: Path) -> None:
-    log = Log(tmp_path)
-    log.take(asked("a", 1, {"instances": [[1]]}))
-    log.close()
-    assert len(inferwatch.payloads("default/income", data=str(tmp_path))) == 1
-
-
-@pytest.mark.parametrize("model", ["income", "/income", "default/", ""])
-def test_a_model_without_namespace_is_refused(tmp_path: Path, model: str) -> None:
-    with pytest.raises(ValueError, match="namespace/name"):
-        inferwatch.payloads(model, data=tmp_path)
-
-
-def test_a_time_without_zone_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="zone"):
-        inferwatch.findings(data=tmp_path, since=datetime(2026, 11, 21))
-
-
-def test_a_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
-    for read in (partial(inferwatch.payloads, "default/income"), inferwatch.findings):
-        with pytest.raises(PayloadLogError, match=f"{tmp_path / 'none'}: there is no such directory"):
-            read(data=tmp_path / "none")
-
-
-def test_a_directory_without_a_log_is_named(tmp_path: Path) -> None:
-    with pytest.raises(PayloadLogError, match=str(tmp_path)):
-        inferwatch.payloads("default/income", data=tmp_path)
-
-
-def test_without_pandas_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inferwatch.frames.find_spec", {"pandas": None}.get)
-    with pytest.raises(MissingExtra, match=r"inferwatch\[pandas\]"):
-        inferwatch.payloads("default/income", data=tmp_path)
