@@ -41,6 +41,7 @@ WITHHELD = b"null"
 
 _IDENTITY = frozenset({"namespace", "inferenceservicename", "component", "endpoint", "metadata"})
 _MAX_DEPTH = 16
+_LARGE_BYTES = 32_768
 _DROPPED = object()
 
 
@@ -60,6 +61,10 @@ class Redaction:
     def searches_bodies(self) -> bool:
         """Whether any rule is about bodies."""
         return bool(self._paths)
+
+    def takes_long(self, data: bytes) -> bool:
+        """Say whether searching a body, or a message with bodies, may take more than a few milliseconds."""
+        return self.searches_bodies and (len(data) > _LARGE_BYTES or data[:2] == GZIP_MAGIC)
 
     def event(self, event: CloudEvent) -> CloudEvent:
         """Return the event without what the rules name; the event itself where they name nothing in it."""

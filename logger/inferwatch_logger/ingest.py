@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -111,7 +112,8 @@ class Ingest:
             members = [self._modelmesh.member(body, scope.get("client"), scope["path"], truncated=truncated)]
         else:
             members = from_http(scope["headers"], body, truncated=truncated)
-        received = sorted_out(members, self._redaction, self._aliases)
+        sort = partial(sorted_out, members, self._redaction, self._aliases)
+        received = await asyncio.to_thread(sort) if self._redaction.takes_long(body) else sort()
         if received.faults:
             self._bury(received.faults, scope, body)
         await self._commit(self._intake.append(received.events, ignored=received.ignored, malformed=received.malformed))

@@ -31,7 +31,6 @@ _LIGHT: Final = 16
 _AT_ONCE: Final = 64
 """Of so many inferences events are made before the loop may do something else, or of half of those that wait."""
 
-_LARGE_BYTES: Final = 32_768
 _MOST_PENDING_BYTES: Final = 67_108_864
 """Of bodies that wait to be redacted; beyond, they are withheld unseen."""
 
@@ -112,7 +111,7 @@ class Recorder:
         redaction = capture.redaction
         if redaction is None:
             self._pass(event)
-        elif len(event.data) <= _LARGE_BYTES or not redaction.searches_bodies or self._loop is None:
+        elif self._loop is None or not redaction.takes_long(event.data):
             self._pass_redacted(event, redaction.event(event))
         elif self._pending_bytes + len(event.data) > _MOST_PENDING_BYTES:
             self._pass_redacted(event, redaction.event(replace(event, data=WITHHELD)))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
+import threading
 from pathlib import Path
 
 import pytest
 
-from inferwatch.events import REQUEST_TYPE, RESPONSE_TYPE
+from inferwatch.events import REQUEST_TYPE, RESPONSE_TYPE, CloudEvent
+from inferwatch.redaction import Redaction
 from tests.logger.ingest.bench import EVENT, REQUIRED, TIME, Answer, Bench, assert_refused, assert_taken
 
 RELEASES = {
@@ -138,6 +141,24 @@ def test_a_journal_that_cannot_take_more_asks_to_come_again(tmp_path: Path) -> N
 def test_a_closed_journal_is_a_refusal(bench: Bench) -> None:
     bench.journal.close()
     assert_refused(bench.send(EVENT, b"{}"), 503)
+
+
+def test_large_bodies_are_redacted_beside_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, redact = Bench(tmp_path, max_body_bytes=100_000, redact=("$.ssn",)), Redaction.event
+    beside = []
+
+    def noted(redaction: Redaction, event: CloudEvent) -> CloudEvent:
+        beside.append(threading.current_thread() is not threading.main_thread())
+        return redact(redaction, event)
+
+    monkeypatch.setattr(Redaction, "event", noted)
+    small, large = b'{"ssn": 1}', b'{"ssn": 1, "pad": "%b"}' % (b"x" * 40_000)
+    for number, body in enumerate((small, large, gzip.compress(large))):
+        assert_taken(bench.send({**EVENT, "ce-id": str(number)}, body))
+    kept = [entry.event.data for entry in bench.journal.read(0, 9)]
+    bench.journal.close()
+    assert beside == [False, True, True]
+    assert kept == [body.replace(b"1,", b"null,").replace(b"1}", b"null}") for body in (small, large, large)]
 
 
 def test_what_is_redacted_reaches_no_file(tmp_path: Path) -> None:
