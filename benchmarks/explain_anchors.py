@@ -52,7 +52,7 @@ def main() -> None:
     for how, figure in figures.items():
         ratio = "" if isinstance(alibi, str) else f"{alibi.wall_ms / figure.wall_ms:.1f}"
         spent = f"{figure.wall_ms:,.0f} | {figure.cpu_ms:,.0f} | {figure.calls:.0f} | {figure.rows:,.0f}"
-        print(f"| {how} | {spent} | {figure.conditions:.0f} | {ratio} |", flush=True)
+        print(f"| {how} | {spent} | {figure.said:.0f} | {ratio} |", flush=True)
     if isinstance(alibi, str):
         print(f"\n{alibi}")
 

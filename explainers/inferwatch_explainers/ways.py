@@ -23,7 +23,7 @@ again later."""
 WORTH_ROWS: Final = 4096
 """Questions of fewer rows, as rules and counterfactuals ask them, are not worth finding out how to ask them best."""
 
-PROBED_ROWS: Final = 1024
+PROBED_ROWS: Final = 2048
 
 _TURNS: Final = 3
 _SHOWN: Final = 128

@@ -69,7 +69,7 @@ def test_many_rows_go_in_one_way_that_was_tried_and_answers_alike() -> None:
             np.testing.assert_array_equal(predict(ROWS[:size]), score(ROWS[:size]))
         tried = paths(server)[:-3]
         said = {"v1": "v1 json", "v2": "v2 json", "v2_binary": "v2 binary"}[probed(predict).dialect]
-    assert set(tried) == {"v1 json 1024", "v2 json 1024", "v2 binary 1024"}
+    assert set(tried) == {"v1 json 2048", "v2 json 2048", "v2 binary 2048"}
     assert paths(server)[-3:] == [f"{said} 5000", f"{said} 5000", f"{said} 4"]
     assert predict.calls >= len(server.calls)  # gRPC is looked for too, where grpcio is installed
     assert predict.rows >= server.asked_rows
