@@ -9,7 +9,7 @@ from typing import Any
 from urllib.error import URLError
 
 
-def eventually(what: str, attempt: Any, seconds: float = 30.0) -> Any:
+def eventually(what: str, attempt: Any, seconds: float = 120.0) -> Any:
     """Return the first true answer of `attempt`, asked again until then. A refused connection is no answer."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -22,7 +22,7 @@ def eventually(what: str, attempt: Any, seconds: float = 30.0) -> Any:
     raise AssertionError(f"{what}: not within {seconds:g} s")
 
 
-async def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
     """Return once the condition holds, watched from outside as a scrape does."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - what it asks tells nobody that it changed

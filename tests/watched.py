@@ -27,7 +27,7 @@ from tests.waiting import eventually
 
 SAMPLE = ROOT / "deploy" / "samples"
 MODEL = "default/sklearn-iris"
-START_S = 30.0
+START_S = 120.0
 
 Matrix = NDArray[np.float64]
 
@@ -40,7 +40,7 @@ class Watched(NamedTuple):
 
 
 def get(url: str) -> Any:
-    with urllib.request.urlopen(url, timeout=10) as response:
+    with urllib.request.urlopen(url, timeout=60) as response:
         return json.loads(response.read())
 
 
@@ -48,7 +48,7 @@ def post(url: str, body: bytes, headers: dict[str, str]) -> int:
     """Return the status, 4xx and 5xx too."""
     request = urllib.request.Request(url, body, {"content-type": "application/json"} | headers)
     try:
-        with urllib.request.urlopen(request, timeout=10) as response:
+        with urllib.request.urlopen(request, timeout=60) as response:
             return int(response.status)
     except HTTPError as answer:
         return answer.code

@@ -166,7 +166,7 @@ def test_events_reach_a_sink_that_shows_and_asks_for_what_the_configuration_name
             await delivery.aclose()
             assert sink.ids == ["1"]
 
-    asyncio.run(asyncio.wait_for(test(), 20))
+    asyncio.run(asyncio.wait_for(test(), 120))
 
 
 def test_a_ca_file_of_the_upstream(tmp_path: Path) -> None:

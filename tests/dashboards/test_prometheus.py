@@ -101,7 +101,7 @@ def test_every_query_returns_numbers(scraped: Scraped, expression: str) -> None:
     def numbers() -> list[float]:
         return [value for value in scraped.query(chosen(expression)) if math.isfinite(value)]
 
-    assert eventually(expression, numbers, seconds=10)
+    assert eventually(expression, numbers)
 
 
 @pytest.mark.parametrize("query", VARIABLES)

@@ -20,7 +20,7 @@ from tests.integration.served import Served, served
 
 Client = Literal["confluent", "kafka-python"]
 CLIENTS: tuple[Client, ...] = ("confluent", "kafka-python")
-RECOVERY_S = 15.0
+RECOVERY_S = 90.0
 
 
 @dataclass

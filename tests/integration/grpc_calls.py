@@ -59,7 +59,7 @@ def main(port: str) -> dict[str, Any]:
         ask("large", infer([float(number) for number in range(LARGE)]))
         ask("late", infer([-1.0]), timeout=0.5)
         cancelled = stub.ModelInfer.future(infer([-1.0]), metadata=[("ce-id", "cancelled")])
-        time.sleep(0.3)
+        time.sleep(1.5)  # it has arrived by now, and is answered after 5 s
         cancelled.cancel()
         found["cancelled"] = told(cancelled)
         many = [

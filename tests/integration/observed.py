@@ -170,7 +170,7 @@ class Sink:
             self.writers.discard(writer)
             writer.close()
 
-    async def until(self, holds: Callable[[], bool], within_s: float = 20.0) -> None:
+    async def until(self, holds: Callable[[], bool], within_s: float = 120.0) -> None:
         async with asyncio.timeout(within_s), self.changed:
             await self.changed.wait_for(holds)
 
@@ -220,7 +220,7 @@ async def asked(port: int, questions: Sequence[Question]) -> list[Answer]:
     try:
         for question in questions:
             writer.write(_request(question))
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(120):
                 message = await read_message(reader)
             fields = [line for line in message.fields if not line.lower().startswith((b"date:", b"ce-id:"))]
             answers.append((message.line, fields, message.body))
@@ -255,7 +255,7 @@ def questions(model: str, name: str, count: int, size: int = 4) -> list[Question
 
 async def listening(port: int) -> None:
     """Return once somebody listens on the port."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while True:
             try:
                 _, writer = await asyncio.open_connection("127.0.0.1", port)

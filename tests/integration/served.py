@@ -16,7 +16,7 @@ from typing import Any
 
 from inferwatch_cli.demo.processes import free_port, running
 
-START_S = 60.0
+START_S = 180.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +27,13 @@ class Served:
     process: subprocess.Popen[bytes]
 
     def get(self, path: str) -> Any:
-        with urllib.request.urlopen(self.url + path, timeout=10) as answer:
+        with urllib.request.urlopen(self.url + path, timeout=60) as answer:
             return json.load(answer)
 
     def status(self, path: str) -> tuple[int, bytes]:
         """Return status and body; status 0 where nobody answers."""
         try:
-            with urllib.request.urlopen(self.url + path, timeout=10) as answer:
+            with urllib.request.urlopen(self.url + path, timeout=60) as answer:
                 return answer.status, answer.read()
         except urllib.error.HTTPError as error:
             with error:
@@ -54,7 +54,7 @@ class Served:
 
     def text(self, path: str, accept: str = "*/*") -> str:
         request = urllib.request.Request(self.url + path, headers={"Accept": accept})
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return str(answer.read().decode())
 
     def all(self, path: str) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from tests.integration.cluster import CLIENTS, RECOVERY_S, Client, Cluster, Send
 from tests.integration.served import Served
 from tests.integration.test_cluster import ingest_ledger, until
 from tests.kafka_broker import Broker, broker_in, kafka_broker
+from tests.waiting import eventually
 
 __all__ = ["kafka_broker"]
 
@@ -75,12 +76,10 @@ def test_both_ends_killed_at_random_moments(kafka_broker: Broker, tmp_path: Path
                 at_work[command] = stack.enter_context(cluster.running(command, port=ports[command], until="/healthz"))
             at_work["ingest"].await_status("/readyz", 200, cluster.log("ingest"))
             before = len(acknowledged(senders))
-            time.sleep(1)
-            assert len(acknowledged(senders)) > before
+            eventually("events are taken again", lambda: len(acknowledged(senders)) > max(before, 100))
         records = kafka_broker.records(cluster.topic)
         until(at_work["store"], records)
     assert_stored_once(cluster, senders, records)
-    assert len(acknowledged(senders)) > 100
 
 
 @pytest.mark.parametrize("client", CLIENTS)
@@ -95,6 +94,7 @@ def test_a_broker_killed_and_restarted_under_load(tmp_path: Path, client: Client
                     broker.kill()
                     body = ingest.await_status("/readyz", 503, cluster.log("ingest"), RECOVERY_S)
                     assert b"brokers" in body
+                    eventually("senders are refused", lambda: any(sender.refused for sender in senders))
                     store.await_status("/readyz", 503, cluster.log("store"), RECOVERY_S)
                     broker.start()
                     ingest.await_status("/readyz", 200, cluster.log("ingest"), RECOVERY_S)
@@ -104,7 +104,6 @@ def test_a_broker_killed_and_restarted_under_load(tmp_path: Path, client: Client
             assert found["stored"] == sum(len(sender.acknowledged) for sender in senders)
             refused = sum(len(sender.refused) for sender in senders)
             assert found["refused"] == {"unavailable": refused}
-            assert refused > 0
             records = broker.records("mortal")
             until(store, records)
         assert_stored_once(cluster, senders, records)

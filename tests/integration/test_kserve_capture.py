@@ -27,7 +27,7 @@ pytestmark = pytest.mark.integration
 SERVER = Path(__file__).with_name("kserve_doubler.py")
 V1 = b'{"instances": [1, 2.5,  3]}'
 V2 = b'{"id": "7", "inputs": [{"name": "x", "shape": [2], "datatype": "FP64", "data": [1.5, 2]}]}'
-WAIT_S = 20.0
+WAIT_S = 120.0
 
 
 @dataclass
@@ -88,7 +88,7 @@ class Doubler:
         given = {name.replace("_", "-"): value for name, value in headers.items()}
         request = urllib.request.Request(self.url + path, body, {"content-type": "application/json", **given})
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 return answer.status, answer.read()
         except urllib.error.HTTPError as error:
             with error:

@@ -7,7 +7,6 @@ import signal
 from collections import Counter
 from contextlib import AsyncExitStack
 from pathlib import Path
-from time import monotonic
 
 import pytest
 
@@ -23,6 +22,8 @@ pytestmark = pytest.mark.integration
 
 REQUESTS = 400
 EVENTS = 2 * REQUESTS
+ENDED_S = 25.0
+"""Kubernetes kills after 30 s; what ends in 5 s at full speed has time to do so on a slow machine."""
 UNDER_WAY = 4 * 64
 """Events that the lanes of delivery have sent at most without an acknowledgement of the whole lot."""
 
@@ -87,18 +88,16 @@ def test_of_a_server_with_the_middleware(tmp_path: Path) -> None:
             process, at = stack.enter_context(model_server(tmp_path, url))
             await asyncio.to_thread(predict, at, *ids)
             sink, _ = await stack.enter_async_context(server(slower, port))
-            began = monotonic()
             process.send_signal(signal.SIGTERM)
-            assert await asyncio.to_thread(process.wait, 10) in (0, -signal.SIGTERM)
-            assert monotonic() - began < 10
+            assert await asyncio.to_thread(process.wait, ENDED_S) in (0, -signal.SIGTERM)
             check_cut_short(spooled_accounts(tmp_path)[url], sink)
             sink.reply = taken
             process, at = stack.enter_context(model_server(tmp_path, url))
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(120):
                 while spooled_accounts(tmp_path)[url].delivered < EVENTS:  # noqa: ASYNC110 - of another process
                     await asyncio.sleep(0.05)
             process.send_signal(signal.SIGTERM)
-            assert await asyncio.to_thread(process.wait, 10) in (0, -signal.SIGTERM)
+            assert await asyncio.to_thread(process.wait, ENDED_S) in (0, -signal.SIGTERM)
             check_complete(spooled_accounts(tmp_path)[url], sink)
 
     asyncio.run(test())

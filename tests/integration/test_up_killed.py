@@ -64,7 +64,7 @@ def _events() -> list[tuple[dict[str, str], bytes, int]]:
 
 def _post(up: Served, headers: dict[str, str], body: bytes) -> None:
     request = urllib.request.Request(up.url + "/", body, headers, method="POST")
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         assert answer.status == 200
 
 

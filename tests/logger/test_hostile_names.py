@@ -45,7 +45,7 @@ def test_ids_and_names_are_stored_as_they_are_and_shown_by_key(tmp_path: Path, t
         named = {"ce-id": text, "ce-inferenceservicename": text, "ce-namespace": text}
         assert send(log, **named) == (200, b"")
         entry = log.journal.read(0, 1)[0]
-        assert log.pipeline.wait_for(entry.offset, 30)
+        assert log.pipeline.wait_for(entry.offset, 120)
         (item,) = log.get("/api/payloads").json["items"]
         assert (item["id"], item["name"], item["namespace"]) == (text, text, text)
         assert quote(item["key"], safe="") == item["key"]
@@ -76,7 +76,7 @@ def test_an_id_that_holds_nul_is_refused_by_name_and_kept(tmp_path: Path, text: 
 def test_names_that_hold_nul_are_stored_without(tmp_path: Path) -> None:
     with watched_log(tmp_path / "log") as log:
         assert send(log, **{"ce-inferenceservicename": "../m\0x", "ce-namespace": "n\0/.."})[0] == 200
-        assert log.pipeline.wait_for(log.journal.read(0, 1)[0].offset, 30)
+        assert log.pipeline.wait_for(log.journal.read(0, 1)[0].offset, 120)
         (item,) = log.get("/api/payloads").json["items"]
         assert (item["name"], item["namespace"]) == ("../m\ufffdx", "n\ufffd/..")
         assert log.get(f"/api/payloads/{item['key']}").status == 200

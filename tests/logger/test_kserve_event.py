@@ -121,7 +121,7 @@ def test_a_repeated_event_is_the_same_event() -> None:
             assert middleware.delivery is not None
             assert middleware.delivery.account().delivered == 1
 
-    asyncio.run(asyncio.wait_for(test(), 20))
+    asyncio.run(asyncio.wait_for(test(), 120))
     tries = seen[0].events
     assert len(tries) == 3
     assert tries[0] == tries[1] == tries[2]

@@ -22,6 +22,7 @@ from inferwatch.transport.consumer import Follower, Record
 from inferwatch.wire.kafka import to_kafka, to_kafka_structured
 from inferwatch_logger.topic_reader import TopicReader
 from tests.inferences import NOON, request, response
+from tests.waiting import eventually
 
 NOON_MS = NOON // 1_000_000
 
@@ -119,10 +120,7 @@ class Bench:
         )
 
     def until(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 10
-        while not condition():
-            assert time.monotonic() < deadline, (self.reader.fault, self.journal.ledger())
-            time.sleep(0.005)
+        eventually("the topic is read as expected", condition)
 
     def read(self, received: int) -> dict[str, Any]:
         """Wait until so much was received, and return the account."""

@@ -151,7 +151,7 @@ class WatchedLog:
     def take(self, *events: CloudEvent) -> None:
         """Accept events and wait until they are derived."""
         offset = self.journal.append(events).result(timeout=30)
-        assert self.pipeline.wait_for(offset, 30)
+        assert self.pipeline.wait_for(offset, 120)
 
     def get(self, address: str, *, method: str = "GET", **headers: str) -> Reply:
         """Answer one request, without a socket."""

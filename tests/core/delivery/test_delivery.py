@@ -23,7 +23,7 @@ SIZE = 1 << 17
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(test, 20))
+    asyncio.run(asyncio.wait_for(test, 120))
 
 
 def event(number: int) -> CloudEvent:

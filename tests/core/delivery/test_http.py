@@ -22,7 +22,7 @@ EVENTS = [CloudEvent(str(number), "/s", "t", extensions={"namespace": "n"}, data
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(test, 20))
+    asyncio.run(asyncio.wait_for(test, 120))
 
 
 async def outcomes(sink: HttpSink, events: Sequence[CloudEvent]) -> list[DeliveryError | None]:

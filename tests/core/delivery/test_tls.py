@@ -22,7 +22,7 @@ EVENTS = [CloudEvent(str(number), "/s", "t", data=b"x" * number) for number in r
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(test, 20))
+    asyncio.run(asyncio.wait_for(test, 120))
 
 
 @pytest.fixture(scope="module")

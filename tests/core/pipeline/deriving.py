@@ -19,7 +19,7 @@ from inferwatch.status import DetectorStatus
 from tests.inferences import NOON, request, response
 
 TABLES = ("position", "streams", "payloads", "findings", "judges", "statuses")
-WAIT_S = 20.0
+WAIT_S = 120.0
 EVENING = NOON + 6 * 3600 * NS_PER_S
 
 

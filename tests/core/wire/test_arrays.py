@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import tracemalloc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
@@ -21,6 +18,7 @@ from inferwatch.wire.decode import decode
 from inferwatch.wire.numeric import numeric
 from tests.core.wire.bodies import binary, frame, tensor
 from tests.core.wire.properties import as_columns
+from tests.memory import most_traced
 
 REQUEST, RESPONSE = Role.REQUEST, Role.RESPONSE
 SMALL = np.arange(2 * 28 * 28, dtype=np.float32).reshape(2, 28, 28) / 4
@@ -133,18 +131,6 @@ def test_texts_that_look_like_lists(name: str) -> None:
     for body in ({"signature_name": name, "instances": [[[1, 2]]]}, {"instances": [[[1, 2]]], "signature_name": name}):
         data = orjson.dumps(body)
         assert as_columns(rows_of(data)) == as_columns(v1.rows(body, "instances", REQUEST))
-
-
-@contextmanager
-def most_traced(most_bytes: float) -> Iterator[None]:
-    """Assert that no more is allocated at any time."""
-    tracemalloc.start()
-    try:
-        yield
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert peak < most_bytes
 
 
 @pytest.mark.parametrize("encoding", ["v2_binary", "grpc"])

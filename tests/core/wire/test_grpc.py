@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import tracemalloc
 import zlib
 from base64 import b64decode, b64encode
 from pathlib import Path
@@ -21,6 +20,7 @@ from inferwatch.rows import Rows
 from inferwatch.wire.decode import Decoded, decode
 from inferwatch.wire.grpc import MAX_FRAMES
 from inferwatch.wire.protobuf import MAX_FIELDS, Reader, varints
+from tests.memory import most_traced
 
 CORPUS: list[dict[str, Any]] = json.loads(Path(__file__).with_name("grpc_corpus.json").read_text(encoding="utf-8"))
 BODIES = {case["case"]: b64decode(case["body"]) for case in CORPUS}
@@ -155,10 +155,10 @@ def test_compressed_frames_are_undone_up_to_a_bound_for_all_of_them() -> None:
 
 
 def test_columns_that_would_fill_memory() -> None:
-    tracemalloc.start()
-    assert "more than 65536 columns" in reason(frame(b"".join(tensor(str(n), "INT8", [0, 4096]) for n in range(1000))))
-    assert tracemalloc.get_traced_memory()[1] < 100e6
-    tracemalloc.stop()
+    with most_traced(100e6):
+        assert "more than 65536 columns" in reason(
+            frame(b"".join(tensor(str(n), "INT8", [0, 4096]) for n in range(1000)))
+        )
 
 
 def test_a_frame_cut_anywhere_is_unknown() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -23,6 +22,7 @@ from inferwatch.wire.decode import Decoded, decode
 from inferwatch.wire.numbers import Numbers, lift
 from tests.core.wire.bodies import BODIES, tensor
 from tests.core.wire.properties import assert_holds
+from tests.memory import most_traced
 
 REQUEST, RESPONSE = Role.REQUEST, Role.RESPONSE
 IMAGES = np.random.default_rng(1).integers(0, 4096, (2, 40, 500)) / 64
@@ -125,12 +125,9 @@ def test_numbers_become_no_objects_wherever_they_stand(where: str, monkeypatch: 
     data = json.dumps(body).encode()
     assert_read_as_cell_by_cell(data, role)
     monkeypatch.delattr(Numbers, "as_list")
-    tracemalloc.start()
-    found = decode(data, role)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+    with most_traced(6 * IMAGES.nbytes):
+        found = decode(data, role)
     assert found.rows is not None, found.fault
-    assert peak < 6 * IMAGES.nbytes
 
 
 @needs_simdjson
@@ -139,15 +136,12 @@ def test_json_before_a_binary_tail_becomes_no_objects(monkeypatch: pytest.Monkey
     beside = {"name": "few", "shape": [2, 3], "datatype": "INT16", "parameters": {"binary_data_size": values.nbytes}}
     body = {"inputs": [tensor("image", "FP64", IMAGES.shape, NESTED), beside]}
     monkeypatch.delattr(Numbers, "as_list")
-    tracemalloc.start()
-    found = decode(orjson.dumps(body) + values.tobytes(), REQUEST)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+    with most_traced(9 * IMAGES.nbytes):
+        found = decode(orjson.dumps(body) + values.tobytes(), REQUEST)
     assert found.rows is not None, found.fault
     image, few = found.rows.whole().columns
     assert (found.protocol, np.stack(list(image.values)).tolist()) == ("v2_binary", NESTED)
     assert np.stack(list(few.values)).ravel().tolist() == values.tolist()
-    assert peak < 9 * IMAGES.nbytes
 
 
 @needs_simdjson

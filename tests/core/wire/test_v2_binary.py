@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from inferwatch.rows import Feature, Rows, Schema
 from inferwatch.wire.columns import MAX_COLUMNS
 from inferwatch.wire.decode import decode
 from inferwatch.wire.json_text import split
+from tests.memory import most_traced
 
 NUMBERS = {
     **{f"INT{bits}": f"<i{bits // 8}" for bits in (8, 16, 32, 64)},
@@ -182,10 +182,8 @@ def test_a_body_cut_anywhere_is_unknown() -> None:
 
 def test_columns_that_would_fill_memory() -> None:
     empty = [tensor(str(index), "INT8", [0, MAX_COLUMNS], 0) for index in range(1000)]
-    tracemalloc.start()
-    assert "more than 65536 columns" in reason(body(empty))
-    assert tracemalloc.get_traced_memory()[1] < 100e6
-    tracemalloc.stop()
+    with most_traced(100e6):
+        assert "more than 65536 columns" in reason(body(empty))
 
 
 def test_whole_numbers_beyond_what_a_fraction_holds() -> None:

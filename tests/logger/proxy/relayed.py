@@ -190,7 +190,7 @@ def run(test: Callable[[], Awaitable[None]], *, loop: str = "uvloop") -> None:
     import uvloop
 
     async def bounded() -> None:
-        await asyncio.wait_for(test(), 20)
+        await asyncio.wait_for(test(), 120)
 
     factory = uvloop.new_event_loop if loop == "uvloop" else None
     with asyncio.Runner(loop_factory=factory) as runner:
