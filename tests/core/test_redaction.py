@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import hmac
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,14 @@ def test_a_body_without_it_stays_byte_for_byte(body: bytes) -> None:
 def test_a_body_that_cannot_be_searched_is_withheld(body: bytes) -> None:
     kept = Redaction([SSN]).body(body)
     assert kept == WITHHELD
+
+
+def test_large_bodies_are_searched_where_simdjson_is_missing_or_refuses_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    head, pad = b'{"instances": [{"ssn": 1}], "big": 123456789012345678901234, "pad": "', b"x" * 5000
+    for _ in range(2):
+        assert Redaction([SSN]).body(head + pad + b'"}') == head.replace(b'"ssn": 1', b'"ssn": null') + pad + b'"}'
+        assert Redaction([SSN]).body(head + pad + b'"') == WITHHELD
+        monkeypatch.setitem(sys.modules, "simdjson", None)
 
 
 @pytest.fixture
