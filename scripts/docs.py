@@ -65,7 +65,7 @@ def configuration() -> str:
 
 
 def _sections(path: str, section: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
-    """Yield every section with its path, in the order of the file; of a tagged union, each member with its kind."""
+    """Yield every section with its path, in the order of the file; of a union, each member with what tells it."""
     yield path, section
     for name, field in section.model_fields.items():
         members = _models(field.annotation)
@@ -73,8 +73,13 @@ def _sections(path: str, section: type[BaseModel]) -> Iterator[tuple[str, type[B
         if "tuple" in str(field.annotation):
             shown += "[]"
         for member in members:
-            tag = f" (kind: {get_args(member.model_fields['kind'].annotation)[0]})" if len(members) > 1 else ""
-            yield from _sections(shown + tag, member)
+            yield from _sections(shown + (f" ({_mark(member)})" if len(members) > 1 else ""), member)
+
+
+def _mark(member: type[BaseModel]) -> str:
+    """What tells a member of a union from the others: its kind, else its first key."""
+    kind = member.model_fields.get("kind")
+    return f"kind: {get_args(kind.annotation)[0]}" if kind is not None else next(iter(member.model_fields))
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:

@@ -11,12 +11,9 @@ from inferwatch.cells import category
 from inferwatch.payload_log.views import column_names
 from inferwatch.pipeline import Item
 from inferwatch.reference import Reference
-from inferwatch.settings import SegmentSettings
+from inferwatch.settings import MOST_SEGMENTS, HoursSettings, SegmentSettings
 from inferwatch.wire.metadata import logged_headers
 from inferwatch_detectors.parts import Labels
-
-MOST_SEGMENTS = 20
-"""Segments of one stream that are judged each for itself; rows of further ones make the segment `other`."""
 
 LEAST_ROWS = 500
 """A segment with so many rows in the reference's sample is compared with those."""
@@ -25,7 +22,9 @@ OTHER = "other"
 
 
 class Segments:
-    """Says which segments a row belongs to: one for each `by`, `region=north` by a feature, `x-tenant=a` by a header.
+    """Says which segments a row belongs to: one for each `by`.
+
+    That is `region=north` by a feature, `x-tenant=a` by a header, `hours=06-12` by event time.
 
     A row without the feature or the header belongs to none. `features` name the columns of rows that come without
     names. Segments are known in the order of appearance, so that they are a function of the log.
@@ -53,6 +52,8 @@ class Segments:
                 return np.full(rows.count, None, dtype=object)
             cells = rows.columns[names.index(segment.by)].values.tolist()
             return np.array([self._name(segment.by, category(cell)) for cell in cells], dtype=object)
+        if isinstance(segment.by, HoursSettings):
+            return np.full(rows.count, self._name("hours", segment.by.part(item.time_ns)), dtype=object)
         header = segment.by.header.lower()
         values = logged_headers(item.event.extensions.get("metadata", "")).get(header, ())
         return np.full(rows.count, self._name(header, next(iter(values), None)), dtype=object)

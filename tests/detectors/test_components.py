@@ -42,7 +42,7 @@ def test_what_is_as_rare_is_that_of_independent_rows(phi: float) -> None:
     matched = Matched.of(test.shares, test.weights(ROWS), test.mean(ROWS), effects, spectrum)
     wide, constant = (float(part.squeeze()) for part in widening(effects[np.newaxis]))
 
-    assert matched(found).item() == pytest.approx(expected, rel=0.08)
+    assert matched(np.array([found])).item() == pytest.approx(expected, rel=0.08)
     assert _square(stream) / wide + constant == pytest.approx(_square(plain), rel=0.12)
 
 

@@ -24,9 +24,11 @@ from inferwatch.settings.load import (
     load_settings,
 )
 from inferwatch.settings.models import (
+    MOST_SEGMENTS,
     ExplainerSettings,
     FalseAlarmSettings,
     FeatureSettings,
+    HoursSettings,
     LoggedSettings,
     ModelSettings,
     SegmentSettings,
@@ -48,6 +50,7 @@ from inferwatch.settings.transport import (
 )
 
 __all__ = [
+    "MOST_SEGMENTS",
     "AliasSettings",
     "AnyDetectorSettings",
     "AnyTransport",
@@ -62,6 +65,7 @@ __all__ = [
     "ExplainerSettings",
     "FalseAlarmSettings",
     "FeatureSettings",
+    "HoursSettings",
     "IngestSettings",
     "KafkaTransport",
     "LoggedSettings",

@@ -200,15 +200,57 @@ class HeaderSettings(Section):
     """Its name, in any case."""
 
 
+class HoursSettings(Section):
+    """Parts of each day or week, by event time in UTC: rows of a season are compared with their like."""
+
+    hours: int = Field(gt=0)
+    """Hours of a part, 2, 3, 4, 6, 8 or 12 of a day, 12 or 24 of a week."""
+    of: Literal["day", "week"] = "day"
+    """What is cut into parts."""
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        days = 7 if self.of == "week" else 1
+        if 24 % self.hours or not 1 < 24 * days // self.hours <= MOST_SEGMENTS:
+            allowed = "12 or 24" if self.of == "week" else "2, 3, 4, 6, 8 or 12"
+            raise PydanticCustomError(
+                "hours", "a {of} is cut into parts of {allowed} hours", {"of": self.of, "allowed": allowed}
+            )
+        return self
+
+    def part(self, time_ns: int) -> str:
+        """Return the part in which a time lies, as `06-12` or `Mon 12-24`."""
+        day, hour = divmod(time_ns // 3_600_000_000_000, 24)
+        begin = hour // self.hours * self.hours
+        name = f"{begin:02}-{begin + self.hours:02}"
+        return f"{_WEEKDAYS[day % 7]} {name}" if self.of == "week" else name
+
+
+_WEEKDAYS = ("Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed")
+"""From the first day of the epoch on."""
+
+MOST_SEGMENTS = 20
+"""Segments of one stream that are judged each for itself; rows of further ones make the segment `other`."""
+
+
+def _split_form(value: object) -> str:
+    if isinstance(value, str):
+        return "feature"
+    timed = isinstance(value, HoursSettings) or (isinstance(value, Mapping) and "hours" in value)
+    return "hours" if timed else "header"
+
+
 class SegmentSettings(Section):
     """A split of the traffic into segments, each judged for itself too."""
 
     by: Annotated[
-        Annotated[str, Tag("feature")] | Annotated[HeaderSettings, Tag("header")],
-        Discriminator(lambda value: "feature" if isinstance(value, str) else "header"),
+        Annotated[str, Tag("feature")]
+        | Annotated[HeaderSettings, Tag("header")]
+        | Annotated[HoursSettings, Tag("hours")],
+        Discriminator(_split_form),
     ]
-    """A feature, or `{header: NAME}`. The first 20 values of all splits are segments of their own, further ones make
-    the segment `other`."""
+    """A feature, `{header: NAME}`, or `{hours: 6}`: a part of the day. The first 20 values of all splits are segments
+    of their own, further ones make the segment `other`."""
 
 
 class ModelSettings(Section):
