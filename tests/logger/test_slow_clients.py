@@ -37,10 +37,10 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 
 @pytest.fixture
-def served(journal: Journal) -> Iterator[tuple[int, uvicorn.Server]]:
-    """The ingest behind a real server; its port, and the server."""
-    ingest = Ingest(journal, DeadLetter(journal.directory))
-    server = uvicorn.Server(uvicorn.Config(ingest, lifespan="off", log_config=None, http=bounded_http(REQUEST_S)))
+def served(journal: Journal, request: pytest.FixtureRequest) -> Iterator[tuple[int, uvicorn.Server]]:
+    """The ingest behind a real server; its port, and the server. The parameter: how long a request may take."""
+    ingest, http = Ingest(journal, DeadLetter(journal.directory)), bounded_http(getattr(request, "param", REQUEST_S))
+    server = uvicorn.Server(uvicorn.Config(ingest, lifespan="off", log_config=None, http=http))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
@@ -151,6 +151,7 @@ def test_a_later_request_of_a_connection_is_bounded_too(served: tuple[int, uvico
         assert everything(client).startswith(b"HTTP/1.1 408 ")
 
 
+@pytest.mark.parametrize("served", [2.0], indirect=True)  # so long that a busy machine still serves the others
 def test_connections_do_not_pile_up_and_others_are_served(journal: Journal, served: tuple[int, uvicorn.Server]) -> None:
     port, server = served
     begun = HEAD + b"Content-Length: 9\r\n\r\n"
@@ -165,6 +166,7 @@ def test_connections_do_not_pile_up_and_others_are_served(journal: Journal, serv
     assert not server.server_state.connections
 
 
+@pytest.mark.parametrize("served", [60.0], indirect=True)
 def test_headers_of_many_kilobytes_pass_and_endless_ones_are_answered_431(
     journal: Journal, served: tuple[int, uvicorn.Server]
 ) -> None:

@@ -17,6 +17,7 @@ from inferwatch.delivery.outcomes import PartialDelivery, outcomes_of
 from inferwatch.errors import ConfigError, DeliveryError
 from inferwatch.events import CloudEvent
 from tests.core.delivery.scripted_sink import OK, TAKES_BATCHES, answer, scripted_sink
+from tests.waiting import until
 
 EVENTS = [CloudEvent(str(number), "/s", "t", extensions={"namespace": "n"}, data=b"x" * number) for number in range(5)]
 
@@ -263,8 +264,9 @@ def test_connections_to_a_server_that_reads_nothing_are_broken_off() -> None:
             for _ in range(4):
                 with pytest.raises(DeliveryError):
                     await sink.send([CloudEvent("1", "/s", "t", data=bytes(1 << 24))])
-            await asyncio.sleep(0.01)
-            assert open_files() == before, "to close would wait until all is written, and hold it until then"
+            await until(
+                lambda: open_files() == before
+            )  # to close would wait until all is written, and hold it until then
 
     run(test())
 
