@@ -21,6 +21,7 @@ class Pace:
         self._round_started = clock()
         self._fastest_s = math.inf
         self._allowed = ROUND_ROWS
+        self._in_time = math.inf
 
     @property
     def hurried(self) -> bool:
@@ -36,8 +37,8 @@ class Pace:
         if self._end is not None:
             left = self._end - now
             in_time = 0.7 * left / spent * rows if spent > 0 else math.inf
-            self._allowed = 0 if left < self._fastest_s else int(min(in_time, self._allowed))
+            self._in_time = 0.0 if left < self._fastest_s else in_time
 
     def units(self, rows_each: int) -> int:
-        """Return how many units of so many rows the next round may ask: at least one where there is no deadline."""
-        return max(self._allowed // rows_each, 0 if self.hurried else 1)
+        """Return how many units of so many rows the next round may ask: at least one where there is time for it."""
+        return 0 if rows_each > self._in_time else max(1, int(min(self._allowed, self._in_time)) // rows_each)

@@ -37,6 +37,7 @@ _Answer = TypeVar("_Answer")
 _ATTEMPTS = 3
 _BUSY = (429, 503)
 _NOT_SPOKEN = (404, 405, 501)
+_FAILED = 500
 _TOO_LARGE = 413
 _JSON: Final[tuple[Dialect, ...]] = ("v1", "v2")
 _MOST_REPLY_BYTES = 268_435_456
@@ -55,10 +56,11 @@ class _Call(NamedTuple):
 class RemotePredictor:
     """A model behind a V1 or V2 server. `async with` opens its connections; `bind` gives the function to explain.
 
-    With protocol `auto`, rows go in the protocol of the request that is explained, and where the server does not know
-    that route in the other one, from then on. Before the first question of many rows, some of them are asked in every
-    other way too: V1, V2, V2 with binary tensors, and gRPC where grpcio is installed. The fastest one whose outputs are
-    the same is how rows of such requests go from then on, for as long as it works; `ways` says which, and why.
+    With protocol `auto`, rows go in the protocol of the request that is explained. Where the server does not know that
+    route they go in the other one, from then on, and where it fails, that once. Before the first question of many rows,
+    some of them are asked in every other way too: V1, V2, V2 with binary tensors, and gRPC where grpcio is installed.
+    The fastest one whose outputs are the same is how rows of such requests go from then on, for as long as it works;
+    `ways` says which, and why.
 
     Protocol `grpc` asks V2's `ModelInfer` at the host and port of `url`, over TLS where that is `https`, with grpcio.
     `auto` looks for it where model servers listen beside HTTP (`grpc_predictor.beside`).
@@ -257,11 +259,13 @@ class BoundPredictor:
         size = remote.max_rows
         parts = [rows[start : start + size] for start in range(0, len(rows), size)]
         replies = self._exchange(dialect, parts)
-        if replies[0].status in _NOT_SPOKEN and not remote.fixed and dialect in _JSON:
+        status = replies[0].status
+        if status in (*_NOT_SPOKEN, _FAILED) and not remote.fixed and dialect in _JSON:
             other: Dialect = "v2" if dialect == "v1" else "v1"
             in_other = self._exchange(other, parts)
             if in_other[0].status == 200:
-                remote.speaks, replies = other, in_other
+                replies = in_other
+                remote.speaks = remote.speaks if status == _FAILED else other  # it may have failed this once
         if any(reply.status == _TOO_LARGE for reply in replies) and len(parts[0]) > 1:
             remote.max_rows = len(parts[0]) // 2
             return self._ask(dialect, rows)

@@ -20,8 +20,8 @@ Ask = Callable[[Dialect, float], NDArray[Any]]
 """Asks in one way for at most so many seconds. Raises `PredictorError`, and `PredictorBusy` where it is to be asked
 again later."""
 
-WORTH_ROWS: Final = 4096
-"""Questions of fewer rows, as rules and counterfactuals ask them, are not worth finding out how to ask them best."""
+WORTH_ROWS: Final = 10_000
+"""Questions of fewer rows, which fit one call, are not worth finding out how to ask them best."""
 
 PROBED_ROWS: Final = 2048
 

@@ -97,14 +97,14 @@ def test_auto_takes_grpc_where_it_is_faster(monkeypatch: pytest.MonkeyPatch) -> 
         time.sleep(0.15)
         return rows[:, 0]
 
-    many = np.repeat(ROWS, 2100, axis=0)
+    many = np.repeat(ROWS, 5000, axis=0)
     http = ModelServer(SCHEMA, slow, ("v2",))
     with serving(lambda rows, _: outputs(list(rows.columns[0].values))) as (server, address):
         monkeypatch.setattr("inferwatch_explainers.predictor.beside", lambda _: address)
         with serving_http(http.application()) as url, RemotePredictor(url, "m", SCHEMA) as predict:
             assert predict(many).tolist() == many[:, 0].tolist()
             [way] = predict._remote.ways.values()
-    assert (way.dialect, server.asked[-1][0].count) == ("grpc", 4200)
+    assert (way.dialect, server.asked[-1][0].count) == ("grpc", 10_000)
     assert "v2 took" in way.why
 
 

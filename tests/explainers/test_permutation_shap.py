@@ -72,6 +72,16 @@ def test_a_deadline_gives_a_coarser_answer(background: Matrix, rows: Matrix) -> 
     np.testing.assert_allclose(attribution.gap, 0, atol=1e-12)
 
 
+def test_a_long_deadline_gives_what_none_gives(rows: Matrix) -> None:
+    background = np.random.default_rng(3).normal(size=(100, 8))  # one order is many times the first, small question
+    fast = SlowPredictor(0.001, 1e-7)
+    hurried = PermutationShap(fast, background, deadline_s=5.0, clock=fast.clock).explain(rows[:1])
+    assert not hurried.deadline_reached
+    np.testing.assert_allclose(
+        hurried.std_error, PermutationShap(fast, background).explain(rows[:1]).std_error, rtol=0.5
+    )
+
+
 def test_a_short_deadline_leaves_one_order_over_a_few_rows(background: Matrix, rows: Matrix) -> None:
     slow = SlowPredictor(0.2, 0.0001, ends=0.3)
     attribution = PermutationShap(slow, background, deadline_s=0.3, clock=slow.clock).explain(rows)

@@ -26,7 +26,9 @@ SCHEMA = Schema(
     (Feature("age", "numeric"), Feature("work", "categorical", ("Private", "Sträte")), Feature("n", "numeric"))
 )
 GENERATOR = np.random.default_rng(0)
-ROWS = np.stack([GENERATOR.normal(size=5000), GENERATOR.integers(0, 2, 5000), GENERATOR.integers(0, 9, 5000)], axis=1)
+ROWS = np.stack(
+    [GENERATOR.normal(size=10_000), GENERATOR.integers(0, 2, 10_000), GENERATOR.integers(0, 9, 10_000)], axis=1
+)
 EVERYTHING = ("v1", "v2", "v2_binary")
 
 
@@ -46,11 +48,11 @@ def test_every_protocol_gives_the_model_the_same_rows(protocol: Any) -> None:
     server = ModelServer(SCHEMA, score, EVERYTHING)
     with (
         serving(server.application()) as url,
-        RemotePredictor(url, "m", SCHEMA, protocol=protocol, max_rows=1300) as predict,
+        RemotePredictor(url, "m", SCHEMA, protocol=protocol, max_rows=2600) as predict,
     ):
         np.testing.assert_array_equal(predict(ROWS), score(ROWS))
     assert predict.calls == len(server.calls) == 4
-    assert predict.rows == server.asked_rows == 5000
+    assert predict.rows == server.asked_rows == 10_000
     binary = {"inference-header-content-length" in call.headers for call in server.calls}
     assert binary == {protocol == "v2_binary"}
 
@@ -65,12 +67,12 @@ def probed(predict: Any) -> Way:
 def test_many_rows_go_in_one_way_that_was_tried_and_answers_alike() -> None:
     server = ModelServer(SCHEMA, score, EVERYTHING)
     with serving(server.application()) as url, RemotePredictor(url, "m", SCHEMA) as predict:
-        for size in (5000, 5000, 4):
+        for size in (10_000, 10_000, 4):
             np.testing.assert_array_equal(predict(ROWS[:size]), score(ROWS[:size]))
         tried = paths(server)[:-3]
         said = {"v1": "v1 json", "v2": "v2 json", "v2_binary": "v2 binary"}[probed(predict).dialect]
     assert set(tried) == {"v1 json 2048", "v2 json 2048", "v2 binary 2048"}
-    assert paths(server)[-3:] == [f"{said} 5000", f"{said} 5000", f"{said} 4"]
+    assert paths(server)[-3:] == [f"{said} 10000", f"{said} 10000", f"{said} 4"]
     assert predict.calls >= len(server.calls)  # gRPC is looked for too, where grpcio is installed
     assert predict.rows >= server.asked_rows
 
@@ -93,8 +95,8 @@ def test_calls_are_marked_with_a_signature_where_there_is_a_key() -> None:
 def test_few_rows_are_not_worth_a_probe() -> None:
     server = ModelServer(SCHEMA, score, EVERYTHING)
     with serving(server.application()) as url, RemotePredictor(url, "m", SCHEMA) as predict:
-        predict(ROWS[:2000])
-    assert paths(server) == ["v1 json 2000"]
+        predict(ROWS[:9999])
+    assert paths(server) == ["v1 json 9999"]
 
 
 @pytest.mark.parametrize(
@@ -108,7 +110,7 @@ def test_a_server_without_binary_or_with_other_answers_is_asked_in_json(binary_o
             np.testing.assert_array_equal(predict(ROWS), score(ROWS))
         assert probed(predict).dialect != "v2_binary"
         assert "v2_binary: " in probed(predict).why
-    assert [path for path in paths(server) if path.endswith("binary 5000")] == []
+    assert [path for path in paths(server) if path.endswith("binary 10000")] == []
 
 
 def test_a_connection_that_one_way_broke_says_nothing_of_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,6 +123,17 @@ def test_a_connection_that_one_way_broke_says_nothing_of_the_next(monkeypatch: p
         assert "v2_binary took" in probed(predict).why
 
 
+def test_a_server_that_fails_in_one_protocol_is_asked_in_the_other_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = ModelServer(SCHEMA, score, ("v1", "v2"))
+    answer = server._reply
+    monkeypatch.setattr(server, "_reply", lambda version, body: answer(version, body) if version == "v1" else 1 / 0)
+    with serving(server.application()) as url, RemotePredictor(url, "m", SCHEMA) as predict:
+        bound = predict._remote.bind(RequestForm.plain(SCHEMA, "v2"))
+        for _ in range(2):
+            np.testing.assert_array_equal(bound(ROWS[:3]), score(ROWS[:3]))
+    assert paths(server) == ["v2 json 3", "v1 json 3"] * 2
+
+
 def test_a_busy_probe_decides_nothing() -> None:
     server = ModelServer(SCHEMA, score, EVERYTHING)
     original, left = server._binary_reply, [Response(b"", 503, {"Retry-After": "0"})]
@@ -131,7 +144,7 @@ def test_a_busy_probe_decides_nothing() -> None:
     server._binary_reply = first_busy  # type: ignore[method-assign]  # busy for the first binary call
     with serving(server.application()) as url, RemotePredictor(url, "m", SCHEMA) as predict:
         predict(ROWS)
-        assert paths(server)[-1] == "v1 json 5000"
+        assert paths(server)[-1] == "v1 json 10000"
         assert not predict._remote.ways
         predict(ROWS)
         assert probed(predict)
@@ -150,7 +163,7 @@ def test_calls_shrink_to_what_the_server_takes(protocol: Any) -> None:
         np.testing.assert_array_equal(predict(ROWS), score(ROWS))
         asked = len(server.calls)
         np.testing.assert_array_equal(predict(ROWS), score(ROWS))
-    assert [call.rows for call in server.calls[:2]] == [5000, 2500]
+    assert [call.rows for call in server.calls[:2]] == [10_000, 5000]
     assert max(call.rows for call in server.calls[asked:]) <= 1300
 
 

@@ -192,7 +192,7 @@ def test_a_slow_server_is_504_only_where_nothing_came_back(service: str) -> None
 
 @pytest.mark.parametrize("name", ["price", "sign"])
 def test_every_way_is_found_and_the_one_that_is_taken_answers_alike(kserve: Addresses, name: str) -> None:
-    rows = np.random.default_rng(1).normal(size=(5000, 4))
+    rows = np.random.default_rng(1).normal(size=(10_000, 4))
     with (
         RemotePredictor(kserve.http, name, SCHEMA, protocol="v1") as plain,
         RemotePredictor(kserve.http, name, SCHEMA) as predict,
