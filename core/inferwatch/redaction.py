@@ -9,11 +9,12 @@ of them says `action`:
     hash                     HMAC-SHA256 under the key in `key_file`: equal values stay equal
     mask                     `****`, and the last four characters of a long text or number
 
-Paths are followed in the text of a body (`json_path`), of which no other byte changes, and no array becomes a list; an
-object that is hashed or masked whole is parsed. Of members that an object repeats each is meant.
+Paths are followed in the text of a body (`json_path`), or of each value of an event stream. No other byte changes, and
+no array becomes a list; an object that is hashed or masked whole is parsed. Of members that an object repeats each is
+meant.
 
 A body that a path cannot be applied to is withheld whole and stored as `null`: one that is no JSON (cut, broken,
-compressed in a broken way, gRPC, a stream), that is nested more deeply than paths go, or where a path leads to a tensor
+compressed in a broken way, gRPC), that is nested more deeply than paths go, or where a path leads to a tensor
 whose values are bytes behind the JSON. What identifies an event is computed afterwards, so that nothing of a withheld
 value enters the log; of two events without a time that differ in withheld values alone, the second counts as a
 duplicate.
@@ -33,6 +34,7 @@ from inferwatch.errors import UndecodablePayload
 from inferwatch.events import CloudEvent
 from inferwatch.json_path import JsonPath
 from inferwatch.redaction_rules import Change, Rule
+from inferwatch.wire import sse
 from inferwatch.wire.compression import GZIP_MAGIC, inflate
 from inferwatch.wire.json_text import BINARY_MARK, check, split
 
@@ -102,17 +104,24 @@ class Redaction:
 
     def _searched(self, data: bytes) -> bytes:
         plain = inflate(data) if data[:2] == GZIP_MAGIC else data
+        if sse.is_stream(plain):
+            kept = sse.changed(plain, self._replaced)
+            return data if kept == plain else kept
         text, tail = split(plain) if BINARY_MARK in plain else (plain, b"")
-        check(text)
+        kept = self._replaced(text)
         if bytes(tail).strip() and self._may_name(text):
             return WITHHELD
+        return data if kept == text else b"".join((kept, tail))
+
+    def _replaced(self, text: bytes) -> bytes:
+        check(text)
         kept = text
         for path, change in self._paths:
             if path.may_lead_into(kept):
                 kept = path.changed(kept, change)
                 if _VERSION.may_lead_into(kept) and _VERSION.values(kept):  # itself a CloudEvent: read by its data
                     kept = path.changed(kept, change, below=_DATA)
-        return data if kept == text else b"".join((kept, tail))
+        return kept
 
     def _may_name(self, text: bytes) -> bool:
         """Say whether a path leads to a tensor whose values stand behind the JSON; so does any where there is none."""

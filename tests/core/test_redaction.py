@@ -66,6 +66,17 @@ def test_null_stands_for_what_a_path_names(rule: str, body: bytes, kept: bytes) 
     assert Redaction([rule]).body(body) == kept
 
 
+def test_each_value_of_a_stream_is_a_body() -> None:
+    stream = (
+        b'\xef\xbb\xbf: ping\r\nevent: a.b\r\ndata: {"user": "jane", "n":1.10} \r\n\r\nid: 7\ndata:\n'
+        b'data:{"user":null}\n\ndata: "user"\n\ndata: [DONE]\n\n'
+    )
+    assert Redaction(["$.user"]).body(stream) == stream.replace(b'"jane"', b"null")
+    assert Redaction(["$.n.user"]).body(stream) is stream
+    for many in (b"data:1\n" * 250_001, b":\n" * 1_000_001):
+        assert Redaction(["$.user"]).body(many) == WITHHELD
+
+
 @pytest.mark.parametrize(
     ("rule", "head", "kept"),
     [
@@ -121,7 +132,10 @@ def test_a_body_without_it_stays_byte_for_byte(body: bytes) -> None:
         b'{"instances": [{"ssn": 1}]}\0\0\x80\x3f',
         b'{"a": [{"ssn": 1}]}' * 2 + b'{"instances": [{"ssn": 1}]}',
         b"\0\0\0\0\x09ssn",
-        b"data: {}\n\ndata: [DONE]\n\n",
+        b'data: {}\n\ndata: {"instances": [{"ssn"\n\ndata: [DONE]\n\n',
+        b'data: {}\nx-ssn: {"instances": [{"ssn": 1}]}\n',
+        b": it is 078/05\n",
+        b'event: {"instances": [{"ssn": 1}]}\n',
         '{"instances": [{"ssn": 1}]}'.encode("utf-16"),
         '{"instances": [{"ssn": 1}], "a": [NaN, "\u614e\u4e61"]}'.encode("utf-16-le"),  # has the bytes of NaN
         b"[" * 100_000,

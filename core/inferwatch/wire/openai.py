@@ -24,6 +24,7 @@ from inferwatch.events import Role
 from inferwatch.rows import Column, Rows
 from inferwatch.wire.columns import MAX_COLUMNS, positions, table, typed
 from inferwatch.wire.numbers import Numbers
+from inferwatch.wire.sse import DONE
 from inferwatch.wire.tensors import Head, columns
 
 CHAT: Final = "openai_chat"
@@ -32,7 +33,6 @@ EMBEDDINGS: Final = "openai_embeddings"
 
 _OBJECTS: Final = {"chat.completion": CHAT, "chat.completion.chunk": CHAT, "text_completion": COMPLETIONS}
 _TOKENS: Final = ("prompt_tokens", "completion_tokens", "total_tokens")
-_DONE: Final = b"[DONE]"
 
 
 @dataclass(slots=True)
@@ -109,7 +109,7 @@ def stream(chunks: Iterable[bytes]) -> tuple[str, Rows]:
     kind, usage = None, None
     choices: dict[int, _Choice] = {}
     for number, chunk in enumerate(chunks):
-        if chunk == _DONE:
+        if chunk == DONE:
             continue
         body = _chunk(chunk, number)
         kind = kind or _protocol_of_answer(body)
