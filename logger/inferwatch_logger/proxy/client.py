@@ -302,7 +302,7 @@ class Client(asyncio.Protocol):
             self._refuse(400)
 
     def _dig(self, reason: str, data: bytes) -> None:
-        conversation = self._relay.followed(self) if reason == "h2c" else None
+        conversation = self._relay.followed() if reason == "h2c" else None
         if conversation is None:
             self._relay.unlogged[reason] += 1
         self._tunnel = Tunnel(self, self._relay, data, conversation)

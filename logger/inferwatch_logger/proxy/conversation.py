@@ -32,7 +32,6 @@ from inferwatch_logger.proxy.head import path_of
 
 if TYPE_CHECKING:
     from inferwatch_logger.inference import Inference
-    from inferwatch_logger.proxy.client import Client
     from inferwatch_logger.proxy.relay import Relay
 
 _HEADER_TABLE_SIZE: Final = 1
@@ -61,9 +60,9 @@ class _Call:
 class Conversation:
     """Follows one connection. Faults of capture are counted, as everywhere, and never raised."""
 
-    def __init__(self, client: Client, relay: Relay) -> None:
-        self._client = client
+    def __init__(self, relay: Relay) -> None:
         self._relay = relay
+        self._guarded = relay.guarded
         self._requests = Frames(preface=True)
         self._responses = Frames(preface=False)
         self._request_fields = Decoder(_MOST_FIELD_BYTES)
@@ -105,7 +104,7 @@ class Conversation:
                 take(frame)
         except Exception as fault:  # noqa: BLE001 - fail open
             if not isinstance(fault, BrokenFrames | HPACKError):
-                self._client.guarded.complain()
+                self._guarded.complain()
             self._relay.unlogged["h2c"] += 1
             self.close()
 
@@ -139,14 +138,14 @@ class Conversation:
             call.received = True
             self._begin_named(call, last=True)
             if call.inference is not None:
-                self._client.guarded(call.inference.request_end)
+                self._guarded(call.inference.request_end)
 
     def _take_part(self, call: _Call, payload: bytes) -> None:
         if call.head is not None:
             call.beginning += payload
             self._begin_named(call)
         elif call.inference is not None:
-            self._client.guarded(call.inference.request_part, payload)
+            self._guarded(call.inference.request_part, payload)
 
     def _called(self, fields: _Fields) -> _Call:
         pseudo = {name: value for name, value in fields if name.startswith(b":")}
@@ -157,7 +156,7 @@ class Conversation:
         head = pseudo.get(b":method", b"").decode("latin-1"), path_of(pseudo[b":path"]), given
         if self._relay.recorder.tells_models_apart and names_its_model(head[1]):
             return _Call(head=head)
-        return _Call(self._client.guarded(self._relay.recorder.begin, *head))
+        return _Call(self._guarded(self._relay.recorder.begin, *head))
 
     def _begin_named(self, call: _Call, *, last: bool = False) -> None:
         """Begin a call once its body says which model it is for, or will not say so any more."""
@@ -165,9 +164,9 @@ class Conversation:
             return
         model = model_of(call.beginning)
         if model is not None or last or len(call.beginning) >= ENOUGH_BYTES:
-            call.inference = self._client.guarded(self._relay.recorder.begin, *call.head, model)
+            call.inference = self._guarded(self._relay.recorder.begin, *call.head, model)
             if call.inference is not None:
-                self._client.guarded(call.inference.request_part, call.beginning)
+                self._guarded(call.inference.request_part, call.beginning)
             call.head, call.beginning = None, b""
 
     # what the upstream sends
@@ -187,7 +186,7 @@ class Conversation:
             if frame.kind == HEADERS:
                 self._note_fields(call, call.inference, fields)
             elif frame.kind == DATA:
-                self._client.guarded(call.inference.response_part, frame.payload)
+                self._guarded(call.inference.response_part, frame.payload)
         if frame.ends_stream:
             del self._calls[frame.stream]
             self._finish(call)
@@ -201,23 +200,23 @@ class Conversation:
             if status.startswith(b"1"):
                 return
             call.begun = True
-            self._client.guarded(inference.response_start, int(status), fields)
-        self._client.guarded(inference.response_trailer, fields)
+            self._guarded(inference.response_start, int(status), fields)
+        self._guarded(inference.response_trailer, fields)
 
     def _finish(self, call: _Call) -> None:
         if call.inference is not None:
             self._cut_request(call, call.inference)
-            self._client.guarded(call.inference.response_end)
+            self._guarded(call.inference.response_end)
 
     def _abandon(self, call: _Call) -> None:
         self._begin_named(call, last=True)
         if call.inference is not None:
             self._cut_request(call, call.inference)
-            self._client.guarded(call.inference.ended)
+            self._guarded(call.inference.ended)
 
     def _cut_request(self, call: _Call, inference: Inference) -> None:
         if not call.received:
-            self._client.guarded(inference.request_cut)
+            self._guarded(inference.request_cut)
 
 
 def _decoded(decoder: Decoder, frame: Frame) -> _Fields:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Literal, TypeVar
+from typing import Final, Literal, TypeVar
 
 from inferwatch.delivery.tls import Tls, Trust
+from inferwatch_logger.proxy.exchange import Exchange
 from inferwatch_logger.proxy.upstream import Upstream
-
-if TYPE_CHECKING:
-    from inferwatch_logger.proxy.exchange import Exchange
 
 _IDLE_S: Final = 4.0
 """How long a connection waits: less than model servers do (uvicorn 5 s), so that none closes it under a request."""
@@ -104,7 +102,7 @@ class Pool:
 
     async def _connect(self, exchange: Exchange) -> None:
         try:
-            upstream = await self.open(lambda: Upstream(self))
+            upstream = await self.open(lambda: Upstream(self.release, self.lost))
         except ConnectionError as error:
             exchange.fail(str(error))
             return

@@ -80,7 +80,7 @@ class Relay:
         if not self.clients:
             self._empty.set()
 
-    def followed(self, client: Client) -> Conversation | None:
+    def followed(self) -> Conversation | None:
         """Return what tells capture of a connection of HTTP/2; None where the library that it needs is missing."""
         try:
             from inferwatch_logger.proxy.conversation import Conversation
@@ -88,7 +88,7 @@ class Relay:
             if not self.unlogged["h2c"]:
                 logger.warning("HTTP/2, and so gRPC, is relayed uncaptured; get what is missing: inferwatch[grpc]")
             return None
-        return Conversation(client, self)
+        return Conversation(self)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something beside."""

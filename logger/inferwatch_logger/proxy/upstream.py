@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import select
-from typing import TYPE_CHECKING, Final, cast
+from collections.abc import Callable
+from typing import Final, cast
 
 import httptools
 
 from inferwatch_logger.proxy.exchange import CRLF, LAST_CHUNK, Exchange
 from inferwatch_logger.proxy.head import Fields, read_fields
 
-if TYPE_CHECKING:
-    from inferwatch_logger.proxy.pool import Pool
-
 _NO_BODY: Final = frozenset({204, 304})
 
 
 class Upstream(asyncio.Protocol):
-    """Sends requests to the upstream and passes its responses back to the clients as they come."""
+    """Sends requests to the upstream and passes its responses back to the clients as they come.
+
+    `released` is told when the connection may serve another exchange, `lost` when it is closed.
+    """
 
     transport: asyncio.Transport
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, released: Callable[[Upstream], None], lost: Callable[[Upstream], None]) -> None:
         self.idle_since_s = 0.0
-        self._pool = pool
+        self._released = released
+        self._lost = lost
         self._poll = select.poll()
         self._parser = self._new_parser()
         self._exchange: Exchange | None = None
@@ -77,7 +79,7 @@ class Upstream(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the response that ends so; any other is broken."""
-        self._pool.lost(self)
+        self._lost(self)
         exchange, self._exchange = self._exchange, None
         if exchange is None:
             return
@@ -191,7 +193,7 @@ class Upstream(asyncio.Protocol):
         reusable = self._reusable and exchange.received
         self.hold(False)
         if reusable:
-            self._pool.release(self)
+            self._released(self)
         else:
             self.transport.close()
         exchange.client.hold(False)
