@@ -8,7 +8,8 @@ from typing import Any
 MOST_SHOWN = 6
 """Features, conditions or changes that a sentence names."""
 
-_ROUNDING = 1e-9
+ROUNDING = 1e-9
+"""Contributions that are so small beside the largest one are none."""
 
 
 def told(entry: Mapping[str, Any]) -> str:
@@ -37,7 +38,7 @@ def sentence(entry: Mapping[str, Any]) -> str:
 
 def _weights(values: list[tuple[str, Any]]) -> str:
     numbers = [(name, value) for name, value in values if isinstance(value, int | float)]
-    least = _ROUNDING * max((abs(value) for _, value in numbers), default=0.0)
+    least = ROUNDING * max((abs(value) for _, value in numbers), default=0.0)
     largest = sorted((each for each in numbers if abs(each[1]) > least), key=lambda each: -abs(each[1]))
     return _some([f"{name} {value:+.3g}" for name, value in largest], ", ") or "no feature mattered"
 

@@ -97,6 +97,12 @@ def test_a_plot_that_does_not_fit_names_those_that_would(entry: dict[str, Any], 
         Picture([entry], rows, plot="pie")
 
 
+def test_rounding_is_no_contribution() -> None:
+    dust = WEIGHTS | {"values": [0.25, -1e-17, 1e-16]}
+    assert "e-1" not in texts(Picture([dust], plot="waterfall")) + texts(Picture([dust], plot="force"))
+    assert Picture([dust]).description == "kernel_shap: age +0.25"
+
+
 def test_words_are_the_paler_the_less_they_contribute() -> None:
     def boxes(weights: list[float]) -> list[str]:
         drawn = Picture([WEIGHED | {"values": weights}], ["A not good, $good"]).draw("svg").decode()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from inferwatch.explained import ROUNDING
 from inferwatch.pictures.panel import DOWN, PLAIN, UP, Panel, plain, shortened, title
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Contribution(NamedTuple):
 def contributions(panel: Panel, most: int = MOST_FEATURES) -> list[Contribution]:
     """Return what each feature contributed, largest first; what is beyond `most` together comes last."""
     values = np.array(panel.entry["values"], dtype=np.float64)
+    values[np.abs(values) <= ROUNDING * np.abs(values).max()] = 0.0
     errors = np.array(panel.entry.get("std_error") or np.zeros(len(values)), dtype=np.float64)
     order = np.argsort(-np.abs(values), kind="stable")
     if len(order) == most + 1:
