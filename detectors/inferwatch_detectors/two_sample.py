@@ -177,8 +177,8 @@ def wasserstein(sample: SortedSample, window: Matrix) -> float | None:
     both = np.concatenate([sample.values, window])
     order = np.argsort(both, kind="stable")
     steps = np.where(order < n, 1 / n, -1 / m)
-    gaps = np.diff(both[order])
-    distance = float(np.abs(np.cumsum(steps)[:-1]) @ gaps)
+    with np.errstate(invalid="ignore"):  # two infinite values have no distance
+        distance = float(np.abs(np.cumsum(steps)[:-1]) @ np.diff(both[order]))
     return distance / sample.sd if math.isfinite(distance) else None
 
 

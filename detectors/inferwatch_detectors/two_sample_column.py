@@ -258,11 +258,12 @@ class DivergenceColumn:
         total = float(self.cells.counts.sum())
         divergences = divergences * (1 / size + 1 / total) / (1 / rows + 1 / total)
         dependent = np.array([total]), [self.watched.effective], [self.watched.reference_effective]
-        if not self.watched.effective.components:
+        shares = self.cells.counts[self.cells.counts > 0] / total
+        freedom = len(shares) - 1
+        if not self.watched.effective.components or not freedom:
             return np.asarray(divergences[:, np.newaxis] / design_effects(rows, *dependent))
         if size not in self.matched:
-            shares = self.cells.counts[self.cells.counts > 0] / total
-            mean, freedom = float(self._null(size).drawn.mean()), len(shares) - 1
+            mean = max(float(self._null(size).drawn.mean()), 1e-300)  # the stability of a row or two is always 0
             effects = component_effects(size, *dependent)[0]
             self.matched[size] = Matched.of(shares, 1 / shares, mean, effects, np.full(freedom, mean / freedom))
         return self.matched[size](divergences)

@@ -12,7 +12,7 @@ from inferwatch.finding import FeatureFinding
 from inferwatch.promise import Promise
 from inferwatch.reference import Reference
 from inferwatch.rows import Batch, Column, Matrix, Rows
-from inferwatch_detectors import Dependence, TwoSampleDrift
+from inferwatch_detectors import Dependence, TwoSampleDrift, estimate_dependence
 from inferwatch_detectors.two_sample_drift import TwoSampleMethod
 from tests.detectors.references import encoded, numbers, reference
 
@@ -157,6 +157,23 @@ def test_a_column_without_values_is_no_drift_of_the_others(method: TwoSampleMeth
 
     assert found["hours"].fired == (method in ("chi_square", "psi", "jensen_shannon"))
     assert not any(feature.fired for name, feature in found.items() if name != "hours")
+
+
+@EVERY
+def test_odd_columns_of_dependent_rows_have_a_verdict(method: TwoSampleMethod) -> None:
+    """Of columns that never vary or were never there, too, and in windows of a single row."""
+    rows = np.repeat(RANDOM.normal(size=(1000, 1)), 3, axis=0)
+    odd = np.hstack([rows, rows > 2, np.ones_like(rows), np.full_like(rows, np.nan), np.where(rows > 1, np.inf, rows)])
+    against = numbers(odd)
+    dependence = estimate_dependence(odd, against)
+    scores = [
+        drift(method, against, window_rows=size, promise=Promise(2), dependence=dependence).observe(Batch.of(part))[0]
+        for size in (1, 300)
+        for part in (odd[:size], np.zeros((size, 5)))
+    ]
+
+    assert all(math.isfinite(feature.score) for found in scores for feature in found.features)
+    assert scores[-1].fired
 
 
 @EVERY
