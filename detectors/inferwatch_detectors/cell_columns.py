@@ -161,7 +161,9 @@ class _Group:
             matched: Sequence[Matched] = ()
             if self._chi_square and any(sample.components for sample in self._live):
                 matched = [
-                    Matched.of(test.shares, test.weights(rows), test.mean(rows), effects, test.spectrum(size))
+                    Matched.of(
+                        test.shares, test.weights(rows), effects, (test.mean(rows), test.mean(size)), ordered=False
+                    )
                     for test, effects in zip(each, component_effects(rows, *dependent), strict=True)
                 ]
             known = self._scale = _Scale(rows, size, means / design_effects(rows, *dependent), matched)

@@ -43,14 +43,19 @@ class Matched:
     images: Matrix
 
     @classmethod
-    def of(cls, shares: Matrix, weights: Matrix, mean: float, effects: Matrix, independent: Matrix) -> Matched:
-        """Return it for the weighted squared deviations of ordered cells with these shares and weights, both (k,).
+    def of(
+        cls, shares: Matrix, weights: Matrix, effects: Matrix, means: tuple[float, float], *, ordered: bool
+    ) -> Matched:
+        """Return it for the weighted squared deviations of cells in the order of their values.
 
-        `mean` is the statistic's where rows are independent, `effects` (m, 7) the design effects, and `independent` the
-        weights of squared normals that the statistic of independent rows tends to.
+        `shares` (k,) of the cells, `weights` (k,) of their squared deviations or, `ordered`, (k - 1,) of those of the
+        cumulated shares; `effects` (m, 7), and the `means` of the statistic of independent rows: of these rows', and of
+        the one that is returned.
         """
-        rare = tail_curve(independent, FURTHEST * float(independent.max()))
-        pairs = [_pair(mean * spectrum, rare) for spectrum in _spectra(shares, weights, effects)]
+        own, returned = means
+        [plain] = returned * _spectra(shares, weights, np.ones((1, COMPONENTS + 1)), ordered)
+        rare = tail_curve(plain, FURTHEST * float(plain.max()))
+        pairs = [_pair(own * spectrum, rare) for spectrum in _spectra(shares, weights, effects, ordered)]
         points, images = zip(*pairs, strict=True)
         return cls(np.array(points), np.array(images))
 
@@ -60,12 +65,14 @@ class Matched:
         return np.stack(found, axis=-1)
 
 
-def _spectra(shares: Matrix, weights: Matrix, effects: Matrix) -> Matrix:
-    """The weights (m, k) of squared normals in the cells' deviations, of which those of independent rows sum to 1."""
+def _spectra(shares: Matrix, weights: Matrix, effects: Matrix, ordered: bool) -> Matrix:
+    """The weights (m, j) of squared normals in the cells' deviations, of which those of independent rows sum to 1."""
     parts = np.diff(_loadings(np.cumsum(shares)[:-1]).T, axis=1, prepend=0, append=0)
     plain = np.diag(shares) - np.outer(shares, shares)
     own = effects[:, :-1] - effects[:, -1:]
     covariances = effects[:, -1:, np.newaxis] * plain + np.einsum("mj,jk,jl->mkl", own, parts, parts)
+    if ordered:
+        covariances, plain = (each.cumsum(-1).cumsum(-2)[..., :-1, :-1] for each in (covariances, plain))
     root = np.sqrt(weights)
     return np.linalg.eigvalsh(covariances * np.outer(root, root)).clip(0) / (weights @ np.diag(plain))
 

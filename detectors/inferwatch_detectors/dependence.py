@@ -43,7 +43,7 @@ class Dependence:
     cells of numbers and chi-square over those of categories. `leading` is for statistics that the slowest deviation of
     a number's distribution rules, as Wasserstein's distance; as `effective` where it is not given. `variance` is the
     relative variance of each estimate, 0 where it is not given. `components` are the design effects of each number's
-    `components`, for statistics in which each counts by itself: chi-square, and Kolmogorov's distance.
+    `components`, for statistics in which each counts by itself, as in chi-square and Kolmogorov's distance.
     """
 
     effective: tuple[float, ...]

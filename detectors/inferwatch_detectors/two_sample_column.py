@@ -265,7 +265,9 @@ class DivergenceColumn:
         if size not in self.matched:
             mean = max(float(self._null(size).drawn.mean()), 1e-300)  # the stability of a row or two is always 0
             effects = component_effects(size, *dependent)[0]
-            self.matched[size] = Matched.of(shares, 1 / shares, mean, effects, np.full(freedom, mean / freedom))
+            ordered = not self.cells.missing  # fine cells are compared by their cumulated shares
+            weights = (shares[:-1] + shares[1:]) / 2 if ordered else 1 / shares
+            self.matched[size] = Matched.of(shares, weights, effects, (mean, mean), ordered=ordered)
         return self.matched[size](divergences)
 
     def _nearest(self, counts: Matrix) -> Matrix:

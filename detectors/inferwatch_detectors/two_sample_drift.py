@@ -88,7 +88,7 @@ class TwoSampleDrift:
         self._rule = DriftRule.of(
             method, reference, window_rows, promise, smallest_effect, dependence, by_sample=by_sample
         )
-        effective = self._rule.dependence.of("leading" if method in ("cvm", "wasserstein") else "all")
+        effective = self._rule.dependence.of("leading" if method == "wasserstein" else "all")
         self._cells = CellColumns(
             reference, by_cells, smallest_effect, effective, window_rows, cell_draws=cell_draws, chi_square=True
         )

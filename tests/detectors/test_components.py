@@ -37,9 +37,8 @@ def test_what_is_as_rare_is_that_of_independent_rows(phi: float) -> None:
     stream, plain = (autoregressive(random, ROWS * WINDOWS, 1, of).reshape(WINDOWS, ROWS) for of in (phi, 0.0))
     effects = gaussian(phi)[np.newaxis]
     test = CellTest(CellTest.of(AGAINST.profile.features[0]).alpha, ordered=False)
-    spectrum = test.spectrum(ROWS)
     found, expected = np.quantile(_chi_squares(test, stream), 0.98), np.quantile(_chi_squares(test, plain), 0.98)
-    matched = Matched.of(test.shares, test.weights(ROWS), test.mean(ROWS), effects, spectrum)
+    matched = Matched.of(test.shares, test.weights(ROWS), effects, (test.mean(ROWS),) * 2, ordered=False)
     wide, constant = (float(part.squeeze()) for part in widening(effects[np.newaxis]))
 
     assert matched(np.array([found])).item() == pytest.approx(expected, rel=0.08)
@@ -49,7 +48,7 @@ def test_what_is_as_rare_is_that_of_independent_rows(phi: float) -> None:
 def test_rows_that_all_count_a_quarter_have_a_quarter_of_the_statistic() -> None:
     test = CellTest(np.full(10, 500.0), ordered=False)
     effects = np.full((1, COMPONENTS + 1), 4.0)
-    matched = Matched.of(test.shares, test.weights(500), test.mean(500), effects, test.spectrum(500))
+    matched = Matched.of(test.shares, test.weights(500), effects, (test.mean(500),) * 2, ordered=False)
     [[wide]], [[constant]] = widening(effects[np.newaxis])
 
     assert matched(np.array([30.0, 100.0])).ravel() == pytest.approx([7.5, 25.0], rel=1e-3)
