@@ -20,8 +20,8 @@ from inferwatch_cli.checks import checked
 from inferwatch_cli.explained import explained_models
 from inferwatch_cli.explaining import explain_application
 from inferwatch_cli.up import open_up
+from tests.explainers.explaining import SCHEMA, sample, score
 from tests.explainers.servers import ModelServer, serving
-from tests.explainers.test_service import SCHEMA, sample, score
 from tests.waiting import eventually
 
 ROW = {"age": 39, "hours": 40, "work": "Private"}

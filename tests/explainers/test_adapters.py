@@ -23,7 +23,7 @@ from inferwatch_explainers.adapters.table import ADAPTERS
 from inferwatch_explainers.legacy.frames import read_message, write_message
 from inferwatch_explainers.registry import METHODS, check_method
 from inferwatch_explainers.reply_shapes import check_shape, reply
-from tests.explainers.test_service import INSTANCES, score, starting
+from tests.explainers.explaining import INSTANCES, score, starting
 
 SCHEMA = Schema((Feature("age", "numeric"), Feature("work", "categorical", ("a", "b"))))
 ROWS = np.array([[1.0, 0.0], [2.0, 1.0]])

@@ -18,8 +18,8 @@ from inferwatch_explainers import ExactShapley, background_rows
 from inferwatch_explainers.artifact import Artifact
 from inferwatch_explainers.served import ExplainedModel, ExplainerSpec
 from inferwatch_explainers.service import explain_router
+from tests.explainers.explaining import Sample, Service
 from tests.explainers.servers import ModelServer, serving
-from tests.explainers.test_service import Sample, Service
 
 SCHEMA = Schema((Feature("age", "numeric"), Feature("code", "categorical", ("1", "2", "16")), Feature("n", "numeric")))
 GENERATOR = np.random.default_rng(0)

@@ -12,7 +12,7 @@ from fastapi import Response
 
 from inferwatch.rows import Matrix
 from inferwatch_explainers.served import ExplainerSpec
-from tests.explainers.test_service import SCHEMA, Service, held, score, starting
+from tests.explainers.explaining import SCHEMA, Service, held, score, starting
 
 
 class Case(NamedTuple):

@@ -10,9 +10,7 @@ from inferwatch.events import CloudEvent
 from inferwatch.explanation import Summary
 from inferwatch.explanation_event import ExplanationEvent
 from inferwatch_explainers.cache import ExplanationCache
-from tests.explainers.test_service import INSTANCES, SCHEMA, Service, Setup, setup, starting
-
-__all__ = ["setup"]
+from tests.explainers.explaining import INSTANCES, SCHEMA, Service, Setup, starting
 
 MOST = 1_000_000
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from inferwatch_explainers.served import ExplainerSpec
-from tests.explainers.test_service import INSTANCES, Service, score, starting
+from tests.explainers.explaining import INSTANCES, Service, score, starting
 
 
 @pytest.fixture(scope="module")

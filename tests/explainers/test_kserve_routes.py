@@ -14,7 +14,7 @@ from inferwatch_cli.explaining import PredictorOptions, pointed
 from inferwatch_explainers.kserve_routes import kserve_router
 from inferwatch_explainers.metrics import ExplainMetrics
 from inferwatch_explainers.served import ExplainedModel, ExplainerSpec
-from tests.explainers.test_service import sample
+from tests.explainers.explaining import sample
 from tests.logger.test_access import ask
 
 UNKNOWN = {"error": "Model with name nope does not exist."}

@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 import pytest
 
-from tests.explainers.test_service import INSTANCES, Service, score, starting
+from tests.explainers.explaining import INSTANCES, Service, score, starting
 
 
 @pytest.fixture(scope="module")

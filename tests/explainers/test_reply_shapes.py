@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from inferwatch.clock import parse_time
-from tests.explainers.test_service import INSTANCES, Service, score, starting
+from tests.explainers.explaining import INSTANCES, Service, score, starting
 
 
 @pytest.fixture(scope="module")

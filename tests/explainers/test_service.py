@@ -1,17 +1,12 @@
-"""The `:explain` service over real sockets, in front of a model server that behaves as each test says."""
+"""What the `:explain` service answers."""
 
 from __future__ import annotations
 
 import json
-import socket
 import threading
-import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
-from email.message import Message
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import numpy as np
@@ -19,113 +14,13 @@ import pytest
 from fastapi import FastAPI, Response
 from prometheus_client import CollectorRegistry
 
-from inferwatch.errors import InvalidOption
 from inferwatch.events import EXPLAIN_ID_PREFIX, CloudEvent
 from inferwatch.explanation_event import ExplanationEvent
-from inferwatch.rows import Feature, Matrix, Schema
 from inferwatch_explainers import ExactShapley, background_rows
 from inferwatch_explainers.served import ExplainedModel, ExplainerSpec
 from inferwatch_explainers.service import explain_router
+from tests.explainers.explaining import ENCODED, INSTANCES, SCHEMA, Service, Setup, sample, score
 from tests.explainers.servers import ModelServer, serving
-
-SCHEMA = Schema(
-    (
-        Feature("age", "numeric"),
-        Feature("hours", "numeric"),
-        Feature("work", "categorical", ("Private", "State", "Other")),
-    )
-)
-INSTANCES = [[39.0, 40.0, "Private"], [61.5, 20.0, "Other"]]
-ENCODED = np.array([[39.0, 40.0, 0.0], [61.5, 20.0, 2.0]])
-
-
-@dataclass(frozen=True)
-class Sample:
-    rows: Matrix
-    schema: Schema = SCHEMA
-
-
-def sample() -> Sample:
-    generator = np.random.default_rng(0)
-    columns = generator.uniform(18, 80, 40), generator.uniform(1, 60, 40), generator.integers(0, 3, 40)
-    return Sample(np.stack(columns, axis=1).astype(float))
-
-
-def score(rows: Matrix) -> Matrix:
-    return np.asarray(rows[:, 0] / 10 + rows[:, 1] * (rows[:, 2] == 0) / 5)
-
-
-@dataclass
-class Service:
-    """The service under test, and what stands behind it."""
-
-    url: str
-    server: ModelServer
-    registry: CollectorRegistry
-
-    def post(
-        self, path: str, body: object, headers: dict[str, str] | None = None
-    ) -> tuple[int, dict[str, Any], dict[str, str]]:
-        data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        request = urllib.request.Request(self.url + path, data, headers or {}, method="POST")
-        try:
-            with urllib.request.urlopen(request, timeout=30) as reply:
-                return reply.status, json.loads(reply.read()), _lower(reply.headers)
-        except urllib.error.HTTPError as fault:
-            with fault:
-                return fault.code, json.loads(fault.read()), _lower(fault.headers)
-
-    def explain(self, instances: object = INSTANCES, name: str = "m", **parameters: object) -> tuple[int, Any]:
-        body = {"instances": instances} | ({"parameters": parameters} if parameters else {})
-        status, reply, _ = self.post(f"/v1/models/{name}:explain", body)
-        return status, reply
-
-    def metric(self, name: str, **labels: str) -> float | None:
-        return self.registry.get_sample_value(name, labels)
-
-
-def _lower(headers: Message) -> dict[str, str]:
-    return {name.lower(): value for name, value in headers.items()}
-
-
-Setup = Callable[..., Service]
-
-
-@pytest.fixture
-def setup() -> Iterator[Setup]:
-    """Return a function that starts a model server and a service in front of it."""
-    with starting() as start:
-        yield start
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Service]:
-    """Start a service for tests that leave nothing behind."""
-    with starting() as start:
-        yield start()
-
-
-@contextmanager
-def starting() -> Iterator[Setup]:
-    with ExitStack() as stack:
-
-        def start(
-            predict: Callable[[Matrix], Any] = score,
-            spoken: tuple[str, ...] = ("v1", "v2"),
-            spec: ExplainerSpec | None = None,
-            namespaces: tuple[str, ...] = ("default",),
-            **limits: Any,
-        ) -> Service:
-            server = ModelServer(SCHEMA, predict, spoken)
-            url = stack.enter_context(serving(server.application()))
-            registry = CollectorRegistry()
-            chosen = replace(spec or ExplainerSpec("kernel_shap", "", deadline_s=20.0), predictor_url=url)
-            models = [ExplainedModel(namespace, "m", sample(), [chosen]) for namespace in namespaces]
-            app = FastAPI()
-            app.include_router(explain_router(models, registry=registry, **limits))
-            return Service(stack.enter_context(serving(app)), server, registry)
-
-        yield start
 
 
 def exact() -> Any:
@@ -241,27 +136,6 @@ def test_samples_bound_the_rows(setup: Setup) -> None:
     assert entry["predictor_rows"] <= 2 * 4 * 40
 
 
-@pytest.mark.parametrize(
-    ("body", "says"),
-    [
-        (b"", "empty"),
-        ({"instances": []}, "no instances"),
-        ({"instances": [[39, 40]]}, "2 columns"),
-        ({"instances": [[39, None, "Private"]]}, "hours of instance 0 is missing"),
-        ({"instances": [[39, 40, "Navy"]]}, "'Navy'"),
-        ({"instances": [["39", 40, "Private"]]}, "finite number"),
-        ({"instances": INSTANCES, "parameters": {"method": "tea_leaves"}}, "known are exact_shapley, kernel_shap"),
-        ({"instances": INSTANCES, "parameters": {"deadline_s": 0}}, "deadline"),
-        ({"instances": INSTANCES, "parameters": {"target": 1}}, "one output"),
-    ],
-)
-def test_wrong_requests_are_400_with_one_sentence(shared: Service, body: object, says: str) -> None:
-    status, reply, _ = shared.post("/v1/models/m:explain", body)
-    assert status == 400
-    assert list(reply) == ["error"]
-    assert says in reply["error"]
-
-
 def test_each_answer_is_an_event_and_a_refusal_is_none(setup: Setup) -> None:
     told: list[CloudEvent] = []
     service = setup(record=told.append)
@@ -281,109 +155,12 @@ def test_each_answer_is_an_event_and_a_refusal_is_none(setup: Setup) -> None:
     assert b"of-the-predictor" not in told[0].data
 
 
-def test_a_wrong_deadline_header_is_400(shared: Service) -> None:
-    headers = {"X-Inferwatch-Deadline": "soon"}
-    status, reply, _ = shared.post("/v1/models/m:explain", {"instances": INSTANCES}, headers)
-    assert status == 400
-    assert "'soon'" in reply["error"]
-
-
-def test_unknown_models_are_404_and_make_no_series(setup: Setup) -> None:
-    service = setup()
-    status, reply = service.explain(name="nobody")
-    assert status == 404
-    assert "nobody" in reply["error"]
-    assert service.post("/v1/models/m:explain?namespace=elsewhere", {"instances": INSTANCES})[0] == 404
-    labels = {"model_namespace": "unknown", "model_name": "unknown", "method": "unknown", "outcome": "unknown_model"}
-    assert service.metric("inferwatch_explanations_total", **labels) == 2
-
-
-def test_a_name_in_two_namespaces_needs_to_be_told_apart(setup: Setup) -> None:
-    service = setup(namespaces=("blue", "green"))
-    status, reply = service.explain()
-    assert status == 409
-    assert "?namespace=" in reply["error"]
-    assert service.post("/v1/models/m:explain?namespace=green", {"instances": INSTANCES})[0] == 200
-    labels = {"model_namespace": "green", "model_name": "m", "method": "kernel_shap", "outcome": "ok"}
-    assert service.metric("inferwatch_explanations_total", **labels) == 1
-
-
-def test_too_much_is_413(setup: Setup) -> None:
-    service = setup(max_instances=1, max_body_bytes=1000)
-    status, reply = service.explain()
-    assert status == 413
-    assert "at most 1" in reply["error"]
-    assert service.post("/v1/models/m:explain", b" " * 1001)[0] == 413
-    assert service.explain(INSTANCES[:1])[0] == 200
-
-
-HTML = Response(b"<html>sorry</html>", media_type="text/html")
-
-
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        Response(b'{"error":"ValueError : boom"}', 500),
-        HTML,
-        Response(b'{"predictions": [NaN, 1.0]}'),
-        Response(b'{"predictions": [0.5]}'),
-        Response(b'{"predictions": []}'),
-        Response(b'{"error": "no"}'),
-        Response(b"", 204),
-        Response(b"", 302, {"Location": "http://127.0.0.1:1/"}),
-        Response(b"", 503),
-    ],
-    ids=["500", "html", "nan", "short", "empty", "error", "204", "redirect", "503"],
-)
-def test_a_predictor_that_misbehaves_is_502(shared: Service, spoil: Response) -> None:
-    labels = {"model_namespace": "default", "model_name": "m", "method": "kernel_shap", "outcome": "predictor_error"}
-    before = shared.metric("inferwatch_explanations_total", **labels) or 0.0
-    shared.server.spoil = spoil
-    try:
-        status, reply = shared.explain()
-    finally:
-        shared.server.spoil = None
-    assert status == 502
-    assert "the predictor of m" in reply["error"]
-    assert shared.metric("inferwatch_explanations_total", **labels) == before + 1
-
-
-def test_a_predictor_that_is_down_is_502() -> None:
-    app = FastAPI()
-    spec = ExplainerSpec("kernel_shap", "http://127.0.0.1:1")
-    registry = CollectorRegistry()
-    app.include_router(explain_router([ExplainedModel("default", "m", sample(), [spec])], registry=registry))
-    with serving(app) as url:
-        status, reply = Service(url, ModelServer(SCHEMA, score), registry).explain()
-    assert status == 502
-    assert "cannot be reached" in reply["error"]
-
-
 def test_a_busy_predictor_is_asked_again(setup: Setup) -> None:
     service = setup()
     service.server.refusals = [Response(b"", 503, {"Retry-After": "0"}), Response(b"", 429)]
     status, reply = service.explain()
     assert status == 200
     assert reply["explanations"][0]["predictor_calls"] == len(service.server.calls)
-
-
-@contextmanager
-def held(service: Service) -> Iterator[threading.Event]:
-    """Make the model server wait until the block ends or the event is set."""
-    service.server.hold = threading.Event()
-    try:
-        yield service.server.hold
-    finally:
-        service.server.hold.set()
-
-
-def test_a_predictor_that_never_answers_is_504(setup: Setup) -> None:
-    service = setup()
-    with held(service):
-        body = {"instances": INSTANCES, "parameters": {"deadline_s": 60}}
-        status, reply, _ = service.post("/v1/models/m:explain", body, {"X-Inferwatch-Deadline": "0.2"})
-    assert status == 504
-    assert "did not answer" in reply["error"]
 
 
 def test_a_predictor_that_falls_silent_leaves_a_coarse_answer(setup: Setup) -> None:
@@ -409,52 +186,6 @@ def test_a_predictor_that_falls_silent_leaves_a_coarse_answer(setup: Setup) -> N
     assert service.metric("inferwatch_explanations_total", **labels) == 1
 
 
-def test_beyond_the_queue_is_429(setup: Setup) -> None:
-    """Two explanations are at work and one may wait, so that of four held ones exactly one is turned away."""
-    service = setup(max_queue=1)
-    body = {"instances": INSTANCES}
-    with held(service) as hold, ThreadPoolExecutor(4) as pool:
-        asked = [pool.submit(service.post, "/v1/models/m:explain", body) for _ in range(4)]
-        first = next(iter_done(asked))
-        hold.set()
-        replies = [each.result() for each in asked]
-    status, reply, headers = first
-    assert status == 429
-    assert headers["retry-after"] == "1"
-    assert "error" in reply
-    assert sorted(each[0] for each in replies) == [200, 200, 200, 429]
-
-
-def iter_done(asked: list[Any]) -> Iterator[Any]:
-    from concurrent.futures import as_completed
-
-    for each in as_completed(asked, timeout=30):
-        yield each.result()
-
-
-def test_a_wait_longer_than_the_deadline_is_429(setup: Setup) -> None:
-    service = setup()
-    body = {"instances": INSTANCES}
-    with held(service) as hold, ThreadPoolExecutor(2) as pool:
-        asked = [pool.submit(service.post, "/v1/models/m:explain", body) for _ in range(2)]
-        wait_for(lambda: len(service.server.calls) == 2)
-        status, _, headers = service.post("/v1/models/m:explain", body, {"X-Inferwatch-Deadline": "0.1"})
-        hold.set()
-        assert [each.result()[0] for each in asked] == [200, 200]
-    assert status == 429
-    assert headers["retry-after"] == "1"
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Wait until another thread has made the condition true, at most 20 s."""
-    changed = threading.Event()
-    for _ in range(2000):
-        if condition():
-            return
-        changed.wait(0.01)
-    raise AssertionError("the condition did not come true")
-
-
 def test_metrics_have_kserves_name_and_ours(setup: Setup) -> None:
     service = setup()
     service.explain()
@@ -471,21 +202,6 @@ def test_both_routes_are_in_the_openapi_document(shared: Service) -> None:
         paths = json.loads(reply.read())["paths"]
     for path in ("/v1/models/{name}:explain", "/v2/models/{name}/explain"):
         assert {"200", "400", "404", "409", "413", "429", "502", "504"} <= paths[path]["post"]["responses"].keys()
-
-
-def test_a_configured_method_that_does_not_exist_is_refused_at_once() -> None:
-    model = ExplainedModel("default", "m", sample(), [ExplainerSpec("tea_leaves", "http://127.0.0.1:1")])
-    with pytest.raises(InvalidOption, match="tea_leaves"):
-        explain_router([model], registry=CollectorRegistry())
-
-
-def test_a_client_that_goes_away_in_its_body_is_counted(setup: Setup) -> None:
-    service = setup()
-    host, port = service.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port))) as connection:
-        connection.sendall(b"POST /v1/models/m:explain HTTP/1.1\r\nHost: m\r\nContent-Length: 100\r\n\r\n{")
-    labels = {"model_namespace": "default", "model_name": "m", "method": "unknown", "outcome": "disconnected"}
-    wait_for(lambda: service.metric("inferwatch_explanations_total", **labels) == 1)
 
 
 def test_connections_open_and_close_with_an_application_that_has_a_life_of_its_own() -> None:

@@ -15,10 +15,10 @@ from inferwatch.errors import InvalidOption
 from inferwatch_explainers.registry import options_of
 from inferwatch_explainers.served import ExplainedModel, ExplainerSpec
 from inferwatch_explainers.service import explain_router
+from tests.explainers.explaining import SCHEMA, Service, sample
 from tests.explainers.servers import TextServer, serving
 from tests.explainers.test_anchors_text import sentiment
 from tests.explainers.test_pictures import ask
-from tests.explainers.test_service import SCHEMA, Service, sample
 
 TEXTS = ["A good film, all in all", 'good, but not "great" – é']
 NAMED = {"instances": [{"review": text} for text in TEXTS]}
