@@ -15,8 +15,17 @@ ALONE = (
 
 def fleet() -> Sequence[Panel]:
     """Return six numbers, and the table of models with the worst first."""
-    received = f"inferwatch_events_received_total{{{JOB}}}"
-    taken = f'inferwatch_events_received_total{{{JOB}, outcome=~"stored|duplicate|ignored"}}'
+    table = ranking(
+        "Models, worst first",
+        "Score / threshold above 1 is a drift alarm, whatever the statistic. A namespace leads to its model alone.",
+        {"model_namespace": "Namespace", "model_name": "Model"},
+        _columns(),
+        link=ALONE,
+    )
+    return *_findings(), *_freshness(), table
+
+
+def _findings() -> Sequence[Panel]:
     return (
         number(
             "Models",
@@ -35,6 +44,13 @@ def fleet() -> Sequence[Panel]:
             "chance: compare with the share in the row Outliers.",
             Query(f'sum(increase(inferwatch_instances_flagged_total{{{MODEL}, kind="outlier"}}[$__range]))'),
         ),
+    )
+
+
+def _freshness() -> Sequence[Panel]:
+    received = f"inferwatch_events_received_total{{{JOB}}}"
+    taken = f'inferwatch_events_received_total{{{JOB}, outcome=~"stored|duplicate|ignored"}}'
+    return (
         number(
             "Events not taken",
             "Share of the events received that were malformed or refused. Above zero: see the reasons in the row "
@@ -62,13 +78,6 @@ def fleet() -> Sequence[Panel]:
             unit="s",
             warn=60,
         ),
-        ranking(
-            "Models, worst first",
-            "Score / threshold above 1 is a drift alarm, whatever the statistic. A namespace leads to its model alone.",
-            {"model_namespace": "Namespace", "model_name": "Model"},
-            _columns(),
-            link=ALONE,
-        ),
     )
 
 
@@ -89,7 +98,11 @@ def _columns() -> Sequence[Field]:
 
 
 def drift() -> Sequence[Panel]:
-    """Return what the drift detectors found, and in which features."""
+    """Return what the drift detectors found, in which features, and how sure they are."""
+    return *_drift_detected(), *_drift_judged()
+
+
+def _drift_detected() -> Sequence[Panel]:
     return (
         graph(
             "Drift score and threshold",
@@ -114,6 +127,11 @@ def drift() -> Sequence[Panel]:
             "another population, or broken preprocessing.",
             [Query(f"max {BY_DETECTOR} (inferwatch_features_drifted{{{MODEL}}})", DETECTOR)],
         ),
+    )
+
+
+def _drift_judged() -> Sequence[Panel]:
+    return (
         ranking(
             "Features by score",
             "The features that differ most from the reference. Only the worst are exported; the API lists all of them.",

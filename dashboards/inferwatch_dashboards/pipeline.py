@@ -10,6 +10,10 @@ from inferwatch_dashboards.queries import BY_DETECTOR, DETECTOR, JOB, MODEL
 
 def pipeline() -> Sequence[Panel]:
     """Return what happened to the events from their arrival to the verdicts."""
+    return *_events(), *_joining(), *_judging(), _store()
+
+
+def _events() -> Sequence[Panel]:
     return (
         _rates(
             "Events by outcome",
@@ -30,6 +34,11 @@ def pipeline() -> Sequence[Panel]:
                 "dead letter: {{reason}}",
             ),
         ),
+    )
+
+
+def _joining() -> Sequence[Panel]:
+    return (
         _rates(
             "Requests joined with responses",
             "All are paired where all is well. request_only: the model fails, or its responses are not logged."
@@ -57,6 +66,11 @@ def pipeline() -> Sequence[Panel]:
             unit="s",
             span=8,
         ),
+    )
+
+
+def _judging() -> Sequence[Panel]:
+    return (
         _rates(
             "Detector runs by outcome",
             "Windows judged, and batches of rows judged one by one. error: the log of the service says why.",
@@ -89,13 +103,16 @@ def pipeline() -> Sequence[Panel]:
             unit="s",
             span=8,
         ),
-        graph(
-            "Size of the store",
-            "Bytes on disk of the payload log. Retention bounds it: payload_log.retention_days.",
-            [Query(f"sum(inferwatch_store_bytes{{{JOB}}})", "bytes")],
-            unit="bytes",
-            span=8,
-        ),
+    )
+
+
+def _store() -> Panel:
+    return graph(
+        "Size of the store",
+        "Bytes on disk of the payload log. Retention bounds it: payload_log.retention_days.",
+        [Query(f"sum(inferwatch_store_bytes{{{JOB}}})", "bytes")],
+        unit="bytes",
+        span=8,
     )
 
 
