@@ -200,7 +200,7 @@ def test_no_tail_raises(start: bytes, tail: bytes) -> None:
 
 
 @settings(max_examples=50)
-@given(st.recursive(st.text() | st.booleans(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+@given(st.recursive(st.text() | st.booleans(), lambda it: st.lists(it) | st.dictionaries(st.text(), it), max_leaves=8))
 def test_the_json_ends_where_it_ends(value: Any) -> None:
     data = orjson.dumps({"a": value})
     assert split(data + b"}]\xff\x00") == (data, memoryview(b"}]\xff\x00"))
