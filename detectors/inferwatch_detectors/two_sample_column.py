@@ -28,6 +28,8 @@ Textbook = Callable[[SortedSample, Matrix, Matrix, Matrix], tuple[float | None, 
 """(reference, a window's column (n,), counts (k,) of both) -> the statistic to report and the log of its p-value; None
 for a statistic that is not defined, and for a p-value that the null distribution of the divergence gives."""
 
+_NOTHING = 0.3
+"""Where n D^2 is at most this, p is above 0.8 and counts as 1: SciPy takes half a millisecond for one so near to 1."""
 _FINE_CELLS = 64
 _DECILES = 10
 
@@ -107,10 +109,11 @@ class KolmogorovColumns:
         wide, constant = self._widened[1]
         both = (rows * totals / (rows + totals))[:, np.newaxis]
         squares = both * gaps[:, np.newaxis] ** 2
-        scaled = np.sqrt(np.clip(squares / wide + constant, 0, squares) / both)
-        nodes = scaled.shape[1]
-        log_p = ks_log_p(scaled.ravel(), np.repeat(totals, nodes), np.repeat(rows, nodes))
-        return mean_log_p(log_p.reshape(scaled.shape))
+        squares = np.clip(squares / wide + constant, 0, squares)
+        log_p, told = np.zeros(squares.shape), squares > _NOTHING
+        each = np.flatnonzero(told) // squares.shape[1]
+        log_p[told] = ks_log_p(np.sqrt(squares / both)[told], totals[each], rows[each])
+        return mean_log_p(log_p)
 
     def _gaps(self, place: int, window: Matrix) -> tuple[float, float]:
         """D, and the distance from the band."""
