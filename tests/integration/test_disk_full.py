@@ -50,7 +50,7 @@ def post(up: Served, identity: str) -> tuple[int, str]:
     body = json.dumps({"instances": [[0.5] * 400]}).encode()
     headers = {"content-type": "application/json", **attributes(REQUEST_TYPE, identity)}
     try:
-        with urllib.request.urlopen(urllib.request.Request(up.url, body, headers), timeout=20) as answer:
+        with urllib.request.urlopen(urllib.request.Request(up.url, body, headers), timeout=60) as answer:
             return int(answer.status), ""
     except urllib.error.HTTPError as answer:
         return answer.code, answer.read().decode()
@@ -58,7 +58,7 @@ def post(up: Served, identity: str) -> tuple[int, str]:
 
 def status(up: Served, path: str) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(up.url + path, timeout=20) as answer:
+        with urllib.request.urlopen(up.url + path, timeout=60) as answer:
             return int(answer.status), answer.read().decode()
     except urllib.error.HTTPError as answer:
         return answer.code, answer.read().decode()

@@ -38,7 +38,7 @@ NOBODY = 65534
 def post(up: Served, number: int) -> None:
     body = json.dumps({"instances": [[float(number), 0.5, 0.25]] * 20}).encode()
     headers = {"content-type": "application/json", **attributes(REQUEST_TYPE, f"id-{number}")}
-    with urllib.request.urlopen(urllib.request.Request(up.url, body, headers), timeout=20) as answer:
+    with urllib.request.urlopen(urllib.request.Request(up.url, body, headers), timeout=60) as answer:
         assert answer.status == 200
 
 

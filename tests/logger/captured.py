@@ -23,7 +23,7 @@ def captured(test: Callable[[Callable[..., CaptureMiddleware]], Coroutine[Any, A
         return made[-1]
 
     async def whole() -> None:
-        await asyncio.wait_for(test(wrap), 20)
+        await asyncio.wait_for(test(wrap), 120)
         for middleware in made:
             await middleware.aclose()
             assert middleware.errors == 0

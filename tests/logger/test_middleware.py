@@ -183,7 +183,7 @@ def test_whatever_the_sink_does_the_answers_are_the_same(fate: str) -> None:
             assert account.captured == sum(account.dropped.values()) == 400
             assert middleware.errors == 0
 
-    asyncio.run(asyncio.wait_for(test(), 20))
+    asyncio.run(asyncio.wait_for(test(), 120))
 
 
 def test_every_fault_of_the_settings_is_named() -> None:
@@ -213,7 +213,7 @@ def test_a_sink_over_https_is_verified_as_asked(tmp_path: Path) -> None:
             assert len(sink.events) == 2
 
     for metrics in (False, CollectorRegistry()):
-        asyncio.run(asyncio.wait_for(test(metrics), 20))
+        asyncio.run(asyncio.wait_for(test(metrics), 120))
 
 
 def test_files_of_tls_that_mean_nothing_are_named(tmp_path: Path) -> None:

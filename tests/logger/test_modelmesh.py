@@ -196,7 +196,7 @@ class Mesh:
         return sent[0]["status"], dict(sent[0]["headers"]), sent[1].get("body", b"")
 
     def payloads(self) -> list[dict[str, Any]]:
-        assert self.log.pipeline.wait_for(self.log.journal.end(), 30)
+        assert self.log.pipeline.wait_for(self.log.journal.end(), 120)
         items: list[dict[str, Any]] = self.log.get("/api/payloads?model=default/income").json["items"]
         return [dict(self.log.get(f"/api/payloads/{item['key']}").json) for item in items]
 
@@ -288,7 +288,7 @@ def test_payloads_come_in_at_every_path_and_nowhere_else(tmp_path: Path) -> None
         mesh = Mesh(log, {"/mesh-b": "team-b"})
         assert mesh.post(payload("request"), path="/mesh-b")[0] == 200
         assert not mesh.ingest.handles({"type": "http", "method": "POST", "path": "/mesh-c"})
-        assert log.pipeline.wait_for(log.journal.end(), 30)
+        assert log.pipeline.wait_for(log.journal.end(), 120)
         (item,) = log.get("/api/payloads?model=team-b/income").json["items"]
         assert (item["namespace"], item["outcome"]) == ("team-b", "request_only")
 
@@ -300,7 +300,7 @@ def test_halves_before_and_after_a_restart_of_ours_are_joined(tmp_path: Path) ->
         mesh.post(payload("request"))
         mesh.post(payload("request", id="69-2"))
         mesh.post(payload("response", id="69-2"))
-        assert log.pipeline.wait_for(log.journal.end(), 30)
+        assert log.pipeline.wait_for(log.journal.end(), 120)
     with watched_log(tmp_path, ()) as log:
         mesh = Mesh(log)
         with log.state.read() as connection:
@@ -315,7 +315,7 @@ def test_a_half_that_nobody_remembers_stays_alone(tmp_path: Path) -> None:
     """What a kill -9 took before it was derived: two payloads of one half each, and no pair of strangers."""
     with watched_log(tmp_path, ()) as log:
         Mesh(log).post(payload("request"))
-        assert log.pipeline.wait_for(log.journal.end(), 30)
+        assert log.pipeline.wait_for(log.journal.end(), 120)
         mesh = Mesh(log)
         mesh.post(payload("response"), SAME_POD)
         assert sorted(item["outcome"] for item in mesh.payloads()) == ["request_only", "response_only"]

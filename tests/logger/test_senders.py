@@ -54,7 +54,7 @@ class Sink:
             sent.append(message)
 
         asyncio.run(self.ingest(scope, receive, send))
-        assert self.log.pipeline.wait_for(self.log.journal.end(), 30)
+        assert self.log.pipeline.wait_for(self.log.journal.end(), 120)
         return int(sent[0]["status"])
 
     def payloads(self, query: str = "") -> list[dict[str, Any]]:

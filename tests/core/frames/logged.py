@@ -82,7 +82,7 @@ class Log:
     def take(self, *events: CloudEvent) -> None:
         """Store the events as the model's, and wait until they are derived."""
         own = [replace(it, extensions={**it.extensions, "inferenceservicename": self._name}) for it in events]
-        assert self._pipeline.wait_for(self._journal.append(own).result(30), 30)
+        assert self._pipeline.wait_for(self._journal.append(own).result(120), 120)
 
     def payloads(self, **options: Any) -> pd.DataFrame:
         return inferwatch.payloads(self.model, data=self.directory, **options)

@@ -50,7 +50,7 @@ def take(directory: Path, events: list[CloudEvent], *, derive: bool = True) -> l
         if derive:
             pipeline = Pipeline(journal, state, RowCounter(), pair_timeout_s=60, clock=clock)
             pipeline.start()
-            assert pipeline.wait_for(journal.end(), 20)
+            assert pipeline.wait_for(journal.end(), 120)
             pipeline.stop()
         with state.read() as connection:
             return [payload.id for _, payload in list_payloads(connection, PayloadFilter())]

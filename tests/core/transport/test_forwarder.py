@@ -31,7 +31,7 @@ class Brokers:
     async def send(self, topic: str, messages: Sequence[Message], /) -> list[DeliveryError | None]:
         assert topic == "t"
         self.groups.append(len(messages))
-        assert self.held.wait(10)
+        assert self.held.wait(120)
         if self.fault is not None:
             return [self.fault] * len(messages)
         too_large = DeliveryError("too large", retryable=False)
