@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.explained import NAMES, Figure, Matrix, data, measured, peer, served
+from benchmarks.processes import machine
 
 DELAY_S = 0.02
 _ALIBI = "alibi AnchorTabular"
@@ -42,6 +43,7 @@ def ours(url: str, protocol: Literal["auto", "v1"]) -> Iterator[tuple[str, Figur
 def main() -> None:
     """Print the table."""
     print("## Rules and nearest rows of a served classifier, 12 features, 1,000 rows of reference, 20 ms a call\n")
+    print(f"{machine('numpy', 'aiohttp')}\n")
     print("| how | wall ms | own CPU ms | calls | rows | conditions | alibi's wall / this |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     with served("plain", DELAY_S) as url:

@@ -27,6 +27,7 @@ from benchmarks.explained import (
     peer,
     served,
 )
+from benchmarks.processes import machine
 
 PLACES = (HERE, "plain", "kserve")
 _ALIBI = "alibi KernelShap"
@@ -72,6 +73,7 @@ def _kernel_shap(asked: Any, samples: int | None) -> Figure:  # noqa: ANN401 - w
 def main() -> None:
     """Print the table."""
     print(f"## Kernel SHAP of a boosted model, 12 features, 100 background rows, {SAMPLES:,} coalitions\n")
+    print(f"{machine('numpy', 'aiohttp', 'grpcio')}\n")
     print("| model | how | wall ms | own CPU ms | calls | rows | error | alibi's wall / this |")
     print("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     missing: set[str] = set()

@@ -64,11 +64,14 @@ def measure(make: Callable[[Any, Any, bool], Callable[[Any], Any]]) -> dict[str,
 
 def main() -> None:
     """Print the table."""
+    from benchmarks.processes import machine  # not from the peer's environment, which runs this file
+
     here = measure(ours)
     there: dict[str, float] = {}
     if PEER.exists():
         there = json.loads(subprocess.run([PEER, Path(__file__), "peer"], capture_output=True, check=True).stdout)
     print("## Tree SHAP, 100 trees, 30 features, 100 background rows, CPU us a row\n")
+    print(f"{machine('numpy', 'scikit-learn')}\n")
     print("| setting | ours | shap | shap / ours |")
     print("| --- | ---: | ---: | ---: |")
     for name, figure in here.items():
