@@ -157,6 +157,7 @@ def test_windows_of_any_size_are_judged(entry: Entry, count: int) -> None:
     assert len(findings) == (1 if entry.windowed else count)
 
 
+@pytest.mark.slow
 @ALL
 def test_tiny_windows_like_the_reference_do_not_fire(entry: Entry) -> None:
     """At a rate of 1e-4 (windows of 3 rows) or 1e-3 (rows), 100 windows: at most 2 windows or rows."""
