@@ -26,10 +26,16 @@ def response(identity: str, second: float, predictions: list[Any] | bytes, **ext
 
 
 def explanation(
-    identity: str, second: float, values: list[list[Any]], *, method: str = "kernel_shap", cached: bool = False
+    identity: str,
+    second: float,
+    values: list[list[Any]],
+    *,
+    method: str = "kernel_shap",
+    cached: bool = False,
+    **members: Any,
 ) -> CloudEvent:
     """Return an explanation of rows by `age` and `job` so many seconds after noon."""
-    entries = [{"method": method, "features": ["age", "job"], "values": each} for each in values]
+    entries = [{"method": method, "features": ["age", "job"], "values": each, **members} for each in values]
     marks = [f"{identity}-{row}" for row in range(len(values))]
     at_ns = NOON + round(second * NS_PER_S)
     return ExplanationEvent(identity, at_ns, Service("default", "income"), entries, marks, cached=cached).event()

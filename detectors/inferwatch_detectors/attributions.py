@@ -52,6 +52,8 @@ class Attributions:
 
 def _is_attribution(entry: Mapping[str, Any]) -> bool:
     features, values = entry.get("features"), entry.get("values")
+    if "positions" in entry:  # the words of a text, which are other ones each time
+        return False
     if not isinstance(features, list) or not isinstance(values, list) or len(features) != len(values) or not features:
         return False
     numbers = all(value is None or (isinstance(value, int | float) and not isinstance(value, bool)) for value in values)

@@ -164,6 +164,7 @@ def test_only_attributions_of_one_method_count_each_once() -> None:
     assert worker.judge(items([request("q", 0, instances(3))])) == []
     assert "no explanation by features has come yet" in status(worker, "reasons").notes
     events = [
+        explanation("words", 1, [[1.0, 2.0]], method="text_shap", positions=[[0, 3], [4, 7]]),
         reasons(random, 1),
         explanation("again", 2, [[1.0, 2.0]] * 9, cached=True),
         explanation("margin", 3, [[9.0, 9.0]] * 9, method="tree_shap"),
