@@ -52,6 +52,17 @@ def test_wrong_usage_is_one_line_and_2(
     assert run(capsys, monkeypatch, "--data", tmp_path, *options) == (2, f"inferwatch: {sentence}\n")
 
 
+def test_a_column_that_there_is_not_is_one_line_and_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take(tmp_path, traffic())
+    options = ("--data", tmp_path, "--model", "default/income", "--where")
+    code, said = run(capsys, monkeypatch, *options, "nmae=Ann")
+    assert code == 2
+    assert said.startswith("inferwatch: --where: no payload of default/income has a column 'nmae'; there are age, ")
+    assert run(capsys, monkeypatch, *options, "name=Nobody")[0] == 0
+
+
 def test_a_log_in_use_is_one_line_and_1(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

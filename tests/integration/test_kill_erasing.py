@@ -14,7 +14,7 @@ from inferwatch.clock import ManualClock
 from inferwatch.errors import Fault, InvalidEvent
 from inferwatch.payload_log import segment
 from inferwatch.payload_log.dead_letter import DeadLetter
-from inferwatch.payload_log.erasure import erase, with_value
+from inferwatch.payload_log.erasure import WithValue, erase
 from inferwatch.payload_log.erasure_plan import FILE_NAME
 from inferwatch.payload_log.journal import Journal
 from inferwatch.payload_log.sealing import Sealer
@@ -121,7 +121,7 @@ def test_erasing_again_finishes(killed: list[Path]) -> None:
     for number, log in enumerate(killed):
         again = shutil.copytree(log, log.with_name(f"again-{number}"))
         is_begun = (again / FILE_NAME).exists()
-        assert erase(again, INCOME, with_value("name", PERSON), "id-1") in ((0,) if is_begun else (0, 1))
+        assert erase(again, INCOME, WithValue("name", PERSON), "id-1") in ((0,) if is_begun else (0, 1))
         assert is_erased(again)
 
 

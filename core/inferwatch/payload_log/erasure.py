@@ -36,22 +36,28 @@ def with_id(identity: str) -> Wanted:
     return lambda entry, _: identity in (entry.event.id, entry.event.inference_id)
 
 
-def with_value(column: str, value: str) -> Wanted:
-    """Return what wants the events in which a row has that value in a column; numbers are compared as numbers.
+class WithValue:
+    """Wants the events in which a row has that value in a column; numbers are compared as numbers.
 
-    Columns are named as in `inferwatch.payloads`; a body that nobody can decode has none.
+    Columns are named as in `inferwatch.payloads`; a body that nobody can decode has none. `columns` are those of the
+    events that were looked at.
     """
-    number = _number(value)
 
-    def wanted(entry: Entry, features: Sequence[str]) -> bool:
+    def __init__(self, column: str, value: str) -> None:
+        self.column = column
+        self.columns: set[str] = set()
+        self._value = value
+        self._number = _number(value)
+
+    def __call__(self, entry: Entry, features: Sequence[str]) -> bool:
+        """Say whether an event is wanted, and note its columns."""
         rows = rows_of(entry)
         if rows is None:
             return False
         names = column_names(rows, features) if entry.event.role is Role.REQUEST else rows.names
-        found = (cells.values.tolist() for name, cells in zip(names, rows.columns, strict=True) if name == column)
-        return any(_is(cell, value, number) for cells in found for cell in cells)
-
-    return wanted
+        self.columns.update(names)
+        found = (cells.values.tolist() for name, cells in zip(names, rows.columns, strict=True) if name == self.column)
+        return any(_is(cell, self._value, self._number) for cells in found for cell in cells)
 
 
 def erase(directory: Path, service: Service, wanted: Wanted, identity: str | None = None) -> int:

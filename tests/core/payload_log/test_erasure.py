@@ -15,7 +15,7 @@ from inferwatch.errors import Fault, InvalidEvent, PayloadLogError
 from inferwatch.events import CloudEvent, Service, Stream
 from inferwatch.finding import Finding
 from inferwatch.payload_log.dead_letter import DeadLetter
-from inferwatch.payload_log.erasure import Wanted, erase, with_id, with_value
+from inferwatch.payload_log.erasure import Wanted, WithValue, erase, with_id
 from inferwatch.payload_log.erasure_plan import FILE_NAME
 from inferwatch.payload_log.feature_names import keep_feature_names
 from inferwatch.payload_log.findings import FindingFilter, list_findings, save_findings
@@ -95,10 +95,10 @@ def test_events_of_another_sender_go_by_their_own_id_and_by_what_both_share(
     "wanted",
     [
         with_id("id-1"),
-        with_value("name", PERSON),
-        with_value("age", "31"),
-        with_value("age", "31.0"),
-        with_value("class", "1"),
+        WithValue("name", PERSON),
+        WithValue("age", "31"),
+        WithValue("age", "31.0"),
+        WithValue("class", "1"),
     ],
 )
 def test_both_halves_go_and_nothing_else(tmp_path: Path, wanted: Wanted, derive: bool) -> None:
@@ -115,7 +115,7 @@ def test_positions_have_the_names_that_the_model_was_configured_with(tmp_path: P
     take(tmp_path, [request("a", 1, [[30, PERSON]]), request("b", 2, [[30, "Ann"]]), response("c", 3, [[30, PERSON]])])
     with State.open(tmp_path) as state:
         keep_feature_names(state, {INCOME: ["age", "name"]})
-    assert erase(tmp_path, INCOME, with_value("name", PERSON)) == 1
+    assert erase(tmp_path, INCOME, WithValue("name", PERSON)) == 1
     assert stored(tmp_path) == ["b", "c"]
 
 
@@ -126,7 +126,7 @@ def test_positions_have_the_names_that_the_model_was_configured_with(tmp_path: P
 def test_a_value_is_that_very_value(tmp_path: Path, value: str, chosen: str) -> None:
     cells = {"big": 2**53 + 1, "even": 2**53, "huge": 1e300, "two": 2, "text": "text", "array": [0.5] * 300}
     take(tmp_path, [request(name, at, [{"x": cell}]) for at, (name, cell) in enumerate(cells.items())])
-    assert erase(tmp_path, INCOME, with_value("x", value)) == 1
+    assert erase(tmp_path, INCOME, WithValue("x", value)) == 1
     assert stored(tmp_path) == [name for name in cells if name != chosen]
 
 
@@ -158,7 +158,7 @@ def test_the_end_stays_where_it_was_and_offsets_are_not_given_again(tmp_path: Pa
 
 def test_the_index_can_be_computed_again(tmp_path: Path) -> None:
     take(tmp_path, traffic())
-    erase(tmp_path, INCOME, with_value("name", PERSON))
+    erase(tmp_path, INCOME, WithValue("name", PERSON))
     for path in tmp_path.glob("state.db*"):
         path.unlink()
     assert take(tmp_path, []) == ["id-1", "id-2", "id-0"]
@@ -205,5 +205,5 @@ def test_a_plan_that_nobody_can_read_is_named(tmp_path: Path) -> None:
 def test_a_column_that_is_not_there_erases_nothing(tmp_path: Path, column: str) -> None:
     take(tmp_path, traffic())
     before = shutil.copytree(tmp_path, tmp_path.with_name("before"), dirs_exist_ok=True)
-    assert erase(tmp_path, INCOME, with_value(column, PERSON)) == 0
+    assert erase(tmp_path, INCOME, WithValue(column, PERSON)) == 0
     assert stored(tmp_path) == stored(before)

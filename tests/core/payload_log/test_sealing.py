@@ -18,7 +18,7 @@ from inferwatch.events import CloudEvent, Service
 from inferwatch.payload_log import segment
 from inferwatch.payload_log.database import connect
 from inferwatch.payload_log.entry import Entry
-from inferwatch.payload_log.erasure import erase, with_id, with_value
+from inferwatch.payload_log.erasure import WithValue, erase, with_id
 from inferwatch.payload_log.index import PayloadFilter, count_streams, list_payloads
 from inferwatch.payload_log.journal import Journal
 from inferwatch.payload_log.reader import JournalReader
@@ -154,9 +154,9 @@ def test_erasing_reaches_into_sealed_files(tmp_path: Path) -> None:
         journal.append(ODD).result()
         sealer.seal(everything=True)
         assert erase_while_reading(tmp_path, journal) == [3, 4]
-    assert erase(tmp_path, INCOME, with_value("name", PERSON)) == 1
+    assert erase(tmp_path, INCOME, WithValue("name", PERSON)) == 1
     assert [entry.offset for entry in entries(tmp_path)] == [1, 2, 5, 6, 7, 8, 9, 10, 11, 12]
-    assert erase(tmp_path, INCOME, with_value("name", "Ann")) == 2
+    assert erase(tmp_path, INCOME, WithValue("name", "Ann")) == 2
     assert erase(tmp_path, Service("default", "other"), with_id("id-1")) == 1
     assert len(files(tmp_path)) == 1
     assert [entry.event for entry in entries(tmp_path)] == ODD
