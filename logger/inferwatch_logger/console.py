@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 from urllib.parse import quote
 
 from fastapi import APIRouter, Header, Request, Response
@@ -27,7 +27,7 @@ from inferwatch_logger.chart import EffectBar, ScoreChart, effect_bars, score_ch
 from inferwatch_logger.docs_page import routes, shapes
 from inferwatch_logger.monitor import Monitor
 from inferwatch_logger.payload_view import payload_item
-from inferwatch_logger.replies import ModelDetail, ModelItem, PayloadItem
+from inferwatch_logger.replies import ModelDetail, ModelItem, ModelState, PayloadItem
 
 SECTIONS = 8
 """The fleet page shows the findings of so many models, worst first; the others' are on their own pages."""
@@ -44,7 +44,7 @@ FIRED_ROWS = 25
 DECODED_ROWS, DECODED_COLUMNS = 100, 60
 """A payload's page shows so much of its rows; the API gives all."""
 
-_WORST_FIRST = {"alarm": 0, "waiting": 1, "ok": 2}
+_WORST_FIRST: Final[Sequence[ModelState]] = ("alarm", "stale", "waiting", "silent", "ok")
 _ROW_KINDS = ("outlier", "adversarial")
 
 
@@ -279,7 +279,7 @@ def _render(template: str, **values: Any) -> str:  # noqa: ANN401 - whatever the
 
 
 def _badness(item: ModelItem) -> tuple[int, int, str, str]:
-    return _WORST_FIRST[item.state], -item.alarms, item.namespace, item.name
+    return _WORST_FIRST.index(item.state), -item.alarms, item.namespace, item.name
 
 
 def _segment(text: str) -> str:

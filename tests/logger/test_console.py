@@ -6,14 +6,16 @@ from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import get_args
 from urllib.parse import quote
 
 import pytest
 
 from inferwatch.events import Role
 from inferwatch_logger.chart import effect_bars, score_chart
-from inferwatch_logger.console import render_page
+from inferwatch_logger.console import _WORST_FIRST, render_page
 from inferwatch_logger.monitor import open_monitor
+from inferwatch_logger.replies import ModelState
 from tests.logger.watched_log import INCOME, WatchedLog, event, pair, watched_log
 
 HOSTILE = """<script>alert(1)</script>"'&{{7*7}}"""
@@ -106,6 +108,16 @@ class TestFleet:
         found = page(log, "/")
         assert [link for link in found.links if link.startswith("/models/")][:1] == ["/models/default/income"]
         assert found.text["a"][:3] == ["inferwatch", "income", "fine"]
+
+    def test_models_of_every_state_are_shown(self, log: WatchedLog) -> None:
+        log.take(*pair(1, [[30, "Private"]], [0]), *pair(1, [[30]], [0], inferenceservicename="gone"))
+        log.clock.advance(2 * 86_400)
+        late = 2 * 86_400 + 1
+        log.take(*pair(late, [["?", "Private"]], [0]), *pair(late, [[30]], [0], inferenceservicename="new"))
+        states = {item["name"]: item["state"] for item in log.get("/api/models").json["items"]}
+        assert states == {"income": "stale", "new": "waiting", "gone": "silent"}
+        assert page(log, "/").text["a"][1:4] == ["income", "new", "gone"]
+        assert set(_WORST_FIRST) == set(get_args(ModelState))
 
     def test_the_worst_models_show_their_findings(self, alarm: WatchedLog) -> None:
         text = alarm.page("/").text
