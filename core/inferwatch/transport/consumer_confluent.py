@@ -19,6 +19,7 @@ _DEFAULTS: Final[Mapping[str, Any]] = {
     "enable.auto.commit": False,
     "session.timeout.ms": SESSION_MS,
     "queued.max.messages.kbytes": 32_768,
+    "fetch.queue.backoff.ms": 10,  # not a second, each time that so much was read ahead
     "reconnect.backoff.max.ms": 1_000,
     "topic.metadata.refresh.interval.ms": 30_000,  # so soon a partition that was added is read
     "socket.keepalive.enable": True,
