@@ -28,6 +28,16 @@ def detector_faults(model: ModelSettings, given: Reference, where: str) -> Itera
             yield from _unbuildable(model, rule, given, f"{where}.detectors[{number}]")
 
 
+def unseen_season(model: ModelSettings, where: str) -> Iterator[Fault]:
+    """Yield what is no fault and worth knowing where parts of the day or of the week are segments."""
+    if model.cycle_hours and model.burn_in_rows is None:
+        yield Fault(
+            f"{where}.burn_in_rows",
+            f"unset, so at most 3,000: where less than {model.cycle_hours} hours bring as many, all rows together may"
+            " take the cycle for drift; the rows of three cycles show it",
+        )
+
+
 def is_known(kind: str, method: str) -> bool:
     """Return whether there is such a detector."""
     try:

@@ -159,10 +159,14 @@ def explain(
 def check(config: ConfigOption) -> None:
     """Report every fault of a configuration at once; nothing is started or changed."""
     from inferwatch_cli.checks import checked
+    from inferwatch_cli.detector_checks import unseen_season
 
     models = checked(config).models
     detectors = sum(len(model.settings.detectors) for model in models)
     typer.echo(f"{config}: good, {len(models)} models with {detectors} detectors")
+    for number, model in enumerate(models):
+        for note in unseen_season(model.settings, f"models[{number}]"):
+            typer.echo(f"note: {note}")
 
 
 @app.command()

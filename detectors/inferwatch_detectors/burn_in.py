@@ -12,6 +12,9 @@ MILESTONES = (500, 750, 1_000, 1_500, 2_000, 3_000)
 """Rows after which the estimate is tried; the last one is taken as it is. Fixed, so that the end of the burn-in
 depends on the rows alone and not on how they were delivered."""
 
+Span = tuple[int, int]
+"""The earliest and the latest event time among rows, in ns."""
+
 
 class BurnIn:
     """Collects rows until their dependence is known: after `rows` rows, or as many as the estimate needs."""
@@ -20,6 +23,7 @@ class BurnIn:
         self._reference = reference
         self._milestones = MILESTONES if rows is None else (rows,)
         self._held = np.empty((0, len(reference.schema.features)))
+        self.span: Span | None = None
         self.dependence: Dependence | None = None
         if rows == 0:
             self.dependence = Dependence.independent(len(reference.schema.features))
@@ -36,11 +40,16 @@ class BurnIn:
         start = 0
         while self.dependence is None and start < len(batch):
             taken = min(self.needs_rows, len(batch) - start)
-            self._held = np.concatenate([self._held, batch.values[start : start + taken]])
+            self._hold(batch.slice(start, start + taken))
             start += taken
             if len(self._held) in self._milestones:
                 self._conclude()
         return batch.slice(start, len(batch))
+
+    def _hold(self, batch: Batch) -> None:
+        self._held = np.concatenate([self._held, batch.values])
+        times = (int(batch.times_ns.min()), int(batch.times_ns.max()), *(self.span or ()))
+        self.span = min(times), max(times)
 
     def follow(self, reference: Reference) -> None:
         """Take another reference of the same columns for the estimate."""
@@ -60,7 +69,7 @@ class BurnIn:
         """Return the rows held so far."""
         return self._held.tobytes()
 
-    def load(self, data: bytes, dependence: Dependence | None) -> None:
-        """Continue with the rows of a dump, or with the dependence they gave."""
+    def load(self, data: bytes, dependence: Dependence | None, span: Span | None = None) -> None:
+        """Continue with the rows of a dump, or with the dependence they gave, and the span of those that came."""
         self._held = np.frombuffer(data, np.float64).reshape(-1, len(self._reference.schema.features))
-        self.dependence = dependence
+        self.dependence, self.span = dependence, span

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import orjson
 
+from inferwatch.clock import NS_PER_S
 from inferwatch.finding import Finding
 from inferwatch.reference import Reference
 from inferwatch.rows import Batch, Matrix, Schema
@@ -23,6 +24,8 @@ from inferwatch_detectors.window import Marks
 
 logger = logging.getLogger(__name__)
 
+_NS_PER_HOUR = 3600 * NS_PER_S
+
 Parts = dict[str, bytes | None]
 
 
@@ -31,6 +34,7 @@ class Lane:
 
     Without a reference rows pass unjudged, but where a `schema` says how they are encoded: then the first `LEARNT_ROWS`
     become the reference. With `rolling` they are kept for the references to come instead, and `roll` makes these.
+    `cycle_hours` is the season whose parts are segments, 0 where none are.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class Lane:
         schema: Schema | None = None,
         rolling: RollingRows | None = None,
         *,
+        cycle_hours: int = 0,
         restoring: bool = False,
     ) -> None:
         self.beat = beat
@@ -51,6 +56,7 @@ class Lane:
         self._burn_in_rows = burn_in_rows
         self._schema = schema
         self._rolling = rolling
+        self._cycle_hours = cycle_hours
         self._learnt: Reference | None = None
         self._held: list[Matrix] = []
         self._burn_in: BurnIn | None = None
@@ -65,12 +71,27 @@ class Lane:
 
     @property
     def note(self) -> str | None:
-        """What a rolling reference waits for; None where there is one."""
+        """What a rolling reference waits for, or what the burn-in has not seen; None where there is neither."""
         if self._rolling is None or self.reference is not None or self._schema is None:
-            return None
+            return self._unseen_cycle
         return (
             f"the reference rolls: it begins with {LEAST_ROWS:,} rows that are older than lag_days"
             f" ({self._rolling.rule.lag_days:g}), and {self._rolling.seen:,} have come so far"
+        )
+
+    @property
+    def _unseen_cycle(self) -> str | None:
+        """Why all rows together may alarm through the day."""
+        if self._burn_in is None or self._burn_in.dependence is None or self._burn_in.span is None:
+            return None
+        since_ns, until_ns = self._burn_in.span
+        hours = (until_ns - since_ns) / _NS_PER_HOUR
+        if hours >= self._cycle_hours:
+            return None
+        rows = self._burn_in.dependence.rows
+        return (
+            f"the burn-in of {rows:,} rows spanned {hours:.2g} of the {self._cycle_hours} hours whose parts are"
+            " segments: all rows together may take the cycle for drift; let burn_in_rows span three"
         )
 
     @property
@@ -185,6 +206,7 @@ class Lane:
         burn_in = self._burn_in
         about = {
             "dependence": burn_in.dependence.as_dict() if burn_in and burn_in.dependence else None,
+            "burn_in_span": burn_in.span if burn_in else None,
             "held": sum(map(len, self._held)),
             "said": self.beat.assumption,
         }
@@ -216,8 +238,8 @@ class Lane:
         if about["held"]:
             self._held = [np.frombuffer(parts["held"], np.float64).reshape(about["held"], -1)]
         if self._burn_in is not None:
-            kept = about["dependence"]
-            self._burn_in.load(parts["burn-in"], kept and Dependence.from_dict(kept))
+            kept, span = about["dependence"], about.get("burn_in_span")
+            self._burn_in.load(parts["burn-in"], kept and Dependence.from_dict(kept), span and tuple(span))
         width = len(self.reference.schema.features) if self.reference is not None else None
         for post in self.posts:
             if (data := parts.get(f"post {post.name}")) is not None:

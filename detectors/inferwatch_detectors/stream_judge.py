@@ -245,7 +245,16 @@ class StreamJudge:
                 if segment is None or rule.kind != "outlier"
             ]
             kept = RollingRows(rolling) if rolling is not None else None
-            return Lane(beat, posts, given, self._model.burn_in_rows, schema, kept, restoring=self._restoring)
+            return Lane(
+                beat,
+                posts,
+                given,
+                self._model.burn_in_rows,
+                schema,
+                kept,
+                cycle_hours=self._model.cycle_hours,
+                restoring=self._restoring,
+            )
 
         return lane
 

@@ -101,7 +101,7 @@ class DriftRule:
             window=window,
             p_value=10**-score,
             features=features,
-            assumption=self.dependence.assumption,
+            assumption=self.dependence.assumed(len(batch)),
             why=self._why(scored[0][1], [feature.name for feature in features if feature.fired]),
         )
 

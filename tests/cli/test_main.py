@@ -120,6 +120,14 @@ def test_a_good_configuration_passes(run: Runner, tmp_path: Path, table: Path) -
     assert sorted(tmp_path.iterdir()) == sorted([*before, path])
 
 
+def test_a_burn_in_that_may_miss_a_season_is_noted(run: Runner, tmp_path: Path, table: Path) -> None:
+    assert table.exists()
+    seasonal = GOOD.replace("    detectors:", "    segments: [{by: {hours: 4}}]\n    detectors:", 1)
+    ran = run("check", "--config", config(tmp_path, seasonal))
+    assert ran.code == 0
+    assert ran.output[1].startswith("note: models[0].burn_in_rows: unset, so at most 3,000: where less than 24 hours")
+
+
 @pytest.mark.parametrize("command", ["check", "up"])
 def test_every_fault_is_told_in_a_line_of_its_own(run: Runner, tmp_path: Path, command: str) -> None:
     text = """

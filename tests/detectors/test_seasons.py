@@ -59,6 +59,21 @@ def test_parts_of_the_day_tell_what_the_whole_of_a_daily_cycle_hides() -> None:
     assert min(fired.values()) >= 2
 
 
+@pytest.mark.parametrize(("hours", "told"), [(8, True), (24, False)])
+def test_a_burn_in_that_is_shorter_than_the_cycle_is_told_after_a_restart_too(hours: int, told: bool) -> None:
+    watched = model(HISTOGRAM, segments=[{"by": {"hours": 4}}], burn_in_rows=10 * (hours + 1))
+    ages = [[40, "clerk"]] * 10
+    hourly = [request(f"h{hour}", float(hour * HOUR_S), ages) for hour in range(hours + 1)]
+    worker = Worker([watched])
+    for part in (hourly[:5], hourly[5:]):
+        worker.judge(items(part, arrival_s=hours * HOUR_S))
+        kept, worker = worker.dump(), Worker([watched])
+        worker.load({name: data for name, data in kept.items() if data is not None})
+    (status,) = worker.statuses()
+    note = f"the burn-in of {10 * (hours + 1)} rows spanned {hours} of the 24 hours whose parts are segments"
+    assert [each.startswith(note) for each in status.notes] == [True] * told
+
+
 @pytest.mark.parametrize(
     ("settings", "part"),
     [

@@ -210,13 +210,17 @@ class HoursSettings(Section):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
-        days = 7 if self.of == "week" else 1
-        if 24 % self.hours or not 1 < 24 * days // self.hours <= MOST_SEGMENTS:
+        if 24 % self.hours or not 1 < self.cycle // self.hours <= MOST_SEGMENTS:
             allowed = "12 or 24" if self.of == "week" else "2, 3, 4, 6, 8 or 12"
             raise PydanticCustomError(
                 "hours", "a {of} is cut into parts of {allowed} hours", {"of": self.of, "allowed": allowed}
             )
         return self
+
+    @property
+    def cycle(self) -> int:
+        """Hours of the whole."""
+        return 168 if self.of == "week" else 24
 
     def part(self, time_ns: int) -> str:
         """Return the part in which a time lies, as `06-12` or `Mon 12-24`."""
@@ -277,7 +281,7 @@ class ModelSettings(Section):
     """Parts of the traffic that are judged apart too: they and the whole share the false alarms evenly."""
     burn_in_rows: int | None = Field(None, ge=0)
     """First rows of live traffic, which tell how much rows depend on each other; unset: as many as that needs, at most
-    3,000."""
+    3,000. Where parts of the day or of the week are segments, give those of three."""
     false_alarms: FalseAlarmSettings = FalseAlarmSettings()
     detectors: tuple[DetectorSettings, ...] = ()
     explainers: tuple[ExplainerSettings, ...] = ()
@@ -335,6 +339,11 @@ class ModelSettings(Section):
     def rolling(self) -> RollingSettings | None:
         """The days of traffic that are the reference; None where it does not roll."""
         return self.reference.rolling if isinstance(self.reference, LiveReferenceSettings) else None
+
+    @property
+    def cycle_hours(self) -> int:
+        """The hours of the longest season whose parts are segments; 0 where none are."""
+        return max((split.by.cycle for split in self.segments if isinstance(split.by, HoursSettings)), default=0)
 
     def rooted(self, root: Path) -> ModelSettings:
         """Return the settings with relative paths taken from a directory."""
