@@ -22,6 +22,7 @@ from inferwatch.wire.cloudevents import from_http
 from inferwatch_cli.demo.processes import answering, free_port, running
 from tests.integration.tf_serving import MODEL
 from tests.logger.proxy.relayed import Message, Reader, Writer, read_message
+from tests.loopback import loopback_server
 
 Capture = Literal["proxy", "middleware"]
 
@@ -144,31 +145,19 @@ class Sink:
     reply: Reply
     events: list[CloudEvent] = field(default_factory=list)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
-    writers: set[Writer] = field(default_factory=set)
-    is_dead: bool = False
 
     async def serve(self, reader: Reader, writer: Writer) -> None:
-        if self.is_dead:  # accepted at the last moment
-            writer.transport.abort()
-            return
-        self.writers.add(writer)
-        try:
-            while True:
-                message = await read_message(reader)
-                answer = await self.reply(message)
-                async with self.changed:
-                    self.events.append(_event(message))
-                    self.changed.notify_all()
-                if answer is None:
-                    writer.transport.abort()
-                    break
-                writer.write(answer)
-                await writer.drain()
-        except (EOFError, OSError, asyncio.CancelledError):
-            pass
-        finally:
-            self.writers.discard(writer)
-            writer.close()
+        while True:
+            message = await read_message(reader)
+            answer = await self.reply(message)
+            async with self.changed:
+                self.events.append(_event(message))
+                self.changed.notify_all()
+            if answer is None:
+                writer.transport.abort()
+                break
+            writer.write(answer)
+            await writer.drain()
 
     async def until(self, holds: Callable[[], bool], within_s: float = 120.0) -> None:
         async with asyncio.timeout(within_s), self.changed:
@@ -190,14 +179,8 @@ async def taken(_: Message) -> bytes:
 async def sink_at(port: int, reply: Reply = taken) -> AsyncIterator[Sink]:
     """Serve as a sink at a port; at the end, hang up on everybody, as a process that dies does."""
     sink = Sink(reply)
-    server = await asyncio.start_server(sink.serve, "127.0.0.1", port, limit=2**24, backlog=2048)
-    try:
+    async with loopback_server(sink.serve, port):
         yield sink
-    finally:
-        server.close()
-        sink.is_dead = True
-        for writer in list(sink.writers):
-            writer.transport.abort()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,8 @@ import pytest
 from inferwatch.delivery.account import total
 from inferwatch.delivery.spool import spooled_accounts
 from inferwatch_cli.demo.processes import free_port
-from tests.core.delivery.scripted_sink import ScriptedSink
+from tests.core.delivery.scripted_sink import answer, scripted_sink
+from tests.waiting import until
 
 pytestmark = pytest.mark.integration
 
@@ -66,15 +67,10 @@ def predict(port: int, *ids: str) -> None:
 
 async def received(ports: list[int], expected: int) -> list[list[str]]:
     """Serve at the ports until each was sent so many events; return their ids and types in order."""
-    sinks = [ScriptedSink(lambda _: b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n", port=port) for port in ports]
-    servers = [await asyncio.start_server(sink.serve, "127.0.0.1", sink.port) for sink in sinks]
-    async with asyncio.timeout(120):
-        while any(len(sink.events) < expected for sink in sinks):  # noqa: ASYNC110 - watches from outside
-            await asyncio.sleep(0.01)
-    for listening, sink in zip(servers, sinks, strict=True):
-        listening.close()
-        sink.hang_up()
-        await listening.wait_closed()
+    async with AsyncExitStack() as stack:
+        serving = [scripted_sink(lambda _: answer(202), port=port) for port in ports]
+        sinks = [await stack.enter_async_context(each) for each in serving]
+        await until(lambda: all(len(sink.events) >= expected for sink in sinks))
     return [[f"{event.id} {event.type.rpartition('.')[2]}" for event in sink.events] for sink in sinks]
 
 

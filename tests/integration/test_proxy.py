@@ -20,6 +20,7 @@ from inferwatch.events import CloudEvent
 from inferwatch.wire.cloudevents import from_http
 from inferwatch_cli.demo.processes import answering, free_port, running
 from tests.logger.proxy.relayed import Message, Reader, Writer, read_message
+from tests.loopback import loopback_server
 
 pytestmark = pytest.mark.integration
 
@@ -36,21 +37,16 @@ class Server:
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def serve(self, reader: Reader, writer: Writer) -> None:
-        try:
-            while True:
-                message = await read_message(reader)
-                answer = await self.reply(message)
-                async with self.changed:
-                    self.requests.append(message)
-                    self.changed.notify_all()
-                if answer is None:
-                    break
-                writer.write(answer)
-                await writer.drain()
-        except (EOFError, OSError, asyncio.CancelledError):
-            pass
-        finally:
-            writer.close()
+        while True:
+            message = await read_message(reader)
+            answer = await self.reply(message)
+            async with self.changed:
+                self.requests.append(message)
+                self.changed.notify_all()
+            if answer is None:
+                break
+            writer.write(answer)
+            await writer.drain()
 
     async def until(self, count: int) -> None:
         async with asyncio.timeout(120), self.changed:
@@ -71,11 +67,8 @@ async def server(
     reply: Callable[[Message], Awaitable[bytes | None]], port: int = 0
 ) -> AsyncIterator[tuple[Server, int]]:
     it = Server(reply)
-    listening = await asyncio.start_server(it.serve, "127.0.0.1", port, limit=2**24, backlog=2048)
-    try:
-        yield it, listening.sockets[0].getsockname()[1]
-    finally:
-        listening.close()
+    async with loopback_server(it.serve, port) as at:
+        yield it, at.port
 
 
 async def echo(message: Message) -> bytes:
@@ -157,20 +150,15 @@ PART = bytes(65_536)
 
 def test_large_bodies_cost_no_memory(tmp_path: Path) -> None:
     async def give_and_take(reader: Reader, writer: Writer) -> None:
-        try:
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                for _ in range(LARGE_BYTES // len(PART) if b"/large" in head else 0):
-                    await reader.readexactly(len(PART))
-                writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-                for _ in range(LARGE_BYTES // len(PART) if b"/large" in head else 1):
-                    writer.write(b"%x\r\n%b\r\n" % (len(PART), PART))
-                    await writer.drain()
-                writer.write(b"0\r\n\r\n")
-        except (EOFError, OSError):
-            pass
-        finally:
-            writer.close()
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            for _ in range(LARGE_BYTES // len(PART) if b"/large" in head else 0):
+                await reader.readexactly(len(PART))
+            writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            for _ in range(LARGE_BYTES // len(PART) if b"/large" in head else 1):
+                writer.write(b"%x\r\n%b\r\n" % (len(PART), PART))
+                await writer.drain()
+            writer.write(b"0\r\n\r\n")
 
     async def transfer(port: int) -> int:
         """Send as much as comes back; return how much that is."""
@@ -187,10 +175,8 @@ def test_large_bodies_cost_no_memory(tmp_path: Path) -> None:
         return received
 
     async def test() -> None:
-        listening = await asyncio.start_server(give_and_take, "127.0.0.1", 0)
-        upstream = listening.sockets[0].getsockname()[1]
-        async with listening, server(taken) as (sink, port):
-            async with proxy(tmp_path, upstream, [f"http://127.0.0.1:{port}/"]) as it:
+        async with loopback_server(give_and_take) as upstream, server(taken) as (sink, port):
+            async with proxy(tmp_path, upstream.port, [f"http://127.0.0.1:{port}/"]) as it:
                 async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{it.port}/") as reply:
                     await reply.read()
                 before = it.resident_bytes()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from inferwatch.events import CloudEvent
 from inferwatch.wire.cloudevents import BATCH_TYPE, from_http
+from tests.loopback import Loopback, loopback_server
 
 TAKES_BATCHES = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nAccept-Post: application/cloudevents-batch+json\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
@@ -28,12 +29,15 @@ class ScriptedSink:
     reply: Callable[[CloudEvent], bytes | None]
     batch_reply: Callable[[list[CloudEvent]], bytes | None] = lambda _: TAKES_BATCHES
     tls: ssl.SSLContext | None = None
-    port: int = 0
+    at: Loopback = field(default_factory=Loopback)
     sizes: list[int] = field(default_factory=list)
     targets: list[str] = field(default_factory=list)
     events: list[CloudEvent] = field(default_factory=list)
     connections: int = 0
-    _writers: set[asyncio.StreamWriter] = field(default_factory=set)
+
+    @property
+    def port(self) -> int:
+        return self.at.port
 
     @property
     def url(self) -> str:
@@ -45,15 +49,8 @@ class ScriptedSink:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        self._writers.add(writer)
-        try:
-            while await self._exchange(reader, writer):
-                pass
-        except (EOFError, OSError):
+        while await self._exchange(reader, writer):
             pass
-        finally:
-            self._writers.discard(writer)
-            writer.close()
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -72,24 +69,15 @@ class ScriptedSink:
         lower = reply.lower()
         return b"connection: close" not in lower and b"http/1.0" not in lower
 
-    def hang_up(self) -> None:
-        for writer in self._writers:
-            writer.close()
-
 
 @asynccontextmanager
 async def scripted_sink(
     reply: Callable[[CloudEvent], bytes | None] = lambda _: OK,
     batch_reply: Callable[[list[CloudEvent]], bytes | None] = lambda _: TAKES_BATCHES,
     tls: ssl.SSLContext | None = None,
+    port: int = 0,
 ) -> AsyncIterator[ScriptedSink]:
-    """Serve on a free port of the loopback."""
+    """Serve at a port of the loopback, by default at one that is free."""
     sink = ScriptedSink(reply, batch_reply, tls)
-    server = await asyncio.start_server(sink.serve, "127.0.0.1", 0, ssl=tls, limit=1 << 22)
-    sink.port = server.sockets[0].getsockname()[1]
-    try:
+    async with loopback_server(sink.serve, port, tls=tls) as sink.at:
         yield sink
-    finally:
-        server.close()
-        sink.hang_up()
-        await server.wait_closed()

@@ -92,7 +92,7 @@ def test_an_idle_connection_that_the_server_closed_is_no_failure() -> None:
         async with scripted_sink() as server:
             sink = HttpSink(server.url)
             await sink.send(EVENTS[:1])
-            server.hang_up()
+            server.at.hang_up()
             await sink.send(EVENTS[1:])
             assert (server.ids, server.connections) == (["0", "1", "2", "3", "4"], 2)
             await sink.aclose()

@@ -16,6 +16,7 @@ from inferwatch_logger.capture import Capture
 from inferwatch_logger.proxy import Relay
 from inferwatch_logger.proxy.pool import Pool
 from inferwatch_logger.recorder import Recorder
+from tests.loopback import loopback_server
 
 Reader = asyncio.StreamReader
 Writer = asyncio.StreamWriter
@@ -69,26 +70,10 @@ class Upstream:
     requests: list[Message] = field(default_factory=list)
     connections: int = 0
     asked: asyncio.Event = field(default_factory=asyncio.Event)
-    _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
     async def serve(self, reader: Reader, writer: Writer) -> None:
         self.connections += 1
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        try:
-            await self.handler(self, reader, writer)
-        except (EOFError, OSError, asyncio.CancelledError):
-            pass
-        finally:
-            self._tasks.discard(task)
-            writer.close()
-
-    async def stop(self) -> None:
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks)
+        await self.handler(self, reader, writer)
 
     async def take(self, reader: Reader) -> Message:
         message = await read_message(reader)
@@ -162,27 +147,24 @@ async def relayed(
     With a `certificate` the upstream speaks TLS, which the relay verifies by `tls`.
     """
     upstream = Upstream(handler)
-    server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0, limit=2**24, ssl=certificate)
-    upstream.port = server.sockets[0].getsockname()[1]
     events: list[CloudEvent] = []
     capture = Capture.of(**({"name": "income", "namespace": "prod"} | options))
-    relay = Relay(
-        Pool("127.0.0.1", port or upstream.port, tls=tls),
-        Recorder(capture, emit or events.append),
-        always_ready,
-    )
-    listener = socket.create_server(("127.0.0.1", 0))
-    await relay.listen(listener)
-    it = Relayed(upstream, relay, listener.getsockname()[1], events)
-    try:
-        yield it
-    finally:
-        for writer in it.writers:
-            writer.transport.abort()
-        await relay.drain(0.0)
-        server.close()
-        await upstream.stop()
-        await asyncio.sleep(0)
+    async with loopback_server(upstream.serve, tls=certificate) as at:
+        upstream.port = at.port
+        relay = Relay(
+            Pool("127.0.0.1", port or upstream.port, tls=tls),
+            Recorder(capture, emit or events.append),
+            always_ready,
+        )
+        listener = socket.create_server(("127.0.0.1", 0))
+        await relay.listen(listener)
+        it = Relayed(upstream, relay, listener.getsockname()[1], events)
+        try:
+            yield it
+        finally:
+            for writer in it.writers:
+                writer.transport.abort()
+            await relay.drain(0.0)
 
 
 def run(test: Callable[[], Awaitable[None]], *, loop: str = "uvloop") -> None:

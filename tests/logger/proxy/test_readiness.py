@@ -10,6 +10,7 @@ import pytest
 from inferwatch.errors import ConfigError
 from inferwatch_logger.proxy.readiness import Readiness, readiness
 from tests.logger.proxy.relayed import run
+from tests.loopback import loopback_server
 
 
 def test_probes_as_kserve_writes_them() -> None:
@@ -35,20 +36,17 @@ def test_it_asks_the_server() -> None:
         head = await reader.readuntil(b"\r\n\r\n") if status else b""
         asked.append(head.partition(b"\r\n")[0])
         writer.write(b"HTTP/1.1 %b X\r\ncontent-length: 0\r\n\r\n" % b"".join(status))
-        writer.close()
 
     async def test() -> None:
-        listening = await asyncio.start_server(server, "127.0.0.1", 0)
-        port = listening.sockets[0].getsockname()[1]
-        probe = Readiness("127.0.0.1", port, "/ready", timeout_s=10)
-        assert await probe()
-        status[0] = b"503"
-        assert not await probe()
-        status[0] = b"what"
-        assert not await probe()
+        async with loopback_server(server) as at:
+            probe = Readiness("127.0.0.1", at.port, "/ready", timeout_s=10)
+            assert await probe()
+            status[0] = b"503"
+            assert not await probe()
+            status[0] = b"what"
+            assert not await probe()
         assert asked == [b"GET /ready HTTP/1.1"] * 3
-        listening.close()
         assert not await probe()
-        assert not await Readiness("127.0.0.1", port)()
+        assert not await Readiness("127.0.0.1", at.port)()
 
     run(test)
