@@ -136,6 +136,8 @@ STREAMS: Mapping[str, Stream] = {
     "season": Stream(_season, _raised, dependent=True),
 }
 METHODS = ("histogram", "ks", "cvm", "chi_square", "wasserstein", "psi", "jensen_shannon")
+_SOONEST = ("ks", "psi", "chi_square", "jensen_shannon", "cvm", "wasserstein")
+"""Methods beside the default one, those that take the least time first."""
 
 
 def measure(
@@ -257,7 +259,7 @@ def _cases() -> Iterator[Case]:
     yield from (Case("histogram", stream, 500, 0.0) for stream in STREAMS)
     yield from (Case("histogram", stream, 20, 0.0) for stream in STREAMS)
     dependent = ("AR(0.5)", "AR(0.9)")
-    yield from (Case(method, stream, 500, 0.0) for stream in (*independent, *dependent) for method in METHODS[1:])
+    yield from (Case(method, stream, 500, 0.0) for stream in (*independent, *dependent) for method in _SOONEST)
     yield from (Case("histogram", stream, *rest) for rest in ((200, 0.0), (500, 0.1)) for stream in STREAMS)
 
 

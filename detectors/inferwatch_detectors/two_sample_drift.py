@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Literal
+
+import numpy as np
 
 from inferwatch.finding import Finding
 from inferwatch.promise import Promise
@@ -160,6 +163,11 @@ def _fine(column: Watched) -> Cells:
     return Cells.fine(column.sample, SortedSample.of(column.sample).sd)
 
 
+def _ranked(column: Watched) -> Cells:
+    """Fine cells without gaps, which ranks do not know: continuous features then share one null distribution."""
+    return replace(_fine(column), gaps=np.empty(0))
+
+
 def _deciles(column: Watched) -> Cells:
     return Cells.deciles(column.sample) if column.feature.kind == "numeric" else Cells.categories(column.profile)
 
@@ -183,7 +191,7 @@ def _distance(_: SortedSample, __: Matrix, reference: Matrix, window: Matrix) ->
 
 
 _DIVERGENCES: Mapping[str, tuple[Divergence, Textbook, Callable[[Watched], Cells]]] = {
-    "cvm": (integrated_square, _cvm, _fine),
+    "cvm": (integrated_square, _cvm, _ranked),
     "wasserstein": (squared_wasserstein, _wasserstein, _fine),
     "psi": (stability, _psi, _deciles),
     "jensen_shannon": (squared_jensen_shannon, _distance, _deciles),
