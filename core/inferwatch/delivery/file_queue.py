@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from heapq import heappop, heappush
 from pathlib import Path
 from typing import Final
-from zlib import crc32
 
 from inferwatch.delivery.account import Account
 from inferwatch.delivery.queue import Queued, WhenFull
@@ -38,7 +37,6 @@ from inferwatch.delivery.queue_records import (
     LENGTH,
     QUEUE_FULL,
     REASON,
-    SEALED,
     SENT,
     TO_THE_START,
     WAITING,
@@ -46,6 +44,8 @@ from inferwatch.delivery.queue_records import (
     census,
     padded,
     restored,
+    seal,
+    top,
 )
 from inferwatch.delivery.recent import Recent
 from inferwatch.delivery.record import attributes_of, event_of
@@ -104,10 +104,9 @@ class FileQueue:
             self._drop_unseen("queue_full")
             return
         at = self._room(size)
-        check = crc32(data, crc32(attributes, crc32(SEALED.pack(file.tail, now_s, len(attributes)))))
-        head = HEAD.pack(length, check, now_s, len(attributes)) + self._addressed
+        head = HEAD.pack(length, seal(file.tail, now_s, attributes, data), now_s, len(attributes))
         try:
-            file.write(at, head, attributes, data)
+            file.write(at, head, self._addressed, attributes, data)
         except OSError as fault:
             self._drop_unwritten(fault)
             return
@@ -139,24 +138,15 @@ class FileQueue:
         """Return how many events wait for a sink."""
         return self._waiting[index]
 
-    def end_of(self, position: int) -> int:
-        """Return the position behind the record at `position`."""
-        (length,) = LENGTH.unpack_from(self._file.bytes, RING + position % self._file.capacity)
-        return position + padded(length)
-
-    def next(self, position: int, index: int) -> int | None:
-        """Return where the first record lies, from `position` on, that waits for a sink."""
+    def next(self, position: int, index: int) -> tuple[int, int] | None:
+        """Return where the first record begins and ends, from `position` on, that waits for a sink."""
         file = self._file
         position = max(position, file.head)
         while position < file.tail:
-            place = position % file.capacity
-            (length,) = LENGTH.unpack_from(file.bytes, RING + place)
-            if length == TO_THE_START:
-                position += file.capacity - place
-            elif file.bytes[RING + place + HEAD.size + index] == WAITING:
-                return position
-            else:
-                position += padded(length)
+            size, states = top(file, position)
+            if states[index] == WAITING:
+                return position, position + size
+            position += size
         return None
 
     def is_gone(self, position: int) -> bool:
@@ -177,26 +167,27 @@ class FileQueue:
 
     def settle(self, items: Sequence[Queued], index: int, count: int) -> None:
         """Count sent records as delivered or dropped."""
-        for item in items:
-            if self.is_gone(item.place):
-                self._land(index, count)
-            else:
-                self._sent[index] -= 1
-                self._settled[index * COUNTS + count] += 1
-                self._mark(item.place, index, DONE + count)
+        kept = self._end_sends(items, index, DONE + count, count)
+        self._settled[index * COUNTS + count] += len(kept)
         self._trim()
 
-    def restore(self, items: Sequence[Queued], index: int) -> list[int]:
-        """Let sent records wait again; return their positions. Those that left the ring are dropped."""
-        kept = []
-        for item in items:
-            if self.is_gone(item.place):
-                self._land(index, QUEUE_FULL)
-            else:
-                self._sent[index] -= 1
-                self._waiting[index] += 1
-                self._mark(item.place, index, WAITING)
-                kept.append(item.place)
+    def restore(self, items: Sequence[Queued], index: int) -> Sequence[Queued]:
+        """Let sent records wait again, and return them. Those that left the ring are dropped."""
+        kept = self._end_sends(items, index, WAITING, QUEUE_FULL)
+        self._waiting[index] += len(kept)
+        return kept
+
+    def _end_sends(self, items: Sequence[Queued], index: int, state: int, gone: int) -> Sequence[Queued]:
+        """Give sent records another state, and return them; count those that left the ring as `gone`."""
+        head = self._file.head
+        kept = [item for item in items if item.place >= head]
+        for item in kept:
+            self._mark(item.place, index, state)
+        self._sent[index] -= len(kept)
+        if len(kept) < len(items):
+            self._file.counts[index * COUNTS + ADRIFT] -= len(items) - len(kept)
+            self._file.counts[index * COUNTS + gone] += len(items) - len(kept)
+            self._file.commit()
         return kept
 
     def _opened(self, size_bytes: int) -> QueueFile:
@@ -228,16 +219,14 @@ class FileQueue:
         to_the_end = file.capacity - file.tail % file.capacity
         end = file.tail + size + (to_the_end if size > to_the_end else 0)
         while file.head < file.tail and end > file.head + file.capacity and not self._is_wanted(file.head):
-            self._let_go()
+            self._let_go(*top(file, file.head))
         if file.head != head:
             file.commit()
         return file.head == file.tail or end <= file.head + file.capacity
 
     def _is_wanted(self, position: int) -> bool:
-        at = RING + position % self._file.capacity
-        states = self._file.bytes[at + HEAD.size : at + CONTENT]
-        is_record = LENGTH.unpack_from(self._file.bytes, at)[0] != TO_THE_START
-        return is_record and any(WAITING <= states[index] <= SENT for index in self._sinks)
+        _, states = top(self._file, position)
+        return any(WAITING <= states[index] <= SENT for index in self._sinks)
 
     def _room(self, size: int) -> int:
         """Make room behind the tail; return the offset in the file."""
@@ -262,7 +251,7 @@ class FileQueue:
         if file.tail + size <= file.head + file.capacity:
             return
         while file.tail + size > file.head + file.capacity:
-            self._let_go()
+            self._let_go(*top(file, file.head))
         file.commit()
 
     def _trim(self) -> None:
@@ -270,41 +259,29 @@ class FileQueue:
         file = self._file
         head = file.head
         while file.head < file.tail:
-            at = RING + file.head % file.capacity
-            states = file.bytes[at + HEAD.size : at + CONTENT]
-            if (WAITING in states or SENT in states) and LENGTH.unpack_from(file.bytes, at)[0] != TO_THE_START:
+            size, states = top(file, file.head)
+            if WAITING in states or SENT in states:
                 break
-            self._let_go()
+            self._let_go(size, states)
         if file.head != head:
             file.commit()
 
-    def _let_go(self) -> None:
+    def _let_go(self, size: int, states: bytes) -> None:
         """Count the oldest record by its states and move the head behind it; takes effect with a commit."""
         file = self._file
         self._recent.drop(file.head)
-        place = file.head % file.capacity
-        (length,) = LENGTH.unpack_from(file.bytes, RING + place)
-        if length == TO_THE_START:
-            file.head += file.capacity - place
-            return
-        at = RING + place + HEAD.size
-        for index, state in enumerate(file.bytes[at : at + MAX_SINKS].rstrip(b"\0")):  # mostly one sink
-            if state == WAITING:
+        file.head += size
+        for index, state in enumerate(states.rstrip(b"\0")):  # mostly one sink
+            at = index * COUNTS
+            if state >= DONE:
+                self._settled[at + state - DONE] -= 1
+                file.counts[at + state - DONE] += 1
+            elif state == WAITING:
                 self._waiting[index] -= 1
-                file.counts[index * COUNTS + QUEUE_FULL] += 1
+                file.counts[at + QUEUE_FULL] += 1
             elif state == SENT:
                 self._sent[index] -= 1
-                file.counts[index * COUNTS + ADRIFT] += 1
-            elif state:
-                self._settled[index * COUNTS + state - DONE] -= 1
-                file.counts[index * COUNTS + state - DONE] += 1
-        file.head += padded(length)
-
-    def _land(self, index: int, count: int) -> None:
-        """Count what became of a record that had left the ring while it was being sent."""
-        self._file.counts[index * COUNTS + ADRIFT] -= 1
-        self._file.counts[index * COUNTS + count] += 1
-        self._file.commit()
+                file.counts[at + ADRIFT] += 1
 
     def _drop_unwritten(self, fault: OSError) -> None:
         if not self._write_failed:
@@ -326,9 +303,7 @@ class FileQueue:
         length, check, since_s, split = HEAD.unpack_from(file.bytes, at)
         attributes = file.bytes[at + CONTENT : at + CONTENT + split]
         data = file.bytes[at + CONTENT + split : at + length]
-        if position < self._inherited and check != crc32(
-            data, crc32(attributes, crc32(SEALED.pack(position, since_s, split)))
-        ):
+        if position < self._inherited and check != seal(position, since_s, attributes, data):
             return None
         return Queued(event_of(attributes, data), padded(length), since_s, position)
 
@@ -340,7 +315,8 @@ class Position:
         self._file = file
         self._index = index
         self._cursor = start
-        self._returned: list[int] = []
+        self._returned: list[tuple[int, int]] = []
+        """Where records begin and end that wait again: a heap."""
 
     def __len__(self) -> int:
         return self._file.waiting(self._index)
@@ -358,8 +334,8 @@ class Position:
         """Return the oldest events that wait, up to `limit` and `limit_bytes`, but one at least if there is any."""
         items: list[Queued] = []
         room = limit_bytes
-        while len(items) < limit and (position := self._oldest()) is not None:
-            end = self._file.end_of(position)
+        while len(items) < limit and (found := self._oldest()) is not None:
+            position, end = found
             room -= end - position
             if items and room < 0:
                 break
@@ -374,8 +350,8 @@ class Position:
 
     def restore(self, items: Sequence[Queued], /) -> None:
         """Put taken events back in front; those that later events left no room for are dropped."""
-        for position in self._file.restore(items, self._index):
-            heappush(self._returned, position)
+        for item in self._file.restore(items, self._index):
+            heappush(self._returned, (item.place, item.place + item.size_bytes))
 
     def settle(self, items: Sequence[Queued], reason: str | None = None, /) -> None:
         """Forget taken events: they were delivered, or dropped for a reason."""
@@ -388,9 +364,9 @@ class Position:
     def close(self) -> None:
         """Leave what waits to the next process; the file itself is closed by `FileQueue.close`."""
 
-    def _oldest(self) -> int | None:
+    def _oldest(self) -> tuple[int, int] | None:
         if not self._file.waiting(self._index):
             return None
-        while self._returned and self._file.is_gone(self._returned[0]):
+        while self._returned and self._file.is_gone(self._returned[0][0]):
             heappop(self._returned)
         return self._returned[0] if self._returned else self._file.next(self._cursor, self._index)

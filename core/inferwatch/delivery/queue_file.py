@@ -26,6 +26,7 @@ import mmap
 import os
 import struct
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 from zlib import crc32
@@ -52,6 +53,7 @@ _SLOTS: Final = 4096
 _SLOT_BYTES: Final = 2048
 RING: Final = 8192
 _MAPPED_BYTES: Final = 65_536
+_ZEROS: Final = bytes(_MAPPED_BYTES)
 _SLOT: Final = struct.Struct(f"={2 + MAX_SINKS * COUNTS}Q")
 
 assert FIRST_REASON + len(REASONS) <= COUNTS  # noqa: S101 - of constants
@@ -95,17 +97,22 @@ class QueueFile:
             raise Damage("its end is farther from its beginning than its size")
 
     def write(self, at: int, *parts: bytes) -> None:
-        """Store what is not yet part of the ring at an offset of the file. Raises `OSError` where the system does.
+        """Store behind the tail, at an offset of the file. Raises `OSError` where the system does.
 
-        Pages that are stored into for the first time, and large parts, are written by a system call: a mapped store
+        Pages are stored into for the first time by a system call, many at once, and large parts always: a mapped store
         into a fresh page may keep ext4 busy for 20 ms, and 256 page faults cost more than a copy of 1 MiB.
         """
         size = sum(map(len, parts))
-        if size < _MAPPED_BYTES and at + size <= self._stored:
-            for part in parts:
-                self.bytes[at : at + len(part)] = part
-                at += len(part)
+        if size >= _MAPPED_BYTES:
+            self._call(parts, at)
             return
+        if at + size > self._stored:
+            free = min(self.head + self.capacity - self.tail, RING + self.capacity - at)
+            self._call((_ZEROS[:free],), at)
+        self.bytes[at : at + size] = b"".join(parts)
+
+    def _call(self, parts: Sequence[bytes], at: int) -> None:
+        size = sum(map(len, parts))
         written = os.pwritev(self._descriptor, parts, at)
         while written < size:  # a signal, or the limit of one call
             written += os.pwrite(self._descriptor, b"".join(parts)[written:], at + written)

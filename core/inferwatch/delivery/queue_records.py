@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
+from zlib import crc32
 
 from inferwatch.delivery.account import REASONS, Account
 from inferwatch.delivery.queue_file import (
@@ -36,9 +37,11 @@ HEAD: Final = struct.Struct("=IIdI4x")
 """Length without padding, CRC-32, when it came, length of the attributes. Behind it: 8 states, attributes, body."""
 CONTENT: Final = HEAD.size + MAX_SINKS
 LENGTH: Final = struct.Struct("=I")
-SEALED: Final = struct.Struct("=QdI")
+_TOP: Final = struct.Struct(f"=I{HEAD.size - LENGTH.size}x{MAX_SINKS}s")
+_SEALED: Final = struct.Struct("=QdI")
 TO_THE_START: Final = 0xFFFFFFFF
 """Instead of a length: what follows lies at the start of the ring."""
+_NOBODYS: Final = bytes(MAX_SINKS)
 
 
 def accounts(path: Path) -> dict[str, Account]:
@@ -108,20 +111,26 @@ def account_of(
 
 
 def records(file: QueueFile) -> Iterator[tuple[int, bytes]]:
-    """Yield position and states of every record of the ring, oldest first."""
-    position, tail, capacity, mapped = file.head, file.tail, file.capacity, file.bytes
+    """Yield position and states of every record of the ring, oldest first, and of a gap at its end."""
+    position, tail = file.head, file.tail
     while position < tail:
-        place = position % capacity
-        (length,) = LENGTH.unpack_from(mapped, RING + place)
-        if length == TO_THE_START:
-            position += capacity - place
-            continue
-        size = (length + 7) & ~7
-        states = mapped[RING + place + HEAD.size : RING + place + CONTENT]
-        if not CONTENT <= size <= min(tail - position, capacity - place) or max(states) >= DONE + COUNTS:
+        size, states = top(file, position)
+        least = CONTENT if any(states) else 8
+        room = min(tail - position, file.capacity - position % file.capacity)
+        if not least <= size <= room or max(states) >= DONE + COUNTS:
             raise Damage("its records do not follow one another")
         yield position, states
         position += size
+
+
+def top(file: QueueFile, position: int) -> tuple[int, bytes]:
+    """Return how many bytes of the ring a record takes, and its states; what is left at the ring's end is nobody's."""
+    place = position % file.capacity
+    rest = file.capacity - place
+    if rest < CONTENT:
+        return rest, _NOBODYS
+    length, states = _TOP.unpack_from(file.bytes, RING + place)
+    return (rest, _NOBODYS) if length == TO_THE_START else (padded(length), states)
 
 
 def restored(file: QueueFile) -> Iterator[bytes]:
@@ -133,6 +142,11 @@ def restored(file: QueueFile) -> Iterator[bytes]:
             for index, state in enumerate(states):
                 file.bytes[at + index] = state
         yield states
+
+
+def seal(position: int, since_s: float, attributes: bytes, data: bytes) -> int:
+    """Return the checksum of a record."""
+    return crc32(data, crc32(attributes, crc32(_SEALED.pack(position, since_s, len(attributes)))))
 
 
 def padded(length: int) -> int:

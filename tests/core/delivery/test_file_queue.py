@@ -113,18 +113,37 @@ def test_a_full_disk_is_one_fault_and_leaves_nothing(path: Path, monkeypatch: py
     assert not path.exists()
 
 
+@pytest.mark.parametrize("gap", [0, 8, 24, 32])
+def test_what_does_not_fit_at_the_rings_end_lies_at_its_start(path: Path, gap: int) -> None:
+    queue = FileQueue(path, MIN_BYTES)
+    position = queue.positions[0]
+    queue.put(event(1), 0.0)
+    (small,) = position.take(1, 10**6)
+    position.settle([small])
+    capacity = queue.fill()[1]
+    queue.put(event(2, capacity - 2 * small.size_bytes - gap + 10), 0.0)
+    position.settle(position.take(1, 10**6))
+    queue.put(event(3), 0.0)
+    assert queue.end == small.size_bytes + capacity
+    assert accounts(path) == {"sink": Account(3, 2, 1, 0, {})}
+    queue.close()
+    queue = FileQueue(path, MIN_BYTES)
+    assert ids(queue) == [3]
+    queue.close()
+
+
 def test_a_disk_that_fails_loses_the_event_alone(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: object) -> int:
         raise OSError(errno.EIO, "Input/output error")
 
-    queue = FileQueue(path, MIN_BYTES)
+    queue = FileQueue(path, 4 * MIN_BYTES)
     queue.put(event(0), 0.0)
     with monkeypatch.context() as patched:
         patched.setattr(os, "pwritev", broken)
-        queue.put(event(1), 0.0)
-        queue.put(event(2), 0.0)
+        queue.put(event(1, MIN_BYTES), 0.0)
+        queue.put(event(2, MIN_BYTES), 0.0)
     queue.put(event(3), 0.0)
     assert queue.positions[0].account() == Account(4, 0, 2, 0, {"error": 2})
     assert [record.getMessage() for record in caplog.records] == [
@@ -139,11 +158,11 @@ def test_a_write_that_is_cut_short_is_finished(path: Path, monkeypatch: pytest.M
         return os.pwrite(descriptor, b"".join(parts)[:7], at)
 
     monkeypatch.setattr(os, "pwritev", short)
-    queue = FileQueue(path, MIN_BYTES)
-    queue.put(event(1, 5000), 0.0)
+    queue = FileQueue(path, 4 * MIN_BYTES)
+    queue.put(event(1, MIN_BYTES), 0.0)
     queue.close()
-    queue = FileQueue(path, MIN_BYTES)
-    assert queue.positions[0].take(1, 10**6)[0].event == event(1, 5000)
+    queue = FileQueue(path, 4 * MIN_BYTES)
+    assert queue.positions[0].take(1, 10**6)[0].event == event(1, MIN_BYTES)
     queue.close()
 
 
