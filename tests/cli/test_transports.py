@@ -15,7 +15,6 @@ from inferwatch.events import Service as ServedModel
 from inferwatch.payload_log.feature_names import feature_names
 from inferwatch.payload_log.state import State
 from inferwatch_cli.checks import Checked, checked
-from inferwatch_cli.demo.processes import free_port
 from inferwatch_cli.ingesting import open_ingest
 from inferwatch_cli.parts import Service
 from inferwatch_cli.proxy_options import ProxyOptions
@@ -25,7 +24,7 @@ from inferwatch_cli.up import open_up
 from tests.logger.test_access import TOKEN, ask
 
 Opening = Callable[[Checked, Path | None], AbstractContextManager[Service]]
-NOBODY = f"127.0.0.1:{free_port()}"
+NOBODY = "127.0.0.1:9"
 EVENT = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/s", "ce-type": REQUEST_TYPE}
 
 

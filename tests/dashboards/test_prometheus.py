@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import socket
 import subprocess
 import urllib.request
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from urllib.parse import urlencode
 
 import pytest
 
+from inferwatch_cli.demo.processes import free_port
 from tests.components import program
 from tests.dashboards.conftest import COMMITTED
 from tests.waiting import eventually
@@ -83,12 +83,6 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
             yield prometheus
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def chosen(text: str) -> str:
     for name, value in CHOSEN.items():
         text = re.sub(rf"{re.escape(name)}\b", value, text)
@@ -122,7 +116,7 @@ def test_prometheus_takes_the_page_without_a_fault(scraped: Scraped) -> None:
 
 
 def test_the_page_follows_the_conventions_of_prometheus(scraped: Scraped) -> None:
-    with urllib.request.urlopen(f"{scraped.up.url}/metrics", timeout=10) as response:
+    with urllib.request.urlopen(f"{scraped.up.url}/metrics", timeout=60) as response:
         page = response.read()
     checked = subprocess.run([program("promtool"), "check", "metrics"], input=page, capture_output=True, check=False)
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")

@@ -259,9 +259,9 @@ def test_a_busy_server_is_asked_again_when_it_says(status: int, in_seconds: bool
 def test_a_server_that_is_busy_beyond_the_deadline_is_not_waited_for() -> None:
     server = ModelServer(SCHEMA, score, ("v1",), refusals=[Response(b"", 503, {"Retry-After": "30"})])
     with serving(server.application()) as url, RemotePredictor(url, "m", SCHEMA) as predict:
-        bound = predict._remote.bind(RequestForm.plain(SCHEMA), ends=time.monotonic() + 5)
+        bound = predict._remote.bind(RequestForm.plain(SCHEMA), ends=time.monotonic() + 25)
         started = time.monotonic()
         with pytest.raises(PredictorTimeout, match="busy for longer than there is time"):
             bound(ROWS[:3])
-        assert time.monotonic() - started < 4
+        assert time.monotonic() - started < 20
     assert bound.calls == 1

@@ -39,7 +39,7 @@ def ingest_ledger(it: Served) -> dict[str, Any]:
 
 def until(it: Served, received: int) -> dict[str, Any]:
     """Wait until so many events were received."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + RECOVERY_S
     while (found := ingest_ledger(it))["received"] < received:
         assert time.monotonic() < deadline, found
         time.sleep(0.05)

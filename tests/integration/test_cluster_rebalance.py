@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 PARTITIONS = 4
 """Of a topic that nobody made, at the broker of the tests."""
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 
 
 def until_read(it: Served, more: int = 100) -> None:

@@ -32,7 +32,7 @@ WORD = "pass%word"
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(test, 100))
+    asyncio.run(asyncio.wait_for(test, 300))
 
 
 def event(number: int, name: str = "m") -> CloudEvent:

@@ -77,10 +77,7 @@ def sentence(reply: bytes, status: int) -> str:
 
 def refused(journal: Journal, count: int) -> Mapping[str, int]:
     """Return what was refused, once it is so many."""
-    for _ in range(500):
-        if sum(journal.ledger().refused.values()) >= count:
-            break
-        time.sleep(0.01)
+    eventually(f"{count} are refused", lambda: sum(journal.ledger().refused.values()) >= count)
     return journal.ledger().refused
 
 
@@ -188,8 +185,8 @@ def test_the_time_of_a_request_is_a_setting(tmp_path: Path, request_timeout_s: f
     command: list[str | Path] = [sys.executable, "-m", "inferwatch_cli", "up", "--config", config, "--port", str(port)]
     with process(command, tmp_path / "up.log"):
         eventually("up is ready", lambda: get(f"http://127.0.0.1:{port}/readyz"))
+        began = time.monotonic()
         with connected(port) as client:
-            began = time.monotonic()
             client.sendall(HEAD)
             told = sentence(everything(client), 408)
             took_s = time.monotonic() - began

@@ -243,7 +243,7 @@ def test_a_reply_that_is_no_http_or_breaks_off_is_retryable(reply: bytes) -> Non
 def test_a_server_that_never_answers_times_out() -> None:
     async def test() -> None:
         async with scripted_sink(lambda _: b"") as server:
-            sink = HttpSink(server.url, timeout_s=0.05)
+            sink = HttpSink(server.url, timeout_s=0.5)
             with pytest.raises(DeliveryError, match="no reply") as raised:
                 await sink.send(EVENTS[:1])
             assert raised.value.retryable

@@ -24,7 +24,6 @@ from inferwatch.delivery.tls import Tls
 from inferwatch.errors import DeliveryError
 from inferwatch.events import CloudEvent
 from inferwatch.protocols import Sink
-from inferwatch_cli.demo.processes import free_port
 from tests.certificates import authority, signed
 from tests.core.delivery.scripted_sink import OK, TAKES_BATCHES, answer, scripted_sink
 from tests.kafka_broker import Broker, kafka_broker
@@ -68,7 +67,7 @@ def over_http(ok: bytes = OK, certificates: Path | None = None) -> Kind:
     @asynccontextmanager
     async def place() -> AsyncIterator[Place]:
         async with scripted_sink(lambda event: ok if taken(event) else answer(413), tls=context) as server:
-            dead = HttpSink(server.url.replace(str(server.port), str(free_port())), timeout_s=1.0, tls=tls)
+            dead = HttpSink(server.url.replace(str(server.port), "9"), timeout_s=1.0, tls=tls)
             sink = HttpSink(server.url, tls=tls)
             yield Place(sink, dead, lambda _: [event for event in server.events if taken(event)])
             assert (max(server.sizes) > 1) is (ok is TAKES_BATCHES), "several at once exactly where the sink says so"
@@ -81,7 +80,7 @@ def over_kafka(broker: Broker, client: Literal["confluent", "kafka-python"]) -> 
     async def place() -> AsyncIterator[Place]:
         topic = f"t-{uuid4()}"
         sink = KafkaSink(f"kafka://{broker.bootstrap}/{topic}", client=client, timeout_s=20.0)
-        dead = KafkaSink(f"kafka://127.0.0.1:{free_port()}/{topic}", client=client, timeout_s=1.0)
+        dead = KafkaSink(f"kafka://127.0.0.1:9/{topic}", client=client, timeout_s=1.0)
         yield Place(sink, dead, lambda count: broker.events(topic, count))
 
     return place

@@ -20,6 +20,8 @@ from tests.loopback import loopback_server
 
 Reader = asyncio.StreamReader
 Writer = asyncio.StreamWriter
+DEAD_PORT = 9
+"""Where nobody listens, nor another test may."""
 Handler = Callable[["Upstream", Reader, Writer], Awaitable[None]]
 
 
@@ -142,7 +144,7 @@ async def relayed(
     tls: Tls | None = None,
     **options: Any,
 ) -> AsyncIterator[Relayed]:
-    """Run an upstream and a relay in front of it. `port` names another upstream, such as one that is not there.
+    """Run an upstream and a relay in front of it. `port` names another upstream: `DEAD_PORT` is one that is not there.
 
     With a `certificate` the upstream speaks TLS, which the relay verifies by `tls`.
     """
@@ -177,9 +179,3 @@ def run(test: Callable[[], Awaitable[None]], *, loop: str = "uvloop") -> None:
     factory = uvloop.new_event_loop if loop == "uvloop" else None
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(bounded())
-
-
-def dead_port() -> int:
-    """Return a port on which nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])

@@ -11,11 +11,11 @@ import pytest
 from inferwatch.events import CloudEvent
 from tests.logger.proxy.messages import GET, OK, POST
 from tests.logger.proxy.relayed import (
+    DEAD_PORT,
     Reader,
     Upstream,
     Writer,
     answering,
-    dead_port,
     read_head,
     read_message,
     relayed,
@@ -34,7 +34,7 @@ def reset(writer: Writer) -> None:
 
 def test_an_upstream_that_is_not_there_is_502_and_the_connection_stays() -> None:
     async def test() -> None:
-        async with relayed(answering(OK), port=dead_port()) as it:
+        async with relayed(answering(OK), port=DEAD_PORT) as it:
             reader, writer = await it.connect()
             for _ in range(2):
                 writer.write(POST)

@@ -10,11 +10,11 @@ from aiohttp import web
 
 from tests.logger.proxy.messages import OK
 from tests.logger.proxy.relayed import (
+    DEAD_PORT,
     Reader,
     Upstream,
     Writer,
     answering,
-    dead_port,
     read_message,
     relayed,
     run,
@@ -90,7 +90,7 @@ def test_the_upstreams_end_of_a_tunnel_is_passed_on() -> None:
             reader, writer = await it.connect()
             writer.write(PREFACE)
             assert await reader.read() == b"bye"
-        async with relayed(farewell, port=dead_port()) as it:
+        async with relayed(farewell, port=DEAD_PORT) as it:
             assert (await it.ask(SWITCH)).line == b"HTTP/1.1 502 Bad Gateway"
 
     run(test)
