@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from inferwatch.errors import InvalidOption
 from inferwatch.rows import Matrix
 
-MANY_ROWS = 16
-"""So many rows side by side are folded faster place by place, all leaves of a group at once."""
+_ALL = slice(None)
 
 
 class Group(NamedTuple):
@@ -28,23 +27,6 @@ class Group(NamedTuple):
     leaves: slice
     conditions: slice
 
-    def folded(self, operation: np.ufunc, parts: NDArray[Any]) -> NDArray[Any]:
-        """Return what stands at the conditions (conditions, r) of each leaf, made one (g, r)."""
-        blocks = parts[self.conditions].reshape(-1, self.length, parts.shape[1])
-        folded = blocks[:, 0].copy()
-        for place in range(1, self.length):
-            operation(folded, blocks[:, place], out=folded)
-        return folded
-
-    def patterns(self, met: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """Return for each leaf (g, r) the number whose bits say which of its conditions are met (conditions, r)."""
-        bits = met[self.conditions].view(np.uint8).reshape(-1, self.length, met.shape[1])
-        patterns = bits[:, -1].astype(np.int64)
-        for place in reversed(range(self.length - 1)):
-            patterns += patterns
-            patterns += bits[:, place]
-        return patterns
-
 
 @dataclass(frozen=True, slots=True)
 class Leaves:
@@ -53,7 +35,7 @@ class Leaves:
 
     A condition is `low < x <= high` of feature `feature`; `cover` is the share of training rows that keep to it, among
     those that reach its splits. `values` (leaves, k); `base` (k,) is added to their sum. `single` says that the model
-    compares numbers as float32.
+    compares numbers as float32. `walk` are the leaves in the order of a walk down the trees.
     """
 
     feature: NDArray[np.int64]
@@ -65,26 +47,29 @@ class Leaves:
     base: Matrix
     single: bool
     groups: tuple[Group, ...]
+    walk: NDArray[np.int64]
 
-    def meets(self, rows: Matrix) -> NDArray[np.bool_]:
-        """Return whether each row (r, d) meets each condition, (conditions, r)."""
-        cells = rows.astype(np.float32).astype(np.float64) if self.single else rows
-        seen = np.ascontiguousarray(cells.T).take(self.feature, axis=0)
-        return np.asarray((seen > self.low[:, None]) & (seen <= self.high[:, None]))
+    def cells(self, rows: Matrix) -> Matrix:
+        """Return the values of rows (r, d) as the model compares them, (d, r)."""
+        return np.ascontiguousarray((rows.astype(np.float32).astype(np.float64) if self.single else rows).T)
+
+    def meets(self, cells: Matrix, conditions: NDArray[np.int64] | slice = _ALL) -> NDArray[np.bool_]:
+        """Return whether each row (d, r) meets each of these conditions (...), (..., r)."""
+        seen = cells.take(self.feature[conditions], axis=0)
+        low, high = self.low[conditions], self.high[conditions]
+        return np.asarray((seen > low[..., None]) & (seen <= high[..., None]))
 
     def outputs(self, rows: Matrix) -> Matrix:
         """Return the ensemble's outputs (r, k)."""
-        return self.summed(self.folded(np.logical_and, self.meets(rows)))
-
-    def summed(self, reached: NDArray[np.bool_]) -> Matrix:
-        """Return the outputs (r, k) of rows by the leaves (leaves, r) that they reach."""
+        reached = np.logical_and.reduceat(self.meets(self.cells(rows)), self.starts, axis=0)
         return np.asarray(self.base + (self.values.T @ reached).T)
 
-    def folded(self, operation: np.ufunc, parts: NDArray[Any]) -> NDArray[Any]:
-        """Return what stands at the conditions (conditions, r) of each leaf, made one by an operation (leaves, r)."""
-        if parts.shape[1] < MANY_ROWS:
-            return np.asarray(operation.reduceat(parts, self.starts, axis=0))
-        return np.concatenate([group.folded(operation, parts) for group in self.groups])
+    def conditions(self, leaf: int) -> dict[int, tuple[float, ...]]:
+        """Return the bounds (low, high) of a leaf's conditions by feature."""
+        stop = self.starts[leaf + 1] if leaf + 1 < len(self.starts) else len(self.feature)
+        own = slice(self.starts[leaf], stop)
+        bounds = zip(self.low[own].tolist(), self.high[own].tolist(), strict=True)
+        return dict(zip(self.feature[own].tolist(), bounds, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +162,9 @@ def _histogram_boosting(estimator: Any) -> Leaves:  # noqa: ANN401
 
 def gather(trees: Sequence[Tree], base: Matrix, *, single: bool) -> Leaves:
     """Return the leaves of all trees, whose sum a base (k,) is added to."""
-    found = sorted((leaf for tree in trees for leaf in _paths(tree)), key=lambda leaf: len(leaf[0]) or 1)
+    walked = [leaf for tree in trees for leaf in _paths(tree)]
+    order = np.argsort([len(path) or 1 for path, _ in walked], kind="stable")
+    found = [walked[place] for place in order]
     conditions = [path or {0: (-np.inf, np.inf, 1.0)} for path, _ in found]  # a tree without splits is a constant
     flat = [(feature, *bounds) for path in conditions for feature, bounds in path.items()]
     feature, low, high, cover = (np.array(column) for column in zip(*flat, strict=True))
@@ -185,7 +172,7 @@ def gather(trees: Sequence[Tree], base: Matrix, *, single: bool) -> Leaves:
     values = np.array([value for _, value in found])
     spread = np.broadcast_to(base, values.shape[1:])
     groups = _groups([len(path) for path in conditions])
-    return Leaves(feature.astype(np.int64), low, high, cover, starts, values, spread, single, groups)
+    return Leaves(feature.astype(np.int64), low, high, cover, starts, values, spread, single, groups, np.argsort(order))
 
 
 def _groups(counts: Sequence[int]) -> tuple[Group, ...]:

@@ -24,10 +24,10 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from inferwatch.errors import InvalidOption, InvalidReference, InvalidRows
 from inferwatch.rows import Matrix
-from inferwatch_explainers import ExactShapley, TreeShap, tree_shap
+from inferwatch_explainers import ExactShapley, TreeShap, tree_tables
 
 ROWS, VALUES = make_friedman1(300, 6, random_state=0)
-BACKGROUND, EXPLAINED = ROWS[:30], ROWS[200:205]
+BACKGROUND, EXPLAINED = ROWS[:30], ROWS[200:220]
 TWO, THREE = np.median(VALUES) < VALUES, np.digitize(VALUES, np.quantile(VALUES, [0.3, 0.7]))
 
 MODELS = [
@@ -56,6 +56,8 @@ def test_values_are_those_of_all_coalitions(estimator: Any, answers: Matrix, say
     assert tree.target == exact.target
     assert tree.exact
     assert (tree.predictor_calls, tree.predictor_rows) == (0, 0)
+    alone = TreeShap(estimator, BACKGROUND).explain(EXPLAINED[:1])  # few rows are summed otherwise than many
+    np.testing.assert_allclose(alone.values, tree.values[:1], atol=1e-10)
 
 
 def test_leaves_of_many_features_need_no_table(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,12 +65,12 @@ def test_leaves_of_many_features_need_no_table(monkeypatch: pytest.MonkeyPatch) 
     estimator = DecisionTreeRegressor(random_state=0).fit(rows, values)
     shap = TreeShap(estimator, rows[:5])
     assert shap._leaves.groups[-1].length > 8
-    tree = shap.explain(rows[20:24])
-    np.testing.assert_allclose(tree.prediction, estimator.predict(rows[20:24]))
+    tree = shap.explain(rows[20:40])
+    np.testing.assert_allclose(tree.prediction, estimator.predict(rows[20:40]))
     np.testing.assert_allclose(tree.gap, 0, atol=1e-9)
     for name, bound in (("_TABLE_FEATURES", 8), ("_TABLE_CELLS", 10_000), ("_TABLE_CELLS", 0)):
-        monkeypatch.setattr(tree_shap, name, bound)
-        less = TreeShap(estimator, rows[:5]).explain(rows[20:24])
+        monkeypatch.setattr(tree_tables, name, bound)
+        less = TreeShap(estimator, rows[:5]).explain(rows[20:40])
         np.testing.assert_allclose(less.values, tree.values, atol=1e-9)
 
 
