@@ -90,7 +90,7 @@ def kolmogorov_smirnov(sample: SortedSample, window: Matrix) -> float:
     counts[1:-1], counts[-1] = window.searchsorted(marks, "right"), len(window)
     reached = _shares(len(window))[counts]
     gaps = within - reached
-    known = float(max(gaps.max(), -gaps.min()))
+    known = float(np.abs(gaps).max())
     open_ = np.maximum(within[1:] - reached[:-1], reached[1:] - within[:-1]) > known
     [chosen] = open_.repeat(counts[1:] - counts[:-1]).nonzero()
     below, at = sample.positions(window[chosen])
@@ -109,7 +109,7 @@ def largest_gap(before: Matrix, after: Matrix, window: Matrix, places: NDArray[n
     if (values[1:] == values[:-1]).any():
         first = shares[np.searchsorted(window, values, side="left")]
         last = shares[np.searchsorted(window, values, side="right")]
-    return max(float((last - after).max(initial=0)), float((before - first).max(initial=0)))
+    return float(np.maximum(last - after, before - first).max(initial=0))
 
 
 @lru_cache(maxsize=64)
