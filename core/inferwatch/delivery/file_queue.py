@@ -11,13 +11,14 @@ A file belongs to one process, by a lock, and to one thread of it.
 from __future__ import annotations
 
 import logging
+from collections import Counter, deque
 from collections.abc import Sequence
 from heapq import heappop, heappush
 from pathlib import Path
 from typing import Final
 
 from inferwatch.delivery.account import Account
-from inferwatch.delivery.queue import Queued, WhenFull
+from inferwatch.delivery.queue import EVENT_OVERHEAD_BYTES, Queued, WhenFull
 from inferwatch.delivery.queue_file import (
     ADRIFT,
     COUNTS,
@@ -25,10 +26,6 @@ from inferwatch.delivery.queue_file import (
     MAX_SINKS,
     MIN_BYTES,
     RING,
-    Damage,
-    QueueFile,
-    open_file,
-    set_aside,
 )
 from inferwatch.delivery.queue_records import (
     CONTENT,
@@ -41,13 +38,11 @@ from inferwatch.delivery.queue_records import (
     TO_THE_START,
     WAITING,
     account_of,
-    census,
     padded,
-    restored,
+    recovered,
     seal,
     top,
 )
-from inferwatch.delivery.recent import Recent
 from inferwatch.delivery.record import attributes_of, event_of
 from inferwatch.errors import QueueFileError
 from inferwatch.events import CloudEvent
@@ -56,6 +51,8 @@ logger = logging.getLogger(__name__)
 
 _RESTART_BYTES: Final = 1 << 20
 """An empty ring is used from its start again, so that light traffic touches few pages."""
+
+_KEPT_BYTES: Final = 2 * 1024 * 1024
 
 
 class FileQueue:
@@ -75,13 +72,11 @@ class FileQueue:
             raise QueueFileError(f"a queue file of {size_bytes} bytes is too small; allowed is {MIN_BYTES} and more")
         self.path = path
         self._keeps_oldest = when_full == "drop_newest"
-        self._waiting = [0] * MAX_SINKS
+        self._file, self._waiting, self._settled = recovered(path, size_bytes)
+        self._open = True
         self._sent = [0] * MAX_SINKS
-        self._settled = [0] * (MAX_SINKS * COUNTS)
         self._late = 0
         self._write_failed = False
-        self._recent = Recent()
-        self._file, self._open = self._opened(size_bytes), True
         self._inherited = self._file.tail
         try:
             self._sinks = [self._file.index_of(name) for name in sinks]
@@ -110,8 +105,10 @@ class FileQueue:
         except OSError as fault:
             self._drop_unwritten(fault)
             return
-        self._recent.add(Queued(event, size, now_s, file.tail))
+        item = Queued(event, size, now_s, file.tail)
         file.advance(file.tail + size)
+        for position in self.positions:
+            position.keep(item)
         for index in self._sinks:
             self._waiting[index] += 1
 
@@ -153,9 +150,9 @@ class FileQueue:
         """Say whether the record has left the ring."""
         return position < self._file.head
 
-    def take(self, position: int, index: int) -> Queued | None:
+    def take(self, position: int, index: int, kept: Queued | None) -> Queued | None:
         """Return a record that waits, as sent from now on; None, and drop it, where it is not what was written."""
-        item = self._recent.get(position) or self._read(position)
+        item = kept or self._read(position)
         self._waiting[index] -= 1
         if item is None:
             self._settled[index * COUNTS + REASON["damaged"]] += 1
@@ -190,43 +187,20 @@ class FileQueue:
             self._file.commit()
         return kept
 
-    def _opened(self, size_bytes: int) -> QueueFile:
-        try:
-            while True:
-                file = open_file(self.path, size_bytes)
-                try:
-                    self._recover(file)
-                    return file
-                except Damage as damage:
-                    set_aside(self.path, damage)
-                    file.close()
-        except BlockingIOError:
-            raise
-        except OSError as error:
-            raise QueueFileError(f"cannot make the queue file {self.path}: {error}") from error
-
-    def _recover(self, file: QueueFile) -> None:
-        """Count what the ring holds. What was being sent waits again, unless it left the ring: that is lost."""
-        self._waiting, _, self._settled = census(restored(file))
-        for index in range(MAX_SINKS):
-            file.counts[index * COUNTS + QUEUE_FULL] += file.counts[index * COUNTS + ADRIFT]
-            file.counts[index * COUNTS + ADRIFT] = 0
-        file.commit()
-
     def _has_room(self, size: int) -> bool:
         """Say whether a record can be appended with nothing dropped but what waits for no sink that is here."""
-        file, head = self._file, self._file.head
+        file = self._file
         to_the_end = file.capacity - file.tail % file.capacity
         end = file.tail + size + (to_the_end if size > to_the_end else 0)
-        while file.head < file.tail and end > file.head + file.capacity and not self._is_wanted(file.head):
-            self._let_go(*top(file, file.head))
-        if file.head != head:
-            file.commit()
-        return file.head == file.tail or end <= file.head + file.capacity
-
-    def _is_wanted(self, position: int) -> bool:
-        _, states = top(self._file, position)
-        return any(WAITING <= states[index] <= SENT for index in self._sinks)
+        head, gone = file.head, Counter[bytes]()
+        while head < file.tail and end > head + file.capacity:
+            length, states = top(file, head)
+            if any(WAITING <= states[index] <= SENT for index in self._sinks):
+                break
+            gone[states] += 1
+            head += length
+        self._let_go(head, gone)
+        return head == file.tail or end <= head + file.capacity
 
     def _room(self, size: int) -> int:
         """Make room behind the tail; return the offset in the file."""
@@ -248,40 +222,44 @@ class FileQueue:
     def _evict(self, size: int) -> None:
         """Drop the oldest records until so many bytes are free."""
         file = self._file
-        if file.tail + size <= file.head + file.capacity:
-            return
-        while file.tail + size > file.head + file.capacity:
-            self._let_go(*top(file, file.head))
-        file.commit()
+        head, gone = file.head, Counter[bytes]()
+        while file.tail + size > head + file.capacity:
+            length, states = top(file, head)
+            gone[states] += 1
+            head += length
+        self._let_go(head, gone)
 
     def _trim(self) -> None:
         """Let go of the records at the head that every sink is done with."""
         file = self._file
-        head = file.head
-        while file.head < file.tail:
-            size, states = top(file, file.head)
+        head, gone = file.head, Counter[bytes]()
+        while head < file.tail:
+            length, states = top(file, head)
             if WAITING in states or SENT in states:
                 break
-            self._let_go(size, states)
-        if file.head != head:
-            file.commit()
+            gone[states] += 1
+            head += length
+        self._let_go(head, gone)
 
-    def _let_go(self, size: int, states: bytes) -> None:
-        """Count the oldest record by its states and move the head behind it; takes effect with a commit."""
+    def _let_go(self, head: int, gone: Counter[bytes]) -> None:
+        """Move the head behind records, which are counted by their states."""
+        if not gone:
+            return
         file = self._file
-        self._recent.drop(file.head)
-        file.head += size
-        for index, state in enumerate(states.rstrip(b"\0")):  # mostly one sink
-            at = index * COUNTS
-            if state >= DONE:
-                self._settled[at + state - DONE] -= 1
-                file.counts[at + state - DONE] += 1
-            elif state == WAITING:
-                self._waiting[index] -= 1
-                file.counts[at + QUEUE_FULL] += 1
-            elif state == SENT:
-                self._sent[index] -= 1
-                file.counts[at + ADRIFT] += 1
+        for states, number in gone.items():
+            for index, state in enumerate(states):
+                at = index * COUNTS
+                if state >= DONE:
+                    self._settled[at + state - DONE] -= number
+                    file.counts[at + state - DONE] += number
+                elif state == WAITING:
+                    self._waiting[index] -= number
+                    file.counts[at + QUEUE_FULL] += number
+                elif state == SENT:
+                    self._sent[index] -= number
+                    file.counts[at + ADRIFT] += number
+        file.head = head
+        file.commit()
 
     def _drop_unwritten(self, fault: OSError) -> None:
         if not self._write_failed:
@@ -309,7 +287,11 @@ class FileQueue:
 
 
 class Position:
-    """One sink's place in a queue file: a `Queue` whose `put` is every sink's."""
+    """One sink's place in a queue file: a `Queue` whose `put` is every sink's.
+
+    Events that were put just now are kept, 2 MiB of them at most, as long as nothing else waits: who takes them soon
+    need not read and parse them again.
+    """
 
     def __init__(self, file: FileQueue, index: int, start: int) -> None:
         self._file = file
@@ -317,6 +299,10 @@ class Position:
         self._cursor = start
         self._returned: list[tuple[int, int]] = []
         """Where records begin and end that wait again: a heap."""
+        self._kept: deque[Queued] = deque()
+        """What waits from the cursor on, up to the first event that was not kept."""
+        self._kept_bytes = 0
+        self._keeps = False
 
     def __len__(self) -> int:
         return self._file.waiting(self._index)
@@ -330,6 +316,14 @@ class Position:
         """Append an event for every sink of the file."""
         self._file.put(event, now_s)
 
+    def keep(self, item: Queued) -> None:
+        """Keep an event that is being put, unless older ones are in the file alone or there is no room for it."""
+        size_bytes = self._kept_bytes + item.size_bytes + EVENT_OVERHEAD_BYTES
+        self._keeps = size_bytes <= _KEPT_BYTES and (self._keeps or not self._file.waiting(self._index))
+        if self._keeps:
+            self._kept.append(item)
+            self._kept_bytes = size_bytes
+
     def take(self, limit: int, limit_bytes: int, /) -> list[Queued]:
         """Return the oldest events that wait, up to `limit` and `limit_bytes`, but one at least if there is any."""
         items: list[Queued] = []
@@ -339,11 +333,7 @@ class Position:
             room -= end - position
             if items and room < 0:
                 break
-            if self._returned:
-                heappop(self._returned)
-            else:
-                self._cursor = end
-            item = self._file.take(position, self._index)
+            item = self._file.take(position, self._index, self._passed(end))
             if item is not None:
                 items.append(item)
         return items
@@ -365,8 +355,29 @@ class Position:
         """Leave what waits to the next process; the file itself is closed by `FileQueue.close`."""
 
     def _oldest(self) -> tuple[int, int] | None:
-        if not self._file.waiting(self._index):
+        """Return where the oldest record begins and ends that waits."""
+        file = self._file
+        if not file.waiting(self._index):
             return None
-        while self._returned and self._file.is_gone(self._returned[0][0]):
+        while self._returned and file.is_gone(self._returned[0][0]):
             heappop(self._returned)
-        return self._returned[0] if self._returned else self._file.next(self._cursor, self._index)
+        if self._returned:
+            return self._returned[0]
+        while self._kept and file.is_gone(self._kept[0].place):
+            self._unkept()
+        if self._kept:
+            return self._kept[0].place, self._kept[0].place + self._kept[0].size_bytes
+        return file.next(self._cursor, self._index)
+
+    def _passed(self, end: int) -> Queued | None:
+        """Go on behind the oldest record, which ends there; return its event if it is kept."""
+        if self._returned:
+            heappop(self._returned)
+            return None
+        self._cursor = end
+        return self._unkept() if self._kept else None
+
+    def _unkept(self) -> Queued:
+        item = self._kept.popleft()
+        self._kept_bytes -= item.size_bytes + EVENT_OVERHEAD_BYTES
+        return item

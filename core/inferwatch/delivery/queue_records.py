@@ -20,6 +20,8 @@ from inferwatch.delivery.queue_file import (
     RING,
     Damage,
     QueueFile,
+    open_file,
+    set_aside,
     view_file,
 )
 from inferwatch.errors import QueueFileError
@@ -74,16 +76,44 @@ def _seen(file: QueueFile, owned: bool) -> dict[str, Account]:
     file.refresh()  # what has left the ring meanwhile is counted there
     waiting, sent, settled = census(states for position, states in found if position >= file.head)
     if not owned:
-        for index in range(MAX_SINKS):
-            waiting[index] += sent[index]
-            sent[index] = 0
-            settled[index * COUNTS + QUEUE_FULL] += file.counts[index * COUNTS + ADRIFT]
-            file.counts[index * COUNTS + ADRIFT] = 0
+        waiting = [sum(both) for both in zip(waiting, sent, strict=True)]
+        sent = [0] * MAX_SINKS
+        _count_lost(file)
     return {
         name: account_of(file.counts, settled, index, waiting[index], sent[index], 0)
         for index, name in enumerate(file.names())
         if name
     }
+
+
+def recovered(path: Path, size_bytes: int) -> tuple[QueueFile, list[int], list[int]]:
+    """Return the queue file at `path`, how many of its records wait for each sink, and what became of the others.
+
+    What was being sent waits again, unless it left the ring: that is lost. Raises as `FileQueue` does.
+    """
+    try:
+        while True:
+            file = open_file(path, size_bytes)
+            try:
+                waiting, _, settled = census(restored(file))
+            except Damage as damage:
+                set_aside(path, damage)
+                file.close()
+                continue
+            _count_lost(file)
+            file.commit()
+            return file, waiting, settled
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        raise QueueFileError(f"cannot make the queue file {path}: {error}") from error
+
+
+def _count_lost(file: QueueFile) -> None:
+    """Count as dropped what had left the ring while it was being sent, by a process that is gone."""
+    for index in range(MAX_SINKS):
+        file.counts[index * COUNTS + QUEUE_FULL] += file.counts[index * COUNTS + ADRIFT]
+        file.counts[index * COUNTS + ADRIFT] = 0
 
 
 def census(found: Iterable[bytes]) -> tuple[list[int], list[int], list[int]]:
