@@ -6,14 +6,14 @@ import logging
 import sys
 from collections.abc import Callable
 from time import monotonic
-from typing import Final, ParamSpec, TypeVar
+from typing import Final, TypeVar, TypeVarTuple
 
 logger = logging.getLogger(__name__)
 
 _COMPLAINT_INTERVAL_S: Final = 60.0
 _MOST_CAUSES: Final = 256
 
-_P = ParamSpec("_P")
+_Ts = TypeVarTuple("_Ts")
 _T = TypeVar("_T")
 
 
@@ -27,10 +27,10 @@ class FailOpen:
         self.errors = 0
         self._said_s: dict[object, float] = {}
 
-    def __call__(self, step: Callable[_P, _T], *arguments: _P.args, **named: _P.kwargs) -> _T | None:
+    def __call__(self, step: Callable[[*_Ts], _T], *arguments: *_Ts) -> _T | None:
         """Return what the step returns, or None where it failed."""
         try:
-            return step(*arguments, **named)
+            return step(*arguments)
         except Exception:  # noqa: BLE001 - fail open
             self.complain()
             return None

@@ -318,7 +318,7 @@ def _id(given: bytes | None) -> str:
 
 def _uuid4() -> str:
     """A random UUID, a fifth of the cost of the standard library's, which asks the system each time."""
-    digits = f"{getrandbits(128):032x}"
+    digits = getrandbits(128).to_bytes(16).hex()
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
 
 
