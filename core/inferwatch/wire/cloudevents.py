@@ -95,8 +95,9 @@ def to_batch(events: Iterable[CloudEvent]) -> bytes:
 
 
 def from_structured(fields: Mapping[str, Any]) -> CloudEvent:
-    """Return the event of a parsed JSON object. JSON data is written anew, compactly, with the same values.
+    """Return the event of a parsed JSON object.
 
+    JSON data is written anew, with the same values, and compactly but for large arrays of numbers.
     Raises `InvalidEvent` with every fault.
     """
     faults = Faults()
@@ -106,7 +107,7 @@ def from_structured(fields: Mapping[str, Any]) -> CloudEvent:
 
 
 def _from_body(content_type: str, body: bytes, truncated: bool) -> list[CloudEvent | InvalidEvent]:
-    from inferwatch.wire.structured import parsed  # needs simdjson, which no model server that captures has to load
+    from inferwatch.wire.structured import parsed  # needs NumPy, which no model server that captures has to load
 
     kind = content_type.partition(";")[0].strip().lower()
     if kind not in ("application/cloudevents", "application/cloudevents+json", BATCH_TYPE):
@@ -221,7 +222,8 @@ def _read_fields(fields: Mapping[str, Any], faults: Faults) -> dict[str, str]:
 
 
 def _type_name(value: Any) -> str:  # noqa: ANN401 - any JSON
-    return {dict: "an object", list: "an array", bool: "a boolean"}.get(type(value), "a number")
+    names = {dict: "an object", list: "an array", orjson.Fragment: "an array", bool: "a boolean"}
+    return names.get(type(value), "a number")
 
 
 def _read_data(fields: Mapping[str, Any], content_type: str | None, faults: Faults) -> bytes:

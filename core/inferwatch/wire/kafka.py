@@ -86,7 +86,7 @@ def _attribute(header: str) -> str | None:
 
 def _is_envelope(value: bytes | None) -> bool:
     """Whether a value is a JSON object that says which CloudEvents it follows."""
-    from inferwatch.wire.structured import parsed  # needs simdjson, which no model server that captures has to load
+    from inferwatch.wire.structured import parsed  # needs NumPy, which no model server that captures has to load
 
     try:
         fields = parsed(value or b"")

@@ -3,7 +3,7 @@
 simdjson finds the structure of a body in one pass and copies an array of numbers into a buffer, nested or not, so that
 no Python object is made a number: a tenth of the time of a general parser. What it reads is what `v1` and `v2` read,
 to the bit; a body in which it might not be (another type, a number of 2^53 or more, lists of unequal length, a field
-given twice, one that does not belong) is left to them.
+given twice, one that does not belong) is left to them. So is every body where there is no simdjson.
 """
 
 from __future__ import annotations
@@ -18,13 +18,9 @@ from numpy.typing import NDArray
 from inferwatch.events import Role
 from inferwatch.rows import Block, Grid, Matrix, Rows
 from inferwatch.wire.columns import MAX_COLUMNS, joined, positions
-from inferwatch.wire.numbers import EXACT, MAX_RANK, WHOLE, endings, shape
+from inferwatch.wire.number_text import Array, Parser
+from inferwatch.wire.numbers import EXACT, MAX_RANK, WHOLE, count_of, endings, shape
 from inferwatch.wire.tensors import Head, columns
-
-try:
-    from simdjson import Array, Parser
-except ImportError:  # there is no wheel for every interpreter
-    Array = Parser = None
 
 _SMALL_BYTES: Final = 4096
 _V1: Final = {
@@ -59,9 +55,7 @@ def numeric(data: bytes, role: Role) -> tuple[str, Rows] | None:
 
 def _brackets(data: bytes) -> int:
     """How many lists the body has, if there is no bracket in a text."""
-    if len(data) < _SMALL_BYTES:
-        return data.count(b"[")
-    return int(np.count_nonzero(np.frombuffer(data, np.uint8) == ord("[")))
+    return data.count(b"[") if len(data) < _SMALL_BYTES else count_of(b"[", data)
 
 
 def _are(fields: Iterable[str], allowed: frozenset[str]) -> bool:

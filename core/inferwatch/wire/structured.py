@@ -1,53 +1,25 @@
-"""The JSON of structured and batched events: `data` of large ones stays text, so that no number becomes an object."""
+"""The JSON of structured and batched events: large arrays in it stay text, so that no number becomes an object."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import orjson
 
-try:
-    from simdjson import Array, Object, Parser
-except ImportError:  # there is no wheel for every interpreter
-    Parser = None
-
-MIN_BYTES: Final = 4096
-"""Events that are smaller, on average, are parsed whole."""
+from inferwatch.wire.numbers import lift
 
 
 def parsed(body: bytes) -> Any:  # noqa: ANN401 - any JSON
-    """Return the JSON value of a body, in which `data` of large events is a compact `orjson.Fragment`.
+    """Return the JSON value of a body, in which a large array of numbers is an `orjson.Fragment`, as it was written.
 
     Raises `orjson.JSONDecodeError` for what is no JSON.
     """
-    large = _large(body)
-    return orjson.loads(body) if large is None else large
-
-
-def _large(body: bytes) -> dict[str, Any] | list[Any] | None:
-    """Return what large events hold; None where orjson is to read them, or to say what is wrong."""
-    if Parser is None or len(body) < MIN_BYTES:
-        return None
+    lifted = lift(body)
+    arrays = {} if lifted is None else {mark: bytes(text) for mark, text in lifted.spelt.items()}
+    if lifted is None or any(b"N" in text or b"I" in text for text in arrays.values()):  # of NaN and Infinity
+        return orjson.loads(body)
     try:
-        document = Parser().parse(body)
-    except (ValueError, RuntimeError):  # no JSON, a number beyond 64 bits, or deeper than simdjson goes
-        return None
-    if isinstance(document, Object):
-        return _fields(document)
-    if not isinstance(document, Array) or len(body) < MIN_BYTES * len(document):
-        return None
-    members = [document[place] for place in range(len(document))]
-    fields = [_fields(member) if isinstance(member, Object) else None for member in members]
-    return None if None in fields else fields
-
-
-def _fields(event: Any) -> dict[str, Any] | None:  # noqa: ANN401 - of simdjson
-    """Return an event's members; None where simdjson finds another one by a name than was meant."""
-    names = list(event.keys())
-    if len(set(names)) < len(names) or "\0" in "".join(names):
-        return None
-    fields = {name: event[name] for name in names}
-    for name, value in fields.items():
-        if isinstance(value, (Object, Array)):
-            fields[name] = orjson.Fragment(value.mini) if name == "data" else orjson.loads(value.mini)
-    return fields
+        value = orjson.loads(lifted.text)
+    except orjson.JSONDecodeError:
+        return orjson.loads(body)  # what is wrong is told of the whole text
+    return lifted.put_back(value, {mark: orjson.Fragment(text) for mark, text in arrays.items()})

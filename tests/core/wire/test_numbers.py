@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from math import inf, isnan, nan
 from typing import Any
 
@@ -17,10 +16,12 @@ from hypothesis import strategies as st
 
 from inferwatch.events import Role
 from inferwatch.rows import Column, Rows
-from inferwatch.wire import numbers
+from inferwatch.wire import decode as decode_module
+from inferwatch.wire import number_text, numbers
 from inferwatch.wire.decode import Decoded, decode
 from inferwatch.wire.numbers import Numbers, lift
 from tests.core.wire.bodies import BODIES, tensor
+from tests.core.wire.interpreters import without_simdjson
 from tests.core.wire.properties import assert_holds
 from tests.memory import most_traced
 
@@ -33,7 +34,6 @@ WITH_WORDS = WITH_NULLS.copy()
 WITH_WORDS[IMAGES > 60], WITH_WORDS[IMAGES > 61], WITH_WORDS[IMAGES > 62] = nan, inf, -inf
 FLAGS = (IMAGES < 8).tolist()
 RAGGED = [IMAGES[1].ravel()[:300].tolist(), IMAGES[1].ravel()[300:].tolist()]
-needs_simdjson = pytest.mark.skipif(find_spec("simdjson") is None, reason="there is no simdjson for this interpreter")
 
 LARGE: dict[str, tuple[Role, Any]] = {
     "v1 records": (REQUEST, {"instances": [{"image": image, "age": 3} for image in NESTED]}),
@@ -74,11 +74,23 @@ LARGE: dict[str, tuple[Role, Any]] = {
 }
 
 
+@pytest.fixture(params=["simdjson", "Arrow"], autouse=True, scope="module")
+def reader(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Read numbers by either."""
+    if request.param == "Arrow":
+        with without_simdjson():
+            yield
+    elif number_text.Parser is None:
+        pytest.skip("there is no simdjson for this interpreter")
+    else:
+        yield
+
+
 @contextmanager
 def cell_by_cell() -> Iterator[None]:
-    """Decode without simdjson, and therefore every number by itself."""
+    """Decode without lifting arrays, and therefore every number by itself."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(numbers, "Parser", None)
+        patch.setattr(decode_module, "lift", lambda _: None)
         yield
 
 
@@ -117,7 +129,6 @@ def assert_read_as_cell_by_cell(data: bytes, role: Role) -> None:
     assert content(found) == content(expected)
 
 
-@needs_simdjson
 @pytest.mark.parametrize("where", LARGE)
 def test_numbers_become_no_objects_wherever_they_stand(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cell by cell the peak is 17 times the size of the numbers: a list, its objects, and their copies."""
@@ -130,7 +141,6 @@ def test_numbers_become_no_objects_wherever_they_stand(where: str, monkeypatch: 
     assert found.rows is not None, found.fault
 
 
-@needs_simdjson
 def test_json_before_a_binary_tail_becomes_no_objects(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.arange(6, dtype=np.int16)
     beside = {"name": "few", "shape": [2, 3], "datatype": "INT16", "parameters": {"binary_data_size": values.nbytes}}
@@ -144,14 +154,12 @@ def test_json_before_a_binary_tail_becomes_no_objects(monkeypatch: pytest.Monkey
     assert np.stack(list(few.values)).ravel().tolist() == values.tolist()
 
 
-@needs_simdjson
 @pytest.mark.parametrize("where", LARGE)
 def test_an_array_is_shown_and_judged_wherever_it_stands(where: str) -> None:
     role, body = LARGE[where]
     assert_holds(json.dumps(body).encode(), role)
 
 
-@needs_simdjson
 @pytest.mark.parametrize("where", LARGE)
 def test_a_parser_of_objects_sees_none_of_the_numbers(where: str) -> None:
     _, body = LARGE[where]
@@ -168,7 +176,6 @@ def rows_of(body: Any, role: Role = REQUEST) -> Rows:
     return found.rows
 
 
-@needs_simdjson
 def test_a_large_cell_is_an_array_of_its_shape() -> None:
     rows = rows_of({"instances": [{"image": image, "age": 3, "few": [1, 2]} for image in NESTED]})
     assert rows.names == ("image", "age", "few")
@@ -177,7 +184,6 @@ def test_a_large_cell_is_an_array_of_its_shape() -> None:
     assert rows.columns[2].values.tolist() == [[1, 2]] * 2
 
 
-@needs_simdjson
 def test_an_embedding_is_a_block_however_it_is_written() -> None:
     for width in (3, 1000):
         vectors = IMAGES.reshape(-1, width + width % 2)[:2].tolist()
@@ -186,7 +192,6 @@ def test_an_embedding_is_a_block_however_it_is_written() -> None:
         assert np.array_equal(np.stack(list(rows.whole().columns[0].values)), vectors)
 
 
-@needs_simdjson
 @pytest.mark.parametrize(
     "cells",
     [
@@ -198,6 +203,7 @@ def test_an_embedding_is_a_block_however_it_is_written() -> None:
         [[1e300, 0.0] * 4] * 40,
         [[1e300, 1] * 4] * 40,
         [[-0.0, 0] * 4] * 40,
+        [[-0.0, 0.5] * 4] * 40,
         [[None, 1.5] + [1, 2.5] * 200] * 2 + [[1, 2.5] * 201],
         [["a", *range(300)], list(range(301)), list(range(301))],
         [list(range(300)), list(range(301))],
@@ -229,17 +235,17 @@ def test_an_embedding_is_a_block_however_it_is_written() -> None:
         [[0.5] * 300, [1, None] * 5, [nan] * 10],
     ],
 )
-@pytest.mark.parametrize("form", ["instances", "inputs", "datatype", "predictions", "embedding", "input", "prompt"])
-def test_unusual_arrays_are_read_as_cell_by_cell(cells: Any, form: str) -> None:
-    body: Any = {form: cells, "parameters": {}}
-    if form == "datatype":
-        body = {"inputs": [tensor("x", kind, [40, 8], cells) | {"name": kind} for kind in ("FP32", "INT64")]}
-    elif form == "embedding":
-        body = {"data": [{"embedding": cells}, {"embedding": cells}]}
-    elif form in ("input", "prompt"):
-        body = {"model": "m", form: cells}
-    role = RESPONSE if form in ("predictions", "embedding") else REQUEST
-    assert_read_as_cell_by_cell(json.dumps(body).encode(), role)
+def test_unusual_arrays_are_read_as_cell_by_cell(cells: Any) -> None:
+    tensors = [tensor("x", kind, [40, 8], cells) | {"name": kind} for kind in ("FP32", "INT64")]
+    vectors = [{"embedding": cells}, {"embedding": cells}]
+    requests = [{"inputs": tensors}, *({name: cells, "parameters": {}} for name in ("instances", "inputs"))]
+    requests += ({"model": "m", name: cells} for name in ("input", "prompt"))
+    for role, bodies in (
+        (REQUEST, requests),
+        (RESPONSE, [{"predictions": cells, "parameters": {}}, {"data": vectors}]),
+    ):
+        for body in bodies:
+            assert_read_as_cell_by_cell(json.dumps(body).encode(), role)
 
 
 NUMBER = "1234567.5,"
@@ -264,6 +270,18 @@ NUMBER = "1234567.5,"
         '{"instances": [{"a": [%s1], "b": NaN}]}',
         '{"instances": [{"a": [%s,1], "b": ""}]}',
         '{"instances": [{"a": [%s01], "b": ""}]}',
+        '{"instances": [{"a": [%s-01], "b": ""}]}',
+        '{"instances": [{"a": [%s+1], "b": ""}]}',
+        '{"instances": [{"a": [%s.5], "b": ""}]}',
+        '{"instances": [{"a": [%s-.5], "b": ""}]}',
+        '{"instances": [{"a": [%s1.], "b": ""}]}',
+        '{"instances": [{"a": [%s1.e5], "b": ""}]}',
+        '{"instances": [{"a": [%s1 2], "b": ""}]}',
+        '{"instances": [{"a": [%s1[2]], "b": ""}]}',
+        '{"instances": [{"a": [%s1], "b": [1' + "]" * 40 + "}]}",
+        '{"instances": [{"a": [%s1e-05, 0.1e+01, 1E0, -0, 0], "b": ""}]}',
+        '{"instances": [{"a": [%s1e400], "b": ""}]}',
+        '{"instances": [{"a": [\t1\r\n,%s1e-400, 5e-324], "b": ""}]}',
         '{"instances": [{"a": [%s1], "b": "',
         '{"instances": [{"a": [%s1',
         "[%s1]",
@@ -330,7 +348,6 @@ def test_any_lists_are_read_as_cell_by_cell(cells: Any, in_a_record: bool) -> No
         assert_read_as_cell_by_cell(data, REQUEST)
 
 
-@needs_simdjson
 def test_arrays_are_found_by_their_number_of_numbers() -> None:
     for count, is_lifted in ((255, False), (256, True)):
         assert (lift(orjson.dumps({"a": [1] * count, "b": "c"})) is not None) == is_lifted
@@ -338,7 +355,6 @@ def test_arrays_are_found_by_their_number_of_numbers() -> None:
     assert repr(list(values)) == "[[1, 2.5]]"
 
 
-@needs_simdjson
 @pytest.mark.parametrize(
     "text", ["[[null,", "[NaN,true,", "[[[[[[1,", '"1,', "[1,2],", "1" * 512 + "[", "]" * 600 + "a"]
 )

@@ -19,6 +19,8 @@ from inferwatch.wire.decode import decode
 from inferwatch.wire.numeric import numeric
 from tests.core.wire.properties import as_columns
 
+pytest.importorskip("simdjson", reason="there is no simdjson for this interpreter")
+
 REQUEST, RESPONSE = Role.REQUEST, Role.RESPONSE
 NUMBERS = st.one_of(
     st.integers(-9, 9),

@@ -1,4 +1,4 @@
-"""Structured and batched events whose data stays text: the same values as by parsing all, and no number an object."""
+"""Structured and batched events whose arrays stay text: the same values as by parsing all, and no number an object."""
 
 from __future__ import annotations
 
@@ -12,12 +12,10 @@ from hypothesis import strategies as st
 
 from inferwatch.errors import InvalidEvent
 from inferwatch.events import CloudEvent
-from inferwatch.wire import structured
+from inferwatch.wire import numbers, structured
 from inferwatch.wire.cloudevents import from_http
 from inferwatch.wire.kafka import from_kafka
 from tests.memory import most_traced
-
-pytest.importorskip("simdjson", reason="there is no simdjson for this interpreter")
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text(),
@@ -28,22 +26,24 @@ HEAD: dict[str, Any] = {"specversion": "1.0", "id": "1", "source": "s", "type": 
 
 
 def read(body: bytes) -> Any:
-    """Return what is parsed, text parsed too."""
-    return orjson.loads(orjson.dumps(structured.parsed(body)))
+    """Return what is parsed where three numbers are a large array, text parsed too."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("_MIN_BYTES", 7), ("_STRIDE", 1), ("MIN_NUMBERS", 3)):
+            patch.setattr(numbers, name, value)
+        return orjson.loads(orjson.dumps(structured.parsed(body)))
 
 
 @given(JSON)
 def test_what_is_parsed_is_what_a_parser_of_all_gives(value: Any) -> None:
     body = orjson.dumps(value)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(structured, "MIN_BYTES", 0)
-        assert read(body) == orjson.loads(body)
+    assert read(body) == orjson.loads(body)
 
 
 @pytest.mark.parametrize(
     "text",
     [
         '{"data": [1], "data": {"a": [2]}}',
+        '{"data": [1, 2, 3, 4], "data": {"a": [2, 3.50, null]}, "b": [[1, 2], [3, 4]]}',
         '[{"data": [1], "data": [2]}, {"data": [3]}]',
         '{"data": [18446744073709551616, 1e308, -0.0, 5e-324]}',
         '[1, "text", [2], {"data": [3]}]',
@@ -52,18 +52,27 @@ def test_what_is_parsed_is_what_a_parser_of_all_gives(value: Any) -> None:
         "3",
     ],
 )
-def test_unusual_bodies_are_parsed_alike(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(structured, "MIN_BYTES", 0)
+def test_unusual_bodies_are_parsed_alike(text: str) -> None:
     assert str(read(text.encode())) == str(orjson.loads(text))
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[NaN]", '{"data": [1]} more', '{"data": [1}', '["\\ud800"]', "[\xff]", "[" * 2_000]
+    "text",
+    [
+        "",
+        "[NaN]",
+        '{"data": [1, 2, 3, -Infinity]}',
+        '{"data": [1, 2, 3, 4]',
+        '{"data": [1]} more',
+        '{"data": [1}',
+        '["\\ud800"]',
+        "[\xff]",
+        "[" * 2_000,
+    ],
 )
-def test_what_is_no_json_is_refused_by_the_same_name(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(structured, "MIN_BYTES", 0)
+def test_what_is_no_json_is_refused_by_the_same_name(text: str) -> None:
     with pytest.raises(orjson.JSONDecodeError):
-        structured.parsed(text.encode("latin-1"))
+        read(text.encode("latin-1"))
 
 
 READERS: dict[str, Callable[[bytes], list[CloudEvent | InvalidEvent]]] = {
@@ -83,3 +92,9 @@ def test_no_number_of_large_data_becomes_an_object(form: str) -> None:
         (found,) = READERS[form](body)
     assert isinstance(found, CloudEvent)
     assert orjson.loads(found.data) == event["data"]
+
+
+def test_an_array_is_no_attribute() -> None:
+    (found,) = READERS["structured"](orjson.dumps(HEAD | {"list": list(range(300))}))
+    assert isinstance(found, InvalidEvent)
+    assert [fault.message for fault in found.faults] == ["is an array; allowed is a string"]
