@@ -27,8 +27,8 @@ MIN_NUMBERS: Final = 256
 EXACT: Final = 2.0**53
 """Whole numbers below it are exact as fractions."""
 
-MAX_RANK: Final = 32
-"""Lists nested deeper are not read as an array."""
+MAX_RANK: Final = 64
+"""Lists nested deeper are not read as an array: NumPy has none of more dimensions."""
 
 _MIN_BYTES: Final = 2 * MIN_NUMBERS + 1
 _INT64: Final = 2**63

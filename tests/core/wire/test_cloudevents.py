@@ -67,6 +67,12 @@ def fault(headers: list[tuple[bytes, bytes]], body: bytes = b"", **options: bool
     return invalid
 
 
+def fields_of(lines: str) -> list[tuple[bytes, bytes]]:
+    """Return header lines as a server reads them."""
+    parted = (line.partition(": ") for line in lines.split("\r\n")[:-1])
+    return [(name.encode("ascii"), value.encode("ascii")) for name, _, value in parted]
+
+
 def structured(body: Any) -> list[CloudEvent | InvalidEvent]:
     return from_http([(b"content-type", STRUCTURED)], body if isinstance(body, bytes) else json.dumps(body).encode())
 
@@ -193,8 +199,8 @@ def test_truncation_is_kept() -> None:
     assert one(http(REQUIRED, truncated="true"), b"x").truncated
     assert fault([(b"content-type", STRUCTURED)], b'{"id":', truncated=True).reason == "too_large"
     event = CloudEvent("a", "/s", "t", data=b"x", truncated=True)
-    headers, body = to_http(event)
-    assert one([(name.encode(), value.encode()) for name, value in headers], body).truncated
+    lines, body = to_http(event)
+    assert one(fields_of(lines), body).truncated
     assert from_structured(json.loads(to_structured(event))).truncated
 
 
@@ -211,8 +217,9 @@ def test_truncation_is_kept() -> None:
     ],
 )
 def test_secret_headers_leave_metadata(given: str, kept: str) -> None:
-    for raw in (given, to_http(CloudEvent("a", "/s", "t", extensions={"metadata": given}))[0][-1][1]):
-        assert json.loads(one(http(REQUIRED, metadata=raw)).extensions["metadata"]) == json.loads(kept)
+    lines, _ = to_http(CloudEvent("a", "/s", "t", extensions={"metadata": given}))
+    for fields in (http(REQUIRED, metadata=given), fields_of(lines)):
+        assert json.loads(one(fields).extensions["metadata"]) == json.loads(kept)
     assert from_structured(REQUIRED | {"metadata": given}).extensions["metadata"] == kept
 
 
@@ -323,4 +330,4 @@ def test_a_logged_call_that_was_a_cloudevent_itself_is_binary(content_type: byte
 def test_nothing_in_a_content_type_ends_a_header_line() -> None:
     (event,) = structured(REQUIRED | {"datacontenttype": "a/b\r\nX-Evil: 1"})
     assert isinstance(event, CloudEvent)
-    assert dict(to_http(event)[0])["content-type"] == "a/bX-Evil: 1"
+    assert dict(fields_of(to_http(event)[0]))[b"content-type"] == b"a/bX-Evil: 1"

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from inferwatch.errors import InvalidEvent
 from inferwatch.events import CloudEvent
 from inferwatch.wire.cloudevents import from_http, to_http, to_structured
-from tests.core.wire.test_cloudevents import REQUIRED, STRUCTURED, http, one, structured
+from tests.core.wire.test_cloudevents import REQUIRED, STRUCTURED, fields_of, http, one, structured
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Cn")), min_size=1)
 NAMES = st.from_regex(r"[a-z0-9]{1,20}", fullmatch=True).filter(
@@ -61,13 +61,14 @@ def test_what_is_written_in_binary_mode_the_sdk_reads_the_same(
     required: dict[str, Any], extensions: dict[str, str], micros: int, data: bytes
 ) -> None:
     event = CloudEvent(**required, time_ns=micros * 1000, content_type="x/y", extensions=extensions, data=data)
-    headers, body = to_http(event)
-    read = sdk.from_binary(sdk.HTTPMessage(dict(headers), body), _Bytes())
+    lines, body = to_http(event)
+    headers = {name.decode(): value.decode() for name, value in fields_of(lines)}
+    read = sdk.from_binary(sdk.HTTPMessage(headers, body), _Bytes())
     assert {name: read.get_extension(name) for name in extensions} == extensions
     assert {"id": read.get_id(), "source": read.get_source(), "type": read.get_type()} == required
     assert read.get_time() == datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)
     assert (read.get_datacontenttype(), read.get_data()) == ("x/y", data)
-    assert one([(name.encode(), value.encode()) for name, value in headers], body) == event
+    assert one(fields_of(lines), body) == event
 
 
 JSON = st.recursive(

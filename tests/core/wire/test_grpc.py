@@ -127,7 +127,7 @@ def test_a_tensor_whose_contents_come_in_parts() -> None:
         (frame(tensor("x", "FP32", [1])), "has the shape [1] and 0 values"),
         (frame(tensor("x", "FP32", [-1])), "no list of sizes"),
         (frame(tensor("x", "FP32", [2**62, 2**62])), "and 0 values"),
-        (frame(tensor("x", "FP32", [1] * 33)), "33 dimensions"),
+        (frame(tensor("x", "FP32", [1] * 65)), "65 dimensions"),
         (frame(tensor("x", "FP99", [1])), "unknown datatype"),
         (frame(tensor("x", "FP16", [1], text(6, b"\0\0\0\0"))), "has no raw contents"),
         (frame(tensor("x", "FP32", [1], text(6, b"\0\0\0"))), "no whole number"),

@@ -66,7 +66,7 @@ LARGE: dict[str, tuple[Role, Any]] = {
     "v1 table with words": (REQUEST, {"instances": WITH_WORDS.reshape(80, 500).tolist()}),
     "v1 with words": (REQUEST, {"instances": [{"image": image, "age": nan} for image in WITH_WORDS.tolist()]}),
     "v1 masks": (REQUEST, {"instances": FLAGS}),
-    "v1 of nine dimensions": (REQUEST, {"instances": IMAGES.reshape(2, 1, 1, 1, 1, 1, 1, 4, 5000).tolist()}),
+    "v1 of 64 dimensions": (REQUEST, {"instances": IMAGES.reshape(2, *[1] * 60, 4, 5000, 1).tolist()}),
     "v2 flags": (REQUEST, {"inputs": [tensor("mask", "BOOL", IMAGES.shape, (IMAGES < 8).ravel().tolist())]}),
     "v2 ragged": (REQUEST, {"inputs": [tensor("image", "FP32", IMAGES.shape, [NESTED[0], RAGGED])]}),
     "v2 deeper than its shape": (REQUEST, {"inputs": [tensor("image", "FP32", [2], NESTED)]}),
