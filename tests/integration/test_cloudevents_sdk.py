@@ -23,7 +23,7 @@ from inferwatch.events import CloudEvent
 from inferwatch.wire.cloudevents import from_http, to_http, to_structured
 from inferwatch.wire.kafka import from_kafka, to_kafka, to_kafka_structured
 from tests.components import ROOT, cloudevents_python
-from tests.core.wire.test_cloudevents import CAPTURED, RELEASES, REQUIRED
+from tests.core.wire.test_cloudevents import CAPTURED, RELEASES, REQUIRED, fields_of
 from tests.core.wire.test_cloudevents_by_sdk import JSON, NAMES, TEXT
 
 pytestmark = pytest.mark.integration
@@ -81,8 +81,8 @@ def written(event: CloudEvent, binding: str, mode: str) -> dict[str, Any]:
     if binding == "kafka":
         message = to_kafka(event) if mode == "binary" else to_kafka_structured(event)
         return {"headers": dict(message.headers), "body": message.value, "key": message.key}
-    headers, body = to_http(event) if mode == "binary" else ([("content-type", STRUCTURED)], to_structured(event))
-    return {"headers": dict(headers), "body": body}
+    lines, body = to_http(event) if mode == "binary" else (f"content-type: {STRUCTURED}\r\n", to_structured(event))
+    return {"headers": {name.decode(): value.decode() for name, value in fields_of(lines)}, "body": body}
 
 
 def read(message: Mapping[str, Any], binding: str) -> CloudEvent:

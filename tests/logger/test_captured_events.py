@@ -13,6 +13,7 @@ from inferwatch.clock import parse_time
 from inferwatch.events import REQUEST_TYPE, RESPONSE_TYPE, Stream
 from inferwatch.wire.cloudevents import from_http, to_http
 from inferwatch_logger import CaptureMiddleware
+from tests.core.wire.test_cloudevents import fields_of
 from tests.logger.asgi import BODY, Message, call, echo
 from tests.logger.captured import captured, one_call
 
@@ -34,8 +35,8 @@ def test_a_request_and_its_response_under_one_id() -> None:
     assert response.time_ns - request.time_ns == pytest.approx(float(own["latencyms"]) * 1e6, abs=1e3)
     assert parse_time(request.extensions["recordedtime"]) >= request.time_ns
     for event in (request, response):
-        headers, body = to_http(event)
-        assert from_http([(name.encode(), value.encode()) for name, value in headers], body) == [event]
+        lines, body = to_http(event)
+        assert from_http(fields_of(lines), body) == [event]
 
 
 def test_the_callers_id_is_taken() -> None:

@@ -1,4 +1,4 @@
-"""A queue in a memory-mapped file: what was put there survives the process, and costs it 2 MiB of memory at most.
+"""A queue in a memory-mapped file: what was put there survives the process, and costs it 2 MiB of memory a sink.
 
 One ring of records serves several sinks, each at its own pace. A record holds its length, a CRC-32 of its position and
 content, when it came, and one byte for each sink that says what became of it. Records leave the ring when every sink is

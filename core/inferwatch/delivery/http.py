@@ -188,8 +188,7 @@ class HttpSink:
         if len(post) > 1:
             body, lines = to_batch(post), f"content-type: {BATCH_TYPE}\r\n"
         else:
-            headers, body = to_http(post[0])
-            lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
+            lines, body = to_http(post[0])
         return f"{self._head}content-length: {len(body)}\r\n{lines}\r\n".encode("ascii"), body
 
 

@@ -63,19 +63,21 @@ def from_http(
         return [invalid]
 
 
-def to_http(event: CloudEvent) -> tuple[list[tuple[str, str]], bytes]:
-    """Return the headers and the body of the event in binary mode, values percent-encoded as the binding asks."""
-    headers = [("ce-specversion", "1.0"), ("ce-id", event.id), ("ce-source", event.source), ("ce-type", event.type)]
+def to_http(event: CloudEvent) -> tuple[str, bytes]:
+    """Return the header lines and the body of the event in binary mode, values percent-encoded as the binding asks."""
+    identity, source, kind, extensions = event.id, event.source, event.type, event.extensions
+    if not _is_plain("".join((identity, source, kind, *extensions.values()))):
+        identity, source, kind = map(_encode, (identity, source, kind))
+        extensions = {name: _encode(value) for name, value in extensions.items()}
+    lines = f"ce-specversion: 1.0\r\nce-id: {identity}\r\nce-source: {source}\r\nce-type: {kind}\r\n"
     if event.time_ns is not None:
-        headers.append(("ce-time", format_time(event.time_ns)))
-    headers += [(f"ce-{name}", value) for name, value in event.extensions.items()]
-    if not _is_plain("".join([value for _, value in headers])):
-        headers = [(name, _encode(value)) for name, value in headers]
-    if event.truncated and "truncated" not in event.extensions:
-        headers.append(("ce-truncated", "true"))
+        lines += f"ce-time: {format_time(event.time_ns)}\r\n"
+    lines += "".join([f"ce-{name}: {value}\r\n" for name, value in extensions.items()])
+    if event.truncated and "truncated" not in extensions:
+        lines += "ce-truncated: true\r\n"
     if event.content_type:
-        headers.append(("content-type", _NOT_VISIBLE.sub("", event.content_type)))
-    return headers, event.data
+        lines += f"content-type: {_NOT_VISIBLE.sub('', event.content_type)}\r\n"
+    return lines, event.data
 
 
 def to_structured(event: CloudEvent) -> bytes:
@@ -245,8 +247,8 @@ def _read_data(fields: Mapping[str, Any], content_type: str | None, faults: Faul
         return b""
 
 
-def _fields(event: CloudEvent) -> dict[str, Any]:
-    fields: dict[str, Any] = event.attributes()
+def _fields(event: CloudEvent) -> dict[str, str]:
+    fields = event.attributes()
     if event.truncated:
         fields.setdefault("truncated", "true")
     return fields
