@@ -85,7 +85,7 @@ class ConformalOutlier:
         """
         if batch.values.ndim != 2 or batch.values.shape[1] != self._width:
             raise InvalidRows(f"rows have shape {batch.values.shape}, the reference has {self._width} columns")
-        statistics = self.scorer.score(batch.values)
+        statistics = self._statistics(batch.values)
         p_values = self.conformal.p_values(statistics)
         scores = -np.log10(p_values)
         reported = np.arange(len(batch)) if self._report_all else np.flatnonzero(scores > self.conformal.threshold)
@@ -106,6 +106,10 @@ class ConformalOutlier:
             )
             for row in reported
         ]
+
+    def _statistics(self, rows: Matrix) -> Matrix:
+        """The scores (n,), to the bit whatever rows lie beside a row: a lone one is multiplied and summed otherwise."""
+        return self.scorer.score(rows if len(rows) > 1 else np.repeat(rows, 2, axis=0))[: len(rows)]
 
     @cached_property
     def _assumption(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from inferwatch.rows import Matrix, Schema
 from inferwatch_detectors.surprisal import surprisal, surprisals_of
@@ -37,20 +38,31 @@ class HistogramScore:
         """Return the score (n,) of each row, at least 0."""
         total = np.zeros(len(rows))
         if self._numeric:
-            total += self._of_numbers(rows[:, self._numeric]).sum(axis=1)
+            total += np.einsum("ij->i", self._of_numbers(rows.take(self._numeric, axis=1)))
         for index, known in self._surprisals.items():
             total += surprisals_of(rows[:, index], known)
         return total
 
     def _of_numbers(self, numbers: Matrix) -> Matrix:
         with np.errstate(over="ignore", invalid="ignore"):
-            place = np.floor((numbers - self._low) / self._width)
+            place = (numbers - self._low) / self._width
+        elsewhere = np.flatnonzero(~((place >= 0) & (place < _BINS)))
+        away = place.take(elsewhere)
+        place.put(elsewhere, 0)
+        rarity: Matrix = self._rarity.take(place.astype(np.intp) + self._first)
+        if len(elsewhere):
+            columns = elsewhere % numbers.shape[1]
+            rarity.put(elsewhere, self._elsewhere(numbers.take(elsewhere), away, columns))
+        return rarity
+
+    def _elsewhere(self, numbers: Matrix, place: Matrix, columns: NDArray[np.intp]) -> Matrix:
+        """The rarity (m,) of numbers that lie in no bin, at so many bins' widths from the first one's beginning."""
+        place = np.floor(place)
         # the greatest value itself lies on the upper edge of the last bin
-        place = np.where(numbers == self._low + _BINS * self._width, _BINS - 1, place)
+        place = np.where(numbers == (self._low + _BINS * self._width)[columns], _BINS - 1, place)
         outside = np.nan_to_num(np.clip(np.maximum(-place, place - _BINS + 1), 0, _FARTHEST))
         cell = np.where(np.isnan(place), _BINS + 1, np.where(outside > 0, _BINS, place))
-        rarity = self._rarity[cell.astype(np.intp) + self._first]
-        return np.asarray(rarity + 4 * np.log1p(outside)) if outside.any() else rarity
+        return np.asarray(self._rarity[cell.astype(np.intp) + self._first[columns]] + 4 * np.log1p(outside))
 
 
 def _binned(column: Matrix) -> tuple[float, float, Matrix]:

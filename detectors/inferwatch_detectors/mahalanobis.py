@@ -47,9 +47,8 @@ class RowDistance:
         share; it can be negative.
         """
         parts = np.zeros(rows.shape)
-        with np.errstate(over="ignore"):
-            deviations = np.clip((rows[:, self._numeric] - self.mean) / self.sd, -1e100, 1e100)
-        parts[:, self._numeric] = self._numeric_parts(deviations)
+        deviations = self._deviations(rows)
+        parts[:, self._numeric] = deviations * self._weighed(deviations)
         for index, known in zip(self._categorical, self._surprisals, strict=True):
             parts[:, index] = surprisals_of(rows[:, index], known)
         return parts
@@ -60,7 +59,11 @@ class RowDistance:
 
     def squared(self, rows: Matrix) -> Matrix:
         """Return the squared distance (n,) of each row."""
-        return np.asarray(self.contributions(rows).sum(axis=1), dtype=np.float64)
+        deviations = self._deviations(rows)
+        total = np.einsum("ij,ij->i", deviations, self._weighed(deviations))
+        for index, known in zip(self._categorical, self._surprisals, strict=True):
+            total += surprisals_of(rows[:, index], known)
+        return np.asarray(total)
 
     def describe(self, row: Matrix) -> str:
         """Return what is unlikely about a row (d,), the features that contribute most first."""
@@ -85,18 +88,24 @@ class RowDistance:
         share = math.exp(-0.5 * float(self._surprisals[int(np.searchsorted(self._categorical, index))][code]))
         return f"{feature.name} is {feature.categories[code]!r}, as {two_digits(100 * share)} % of the reference"
 
-    def _numeric_parts(self, deviations: Matrix) -> Matrix:
+    def _deviations(self, rows: Matrix) -> Matrix:
+        """The rows' numbers in standard deviations from the mean."""
+        with np.errstate(over="ignore"):
+            found = (rows.take(self._numeric, axis=1) - self.mean) / self.sd
+        return np.clip(found, -1e100, 1e100, out=found)
+
+    def _weighed(self, deviations: Matrix) -> Matrix:
+        """Each row's deviations times their precision; absent ones, which are NaN, become 0 in both."""
         absent = np.isnan(deviations)
         if not absent.any():
-            everything = np.zeros(deviations.shape[1], dtype=bool)
-            return np.asarray(deviations * (deviations @ self._precision(everything)))
-        parts = np.zeros_like(deviations)
+            return np.asarray(deviations @ self._precision(np.zeros(deviations.shape[1], dtype=bool)))
+        weighed = np.zeros_like(deviations)
         patterns, members = np.unique(absent, axis=0, return_inverse=True)
+        deviations[absent] = 0.0
         for number, pattern in enumerate(patterns):
             rows = np.flatnonzero(members.ravel() == number)
-            present = np.where(pattern, 0.0, deviations[rows])
-            parts[rows] = present * (present @ self._precision(pattern))
-        return parts
+            weighed[rows] = deviations[rows] @ self._precision(pattern)
+        return weighed
 
     def _precision(self, absent: NDArray[np.bool_]) -> Matrix:
         """The inverse covariance of the present features, 0 elsewhere."""
