@@ -78,16 +78,18 @@ def accuracies(folder: Path, peer: Peer) -> dict[str, dict[str, float]]:
 
 
 def costs(batch: int, peer: Peer, features: int = 30, repeats: int = 20) -> dict[str, float]:
-    """Return the CPU microseconds a row of every score, in batches of so many rows; of peers one batch's."""
+    """Return the CPU microseconds a row of every score, in batches of so many rows: medians, of peers one batch's."""
     random = np.random.default_rng(0)
     rows, fitted = random.standard_normal((batch, features)), random.standard_normal((2_000, features))
     found = {}
     for name, score in scores_of(fitted).items():
         score(rows)
-        begun = time.process_time()
+        spent = []
         for _ in range(repeats):
+            begun = time.process_time()
             score(rows)
-        found[name] = (time.process_time() - begun) / repeats / batch * 1e6
+            spent.append(time.process_time() - begun)
+        found[name] = float(np.median(spent)) / batch * 1e6
     peer(fitted, rows)
     seconds = {name: float(of) for name, of in peer(fitted, rows).items() if not of.ndim}
     return found | {name.removesuffix(" seconds"): of / batch * 1e6 for name, of in seconds.items()}
