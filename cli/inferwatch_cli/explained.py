@@ -72,4 +72,5 @@ def _spec(explainer: ExplainerSettings, reference: Reference) -> ExplainerSpec:
         explainer.options,
         explainer.input_shape,
         explainer.examples,
+        grpc_port=explainer.grpc_port,
     )

@@ -74,6 +74,7 @@ def _predictor(settings: Settings, model: MonitoredModel, newest: bytes) -> Iter
             schema,
             protocol=explainer.protocol,
             origin=settings.auth.origin(),
+            grpc_port=explainer.grpc_port,
         )
         with remote:
             yield remote.bind(form_like(newest, schema))

@@ -73,13 +73,15 @@ class GrpcChannels:
         return self._channels[address]
 
 
-def beside(address: str) -> str:
-    """Return where a server of HTTP at this address listens for gRPC, as KServe, Triton and MLServer have it.
+def beside(address: str, port: int | None = None) -> str:
+    """Return where a server of HTTP at this address listens for gRPC: at `port`, or as KServe, Triton and MLServer do.
 
-    That is the next port, or 8081 where the address names none.
+    They have it at the next port, or at 8081 where the address names none.
     """
     parts = urlsplit(address)
-    return f"{parts.scheme}://{_host(address)}:{8081 if parts.port in (None, 80, 443) else parts.port + 1}"
+    if port is None:
+        port = 8081 if parts.port in (None, 80, 443) else parts.port + 1
+    return f"{parts.scheme}://{_host(address)}:{port}"
 
 
 def require_grpc() -> Any:  # noqa: ANN401 - grpcio has no types

@@ -14,7 +14,10 @@ from inferwatch._version import __version__
 
 
 def kserve_router(model_names: Sequence[str], *, registry: CollectorRegistry) -> APIRouter:
-    """Return the routes of KServe's own servers that an explainer shares, with their replies (python/kserve 0.21)."""
+    """Return the routes of KServe's own servers that an explainer shares, with their replies (python/kserve 0.21).
+
+    The metadata of a model is among the routes of `service.explain_router`.
+    """
     router = APIRouter(tags=["kserve"])
     router.include_router(_process_router(registry))
     router.include_router(_model_router(model_names))
@@ -78,11 +81,6 @@ def _model_router(model_names: Sequence[str]) -> APIRouter:
     async def model_list() -> dict[str, list[str]]:
         """Answer the models that can be explained."""
         return {"models": list(model_names)}
-
-    @router.get("/v2/models/{name}")
-    async def metadata(name: str) -> Response:
-        """Answer what is known of a model: as with KServe's own servers, no tensors; 404 where it is not known."""
-        return of_model(name, {"name": name, "versions": None, "platform": "", "inputs": [], "outputs": []})
 
     @router.get("/v2/models/{name}/ready")
     async def model_ready(name: str) -> Response:

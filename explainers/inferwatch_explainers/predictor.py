@@ -63,7 +63,7 @@ class RemotePredictor:
     `ways` says which, and why.
 
     Protocol `grpc` asks V2's `ModelInfer` at the host and port of `url`, over TLS where that is `https`, with grpcio.
-    `auto` looks for it where model servers listen beside HTTP (`grpc_predictor.beside`).
+    `auto` looks for it at `grpc_port`, or where model servers listen beside HTTP (`grpc_predictor.beside`).
 
     A call takes at most `timeout_s` seconds and `max_rows` rows; more rows are cut into several calls, some of them at
     a time, and into smaller ones where the server answers 413. 429, 503 and broken connections are tried again, three
@@ -86,7 +86,9 @@ class RemotePredictor:
         max_rows: int = 10_000,
         origin: Origin | None = None,
         other_url: str | None = None,
+        grpc_port: int | None = None,
     ) -> None:
+        self._grpc_port = grpc_port
         self._origin = origin or Origin()
         self._addresses = [each.rstrip("/") for each in (url, other_url) if each is not None]
         self.schema = schema
@@ -158,7 +160,7 @@ class RemotePredictor:
         marked = {**headers, "Ce-Id": self._origin.mark(), ORIGIN_HEADER: "explain"}
         if call.dialect == "grpc":
             self._channels = self._channels or GrpcChannels(_MOST_REPLY_BYTES)
-            address = self.address if self.fixed else beside(self.address)
+            address = self.address if self.fixed else beside(self.address, self._grpc_port)
             reply = await self._channels.ask(address, call.body, marked)
         else:
             reply = await self._posted(self._session, call, marked)

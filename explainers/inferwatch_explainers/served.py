@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from inferwatch_explainers.registry import (
 from inferwatch_explainers.request import ExplainRequest, Options
 from inferwatch_explainers.text_predictor import TextPredictor
 from inferwatch_explainers.texts import texts_of
-from inferwatch_explainers.ways import Spoken
+from inferwatch_explainers.ways import Spoken, Way
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,8 @@ class ExplainerSpec:
 
     With an artefact the model is asked in this process; a predictor beside it then has to answer alike. `options` are
     the method's own (`registry.options_of`), `input_shape` and `examples` are for algorithms of other libraries
-    (`inferwatch_explainers.adapters`). The predictor is asked at `other_url` where nothing listens at `predictor_url`.
+    (`inferwatch_explainers.adapters`). The predictor is asked at `other_url` where nothing listens at `predictor_url`,
+    and protocol `auto` looks for gRPC at `grpc_port`.
     """
 
     method: str
@@ -56,6 +57,12 @@ class ExplainerSpec:
     input_shape: tuple[int, ...] = ()
     examples: Path | None = None
     other_url: str | None = None
+    grpc_port: int | None = None
+
+    @property
+    def asked(self) -> Hashable:
+        """What two explainers have in common that share a predictor."""
+        return self.predictor_url, self.protocol, self.grpc_port
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +87,14 @@ class Served:
         self.background: Matrix = background_rows(model.reference)
         self.reference: Matrix = complete_rows(model.reference)
         self.predictors = {
-            (spec.predictor_url, spec.protocol): RemotePredictor(
+            spec.asked: RemotePredictor(
                 spec.predictor_url,
                 model.name,
                 schema,
                 protocol=spec.protocol,
                 origin=origin,
                 other_url=spec.other_url,
+                grpc_port=spec.grpc_port,
             )
             for spec in model.explainers
             if spec.predictor_url is not None
@@ -111,7 +119,23 @@ class Served:
         """Return the model version that the predictor of an explainer named last, None where it names none."""
         if spec.predictor_url is None:
             return None
-        return self.predictors[spec.predictor_url, spec.protocol].version
+        return self.predictors[spec.asked].version
+
+    def metadata(self) -> dict[str, Any]:
+        """Return what V2 says of a model, as KServe's own servers without tensors, and how each explainer asks."""
+        explainers = [
+            {
+                "method": spec.method,
+                "protocol": None if spec.predictor_url is None else spec.protocol,
+                "ways": [] if spec.predictor_url is None else [way._asdict() for way in self._ways(spec)],
+            }
+            for spec in self.model.explainers
+        ]
+        known: dict[str, Any] = {"name": self.model.name, "versions": None, "platform": "", "inputs": [], "outputs": []}
+        return known | {"explainers": explainers}
+
+    def _ways(self, spec: ExplainerSpec) -> list[Way]:
+        return list(self.predictors[spec.asked].ways.values())
 
     def explainer(self, spec: ExplainerSpec, predict: Predict, options: Options, deadline_s: float) -> Explainer:
         """Return what explains this model so. Raises `InvalidOption` for an option or an artefact that is not there."""
@@ -185,7 +209,7 @@ def explain_request(
         return _explain_texts(served, spec, asked, headers, ends)
     remote = None
     if spec.predictor_url is not None:
-        remote = served.predictors[spec.predictor_url, spec.protocol].bind(asked.form, headers=headers, ends=ends)
+        remote = served.predictors[spec.asked].bind(asked.form, headers=headers, ends=ends)
     predict: Predict | None = remote
     if spec.artifact is not None:
         answering = spec.artifact.answering
@@ -206,7 +230,7 @@ def _explain_texts(
 ) -> Explanation:
     if spec.predictor_url is None:
         raise InvalidOption(f"{spec.method} asks a server, and no `predictor` is configured for it")
-    remote = served.predictors[spec.predictor_url, spec.protocol]
+    remote = served.predictors[spec.asked]
     predict = TextPredictor(
         lambda schema: remote.bind(asked.form, headers=headers, ends=ends, schema=schema), asked.schema.names[0]
     )

@@ -63,7 +63,8 @@ def explain_router(
     record: Record | None = None,
     cache: ExplanationCache | None = None,
 ) -> APIRouter:
-    """Return the routes `POST /v1/models/{name}:explain` and `POST /v2/models/{name}/explain` for these models.
+    """Return the routes `POST /v1/models/{name}:explain` and `POST /v2/models/{name}/explain` for these models, and
+    `GET /v2/models/{name}`, which says how their predictors are asked.
 
     Calls to predictors are marked by `origin`, `legacy` runs the algorithms of old libraries, `record` takes the event
     of each answer, and `cache` keeps answers for the same question again. Connections to predictors open with the
@@ -76,6 +77,7 @@ def explain_router(
     router = APIRouter(tags=["explanations"], lifespan=service.lifespan)
     for path in ("/v1/models/{name}:explain", "/v2/models/{name}/explain"):
         router.post(path, responses=_REPLIES, openapi_extra=_BODY, operation_id=f"explain{path[:3]}")(service.explain)
+    router.get("/v2/models/{name}", responses={status: _REPLIES[status] for status in (404, 409)})(service.metadata)
     return router
 
 
@@ -145,6 +147,16 @@ class _Service:
                 await predictor.__aexit__()
             if self._legacy is not None:
                 self._legacy.close()
+
+    async def metadata(self, name: str, namespace: str | None = None) -> Response:
+        """Answer which explainers a model has, and of each the protocol it asks the predictor in and the `ways` found.
+
+        A way is how questions of 10,000 rows and more go, of one form of request, with what each way took.
+        """
+        try:
+            return _json(self._find(name, namespace).metadata())
+        except _Refusal as refusal:
+            return _json({"error": str(refusal)}, refusal.status)
 
     async def explain(
         self, name: str, request: Request, namespace: str | None = None, plot: str | None = None

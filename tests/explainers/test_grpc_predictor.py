@@ -6,12 +6,13 @@ import ssl
 import struct
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from inferwatch.wire.decode import decode
 from inferwatch_explainers.grpc_predictor import beside
 from inferwatch_explainers.predictor import RemotePredictor
 from inferwatch_explainers.request_form import RequestForm
+from inferwatch_explainers.ways import fastest
 from tests.certificates import authority, signed
 from tests.explainers.servers import ModelServer
 from tests.explainers.servers import serving as serving_http
@@ -92,18 +94,25 @@ def test_grpc_is_looked_for_where_model_servers_have_it_beside_http(http: str, f
     assert beside(http) == found
 
 
-def test_auto_takes_grpc_where_it_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_takes_grpc_at_the_port_it_is_told_where_it_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    spent = [0.0]
+
     def slow(rows: Any) -> Any:
-        time.sleep(0.15)
+        spent[0] += 0.1
         return rows[:, 0]
 
+    monkeypatch.setattr("inferwatch_explainers.predictor.fastest", partial(fastest, clock=lambda: spent[0]))
+    monkeypatch.setattr("inferwatch_explainers.ways._PATIENCE_S", 60.0)  # a slow machine takes its time
+    monkeypatch.setattr("inferwatch_explainers.ways._FIRST_CONTACT_S", 60.0)
     many = np.repeat(ROWS, 5000, axis=0)
     http = ModelServer(SCHEMA, slow, ("v2",))
-    with serving(lambda rows, _: outputs(list(rows.columns[0].values))) as (server, address):
-        monkeypatch.setattr("inferwatch_explainers.predictor.beside", lambda _: address)
-        with serving_http(http.application()) as url, RemotePredictor(url, "m", SCHEMA) as predict:
-            assert predict(many).tolist() == many[:, 0].tolist()
-            [way] = predict._remote.ways.values()
+    with (
+        serving(lambda rows, _: outputs(list(rows.columns[0].values))) as (server, address),
+        serving_http(http.application()) as url,
+        RemotePredictor(url, "m", SCHEMA, grpc_port=urlsplit(address).port) as predict,
+    ):
+        assert predict(many).tolist() == many[:, 0].tolist()
+        [way] = predict._remote.ways.values()
     assert (way.dialect, server.asked[-1][0].count) == ("grpc", 10_000)
     assert "v2 took" in way.why
 

@@ -39,8 +39,6 @@ def app() -> FastAPI:
         ("/v2/health/live", 200, {"live": True}),
         ("/v2/health/ready", 200, {"ready": True}),
         ("/v2/models", 200, {"models": ["m", "a.b"]}),
-        ("/v2/models/a.b", 200, {"name": "a.b", "versions": None, "platform": "", "inputs": [], "outputs": []}),
-        ("/v2/models/nope", 404, UNKNOWN),
         ("/v2/models/m/ready", 200, {"name": "m", "ready": True}),
         ("/v2/models/nope/ready", 404, UNKNOWN),
     ],

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import threading
+import time
+import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -163,13 +166,16 @@ def test_a_busy_predictor_is_asked_again(setup: Setup) -> None:
     assert reply["explanations"][0]["predictor_calls"] == len(service.server.calls)
 
 
-def test_a_predictor_that_falls_silent_leaves_a_coarse_answer(setup: Setup) -> None:
-    service = setup(spec=ExplainerSpec("kernel_shap", "", deadline_s=1.0))
-    original = service.server._reply
+def test_a_predictor_that_falls_silent_leaves_a_coarse_answer(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = setup(spec=ExplainerSpec("kernel_shap", "", deadline_s=60.0))
+    original, begun, ahead = service.server._reply, time.monotonic(), [0.0]
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + ahead[0])
+    monkeypatch.setattr("inferwatch_explainers.predictor.time", clock)
 
     def then_hold(version: str, body: bytes) -> Response:
         reply = original(version, body)
         service.server.hold = threading.Event()
+        ahead[0] = 59.8 - (time.monotonic() - begun)  # which leaves 0.2 s, however long it took so far
         return reply
 
     service.server._reply = then_hold  # type: ignore[method-assign]  # silent from the second call on
@@ -184,6 +190,25 @@ def test_a_predictor_that_falls_silent_leaves_a_coarse_answer(setup: Setup) -> N
     assert abs(entry["gap"]) < 1e-9
     labels = {"model_namespace": "default", "model_name": "m", "method": "kernel_shap", "outcome": "deadline"}
     assert service.metric("inferwatch_explanations_total", **labels) == 1
+
+
+def test_metadata_says_in_which_ways_each_explainer_asks(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inferwatch_explainers.predictor.WORTH_ROWS", 2)
+    service = setup(spoken=("v1", "v2", "v2_binary"))
+
+    def metadata() -> Any:
+        with urllib.request.urlopen(service.url + "/v2/models/m") as reply:
+            return json.loads(reply.read())
+
+    of_kserve = {"name": "m", "versions": None, "platform": "", "inputs": [], "outputs": []}
+    explainer = {"method": "kernel_shap", "protocol": "auto"}
+    assert metadata() == of_kserve | {"explainers": [explainer | {"ways": []}]}
+    assert service.explain()[0] == 200
+    [way] = metadata()["explainers"][0]["ways"]
+    assert way["dialect"] in ("v1", "v2", "v2_binary")
+    assert "v1 took" in way["why"]
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        urllib.request.urlopen(service.url + "/v2/models/nope")
 
 
 def test_metrics_have_kserves_name_and_ours(setup: Setup) -> None:

@@ -45,6 +45,11 @@ def test_the_fastest_way_is_taken_and_the_others_are_told(best: Dialect) -> None
     assert len(served.asked) == 12
 
 
+def test_json_that_is_hardly_faster_than_raw_bytes_is_not_taken() -> None:
+    assert Served({"v1": 9.0, "v2": 9.5, "v2_binary": 11.0}).choose().dialect == "v2_binary"
+    assert Served({"v1": 8.0, "v2": 9.5, "v2_binary": 11.0}).choose().dialect == "v1"
+
+
 def test_a_fast_way_that_answers_otherwise_or_not_at_all_is_not_taken() -> None:
     way = Served({"v1": 10.0, "v2": 12.0, "v2_binary": 1.0}, {"v2_binary": 1e-3}).choose()
     assert way.dialect == "v1"

@@ -107,12 +107,25 @@ class ExplainerSettings(Section):
     protocol: Literal["auto", "v1", "v2", "v2_binary", "grpc"] = "auto"
     """What the predictor speaks; `auto` finds out, and before the first large question which of all ways is the fastest
     that answers alike. `grpc` is V2 at the host and port of `predictor`, with TLS where that is `https`, and needs
-    `inferwatch[grpc-predictor]`; with that, `auto` looks for it at the next port, or 8081 where there is none."""
+    `inferwatch[grpc-predictor]`; with that, `auto` looks for it at `grpc_port`."""
+    grpc_port: int | None = Field(None, ge=1, le=65535)
+    """Where `auto` looks for gRPC at the host of `predictor`. Unset: at the port behind that of HTTP, or 8081 where
+    `predictor` names none."""
     deadline_s: float = Field(5.0, gt=0, le=600)
     """Seconds after which a coarser answer is given."""
     samples: int | None = Field(None, ge=2)
     """Coalitions to ask, spent in full where the deadline allows. Unset: all 2^d up to 11 features (16 with
     `exact_shapley`); above, as many as standard errors of about 1 % of the values need, at most 2 d + 2048."""
+
+    @model_validator(mode="after")
+    def _port_is_looked_at(self) -> Self:
+        if self.grpc_port is not None and self.protocol != "auto":
+            raise PydanticCustomError(
+                "grpc_port",
+                "grpc_port is for protocol auto; {protocol} asks at predictor's port",
+                {"protocol": self.protocol},
+            )
+        return self
 
     def rooted(self, root: Path) -> ExplainerSettings:
         """Return the settings with relative paths taken from a directory."""

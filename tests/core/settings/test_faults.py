@@ -154,6 +154,10 @@ def test_unknown_keys_are_refused_at_every_level(file: Path, text: str, path: st
             "models[0].explainers[0].protocol: 'soap': input should be 'auto', 'v1'",
         ),
         (
+            MODEL % "explainers: [{method: a, predictor: 'http://a', protocol: v2, grpc_port: 9000}]",
+            "models[0].explainers[0]: grpc_port is for protocol auto; v2 asks at predictor's port",
+        ),
+        (
             MODEL % ("detectors: [{kind: drift, method: " + "x" * 200 + ", on: answers}]"),
             "models[0].detectors[0].on",
         ),
