@@ -48,10 +48,15 @@ def spoken(parts: tuple[bytes, ...]) -> st.SearchStrategy[list[bytes]]:
     return st.lists(part | cut, max_size=5)
 
 
+def say(writer: Writer, part: bytes) -> None:
+    if not writer.is_closing():  # the other side has hung up, and uvloop takes no more
+        writer.write(part)
+
+
 def end(writer: Writer, how: str) -> None:
     if how == "abort":
         writer.transport.abort()
-    elif how == "eof" and writer.can_write_eof():
+    elif how == "eof" and not writer.is_closing() and writer.can_write_eof():
         writer.write_eof()
     else:
         writer.close()
@@ -66,7 +71,7 @@ def test_anything_goes_and_nothing_stays(
     async def handler(_: Upstream, reader: Reader, writer: Writer) -> None:
         for reply in replies:
             await asyncio.wait_for(reader.read(1000), 0.02)
-            writer.write(reply)
+            say(writer, reply)
         end(writer, upstream_end)
 
     async def test() -> None:
@@ -75,7 +80,7 @@ def test_anything_goes_and_nothing_stays(
         async with relayed(handler) as it:
             reader, writer = await it.connect()
             for request in requests:
-                writer.write(request)
+                say(writer, request)
                 await asyncio.sleep(0)
             end(writer, client_end)
             if client_end == "eof":
