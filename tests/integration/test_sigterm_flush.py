@@ -15,15 +15,13 @@ from inferwatch.delivery.spool import spooled_accounts
 from inferwatch_cli.demo.processes import free_port
 from tests.integration.test_delivery_server import predict
 from tests.integration.test_delivery_server import server as model_server
-from tests.integration.test_proxy import OK, Server, ask, echo, proxy, server, taken
+from tests.integration.test_proxy import ENDED_S, OK, Server, ask, echo, proxy, server, taken
 from tests.logger.proxy.relayed import Message
 
 pytestmark = pytest.mark.integration
 
 REQUESTS = 400
 EVENTS = 2 * REQUESTS
-ENDED_S = 25.0
-"""Kubernetes kills after 30 s; what ends in 5 s at full speed has time to do so on a slow machine."""
 UNDER_WAY = 4 * 64
 """Events that the lanes of delivery have sent at most without an acknowledgement of the whole lot."""
 

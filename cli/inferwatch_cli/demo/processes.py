@@ -16,8 +16,9 @@ import aiohttp
 
 from inferwatch.errors import InferwatchError
 
-START_S = 60.0
-STOP_S = 12.0
+START_S = 180.0
+"""A slow machine takes a minute to import a model server; one that fails says so at once, by ending."""
+STOP_S = 30.0
 
 
 def free_port() -> int:
