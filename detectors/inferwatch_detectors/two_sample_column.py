@@ -267,8 +267,8 @@ class DivergenceColumn:
             return np.asarray(divergences[:, np.newaxis] / design_effects(rows, *dependent))
         if size not in self.matched:
             mean = max(float(self._null(size).drawn.mean()), 1e-300)  # the stability of a row or two is always 0
-            effects = component_effects(size, *dependent)[0]
             ordered = not self.cells.missing  # fine cells are compared by their cumulated shares
+            effects = component_effects(size, *dependent, alike=not ordered)[0]
             weights = (shares[:-1] + shares[1:]) / 2 if ordered else 1 / shares
             self.matched[size] = Matched.of(shares, weights, effects, (mean, mean), ordered=ordered)
         return self.matched[size](divergences)

@@ -21,6 +21,13 @@ def test_what_is_known_is_taken_as_it_is() -> None:
     assert mean_log_p(np.full(7, -7.5)) == pytest.approx(-7.5)
 
 
+def test_seven_equal_components_that_count_alike_are_known_seven_times_as_well() -> None:
+    sample = EffectiveSample(1 / 50, 0.07, (50.0,) * 7)
+    one, all_ = (np.log(sample.component_effects(alike=alike))[:, 0].std() for alike in (False, True))
+
+    assert one / all_ == pytest.approx(np.sqrt(7), rel=0.05)
+
+
 @pytest.mark.parametrize("freedom", [20, 50, 200])
 @pytest.mark.parametrize("level", [0.05, 1e-3, 1e-5])
 def test_a_statistic_over_an_estimated_variance_is_f_distributed(freedom: int, level: float) -> None:
