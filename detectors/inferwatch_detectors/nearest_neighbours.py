@@ -44,8 +44,9 @@ class NeighbourDistance:
         points = self._points(rows)
         squared = self._squares - 2 * (points @ self._fitted.T)
         nearest = min(_NEIGHBOURS, squared.shape[1]) - 1
-        found = np.partition(squared, nearest, axis=1)[:, nearest]
-        return np.asarray(np.sqrt(np.maximum(found + (points**2).sum(axis=1), 0.0)))
+        found = np.argpartition(squared, nearest, axis=1)[:, nearest]
+        # the product's last digits hang on how many rows come at once, those of the difference do not
+        return np.asarray(np.sqrt(((points - self._fitted[found]) ** 2).sum(axis=1)))
 
     def _points(self, rows: Matrix) -> Matrix:
         with np.errstate(over="ignore"):
