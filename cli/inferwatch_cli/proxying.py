@@ -34,6 +34,18 @@ logger = logging.getLogger(__name__)
 
 _PORTS: Final = {"http": 80, "https": 443}
 
+_SINKS: Final = "http(s)://host[:port][/path] or kafka://host:port[,...]/topic"
+
+_GIVEN_AS: Final = {
+    "models": "capture.models",
+    "name": "--inference-service",
+    "queue_bytes": "--spool-bytes",
+    "redact": "capture.redact",
+    "sample": "capture.sample",
+    "sink": "--sink",
+}
+"""What a user calls the arguments of capture and delivery that may be at fault."""
+
 _CA_DIRECTORY: Final = Path("/etc/tls/logger")
 """Where KServe mounts the certificates of its loggers."""
 _CA_FILE: Final = "service-ca.crt"
@@ -82,11 +94,11 @@ def sidecar_of(options: ProxyOptions) -> Sidecar:
     try:
         captured = _capture(options, capture, name)
     except ConfigError as fault:
-        faults.extend(fault.faults)
+        faults.extend(_as_given(fault))
     try:
         delivery = _delivery(options, capture, settings.transport if settings is not None else EmbeddedTransport())
     except ConfigError as fault:
-        faults.extend(fault.faults)
+        faults.extend(_as_given(fault))
     try:
         ready = readiness(pool.host if pool else "", pool.port if pool else 0, os.environ.get(VARIABLE, ""))
     except ConfigError as fault:
@@ -94,6 +106,12 @@ def sidecar_of(options: ProxyOptions) -> Sidecar:
     if faults or pool is None or captured is None or delivery is None:
         raise ConfigError(faults)
     return Sidecar(pool, captured, delivery, ready)
+
+
+def _as_given(error: ConfigError) -> Iterator[Fault]:
+    for fault in error.faults:
+        argument, dot, rest = fault.path.partition(".")
+        yield Fault(f"{_GIVEN_AS.get(argument, argument)}{dot}{rest}", fault.message)
 
 
 def _upstream(options: ProxyOptions, faults: list[Fault]) -> Pool | None:
@@ -143,7 +161,7 @@ def _mode(given: str | None) -> Mode | None:
 
 def _delivery(options: ProxyOptions, settings: CaptureSettings, transport: AnyTransport) -> Delivery:
     if not options.sinks:
-        raise ConfigError([Fault("--sink", "is missing; it says where events go: http://host[:port][/path]")])
+        raise ConfigError([Fault("--sink", f"is missing; it says where events go: {_SINKS}")])
     if settings.tls is not None and not any(url.startswith("https:") for url in options.sinks):
         raise ConfigError([Fault("capture.tls", "is for sinks over https, and none of --sink is one")])
     return Delivery(

@@ -93,7 +93,7 @@ def test_the_configuration_says_what_the_options_do_not(tmp_path: Path) -> None:
     assert (sidecar.capture.responses, sidecar.capture.attributes["inferenceservicename"]) == (True, "other")
 
 
-def test_every_fault_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_fault_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SERVING_READINESS_PROBE", '{"exec": {"command": ["true"]}}')
     given = {"sink": [], "log_mode": "some", "spool_bytes": 1, "upstream": "x"}
     assert [fault.partition(":")[0] for fault in faults(**given)] == [
@@ -105,7 +105,14 @@ def test_every_fault_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     monkeypatch.delenv("SERVING_READINESS_PROBE")
     assert faults(metadata_annotations="plain") == ["--metadata-annotations: 'plain' is not NAME=VALUE"]
-    assert "is no URL of a sink" in faults(sink=["ftp://x"])[0]
+    assert faults(sink=["ftp://x"]) == [
+        "--sink: 'ftp://x' is no URL of a sink; allowed is http(s)://host[:port][/path]"
+    ]
+    assert faults(inference_service="")[0].startswith("--inference-service: is empty")
+    assert faults(spool=tmp_path, spool_bytes=10)[0].startswith("--spool-bytes: 10 is too small for a queue file")
+    config = tmp_path / "config.yaml"
+    config.write_text('capture: {models: {a: {redact: [{path: "$.a", action: hash, key_file: none}]}}}')
+    assert faults(config=config)[0].startswith(f"capture.models.a.redact: {tmp_path}/none: No such")
 
 
 def test_the_model_is_served_where_the_certificates_that_kserve_names_are_not_there(

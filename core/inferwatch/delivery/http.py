@@ -203,7 +203,7 @@ def _checked(url: str) -> SplitResult:
     except ValueError:
         usable = False
     if not usable:
-        raise ConfigError([Fault("sink", f"{url!r} is no URL of a sink; allowed is http://host[:port][/path]")])
+        raise ConfigError([Fault("sink", f"{url!r} is no URL of a sink; allowed is http(s)://host[:port][/path]")])
     if "@" in parts.netloc:
         raise ConfigError([Fault("sink", "credentials in the URL are not supported")])
     return parts
