@@ -17,6 +17,8 @@ from inferwatch_cli.parts import Service
 from inferwatch_cli.up import open_up
 from tests.logger.test_access import ask
 
+pytestmark = pytest.mark.usefixtures("derived")
+
 START = parse_time("2026-11-20T12:00:00Z")
 CONFIG = """
 payload_log: {path: data}
@@ -56,13 +58,8 @@ def send(up: Service, first: int, mean: float) -> None:
     assert ask(up.application, "/events", "POST", orjson.dumps(events), content_type=batch)[0] == 200
 
 
-def findings(up: Service, count: int) -> list[dict[str, Any]]:
-    """Return the findings once there are so many; each question waits for a while by itself."""
-    items: list[dict[str, Any]] = []
-    for _ in range(30):
-        items = orjson.loads(ask(up.application, "/api/findings")[1])["items"]
-        if len(items) >= count:
-            break
+def findings(up: Service) -> list[dict[str, Any]]:
+    items = orjson.loads(ask(up.application, "/api/findings")[1])["items"]
     return sorted(items, key=lambda finding: (finding["time"], finding["id"]))
 
 
@@ -79,17 +76,17 @@ def test_accepted_traffic_is_the_reference_from_then_on(
     config.write_text(CONFIG)
     with open_up(checked(config)) as up:
         send(up, 0, 2.0)
-        assert [finding["fired"] for finding in findings(up, 4)] == [True] * 4
+        assert [finding["fired"] for finding in findings(up)] == [True] * 4
         status, told = accept(up, {"logged": {"since": second(0), "until": second(20)}})
         assert (status, told["rows"]) == (200, 400)
         send(up, 20, 2.0)
-        assert [finding["fired"] for finding in findings(up, 8)] == [True] * 4 + [False] * 4
+        assert [finding["fired"] for finding in findings(up)] == [True] * 4 + [False] * 4
         shown = orjson.loads(ask(up.application, "/api/models/default/income")[1])
         assert (shown["reference"]["id"], shown["reference"]["rows"]) == (told["id"], 400)
         assert shown["reference"]["autocorrelation"] is not None
     with open_up(checked(config)) as up:
         send(up, 40, 2.0)
-        live = findings(up, 12)
+        live = findings(up)
         assert [finding["fired"] for finding in live[8:]] == [False] * 4
     monkeypatch.setattr(sys, "argv", ["inferwatch", "replay", "--config", str(config), "--json"])
     with pytest.raises(SystemExit):

@@ -33,6 +33,7 @@ def send(application: Application, first: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("derived")
 def test_invented_names_leave_nothing_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index, "MOST_NUMBERS", 200)
     sizes = []

@@ -114,8 +114,12 @@ def test_explain_sends_its_explanations_to_an_ingest(tmp_path: Path, predictor: 
         with serving(explain_application(configuration, explained_models(configuration.models))) as explainer:
             reply = post(f"{explainer}/v1/models/m:explain", {"instances": [ROW]})
             (told,) = explained(up, "p-1", 1)
-            with urllib.request.urlopen(f"{explainer}/metrics", timeout=30) as metrics:
-                assert b'inferwatch_explain_events_total{outcome="delivered"} 1.0' in metrics.read()
+
+            def delivered() -> bool:
+                with urllib.request.urlopen(f"{explainer}/metrics", timeout=30) as metrics:
+                    return b'inferwatch_explain_events_total{outcome="delivered"} 1.0' in metrics.read()
+
+            assert eventually("it is delivered", delivered)
     np.testing.assert_allclose(told["values"], reply["explanations"][0]["values"])
 
 

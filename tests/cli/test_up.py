@@ -16,6 +16,8 @@ from inferwatch_cli.up import open_up
 from inferwatch_logger.access import Application
 from tests.logger.test_access import TOKEN, ask
 
+pytestmark = pytest.mark.usefixtures("derived")
+
 
 def test_auth_guards_what_reads_and_hides_where_events_are_taken(tmp_path: Path) -> None:
     settings = Settings(auth=AuthSettings(ingest_path_prefix="/s3gment/"))
