@@ -12,7 +12,7 @@ from inferwatch.errors import InvalidRows, UnkeepablePromise
 from inferwatch.finding import FeatureFinding, Finding, Window
 from inferwatch.promise import Promise
 from inferwatch.reference import Reference
-from inferwatch.reference.profile import Counts, FeatureProfile, NumericProfile
+from inferwatch.reference.profile import LARGEST, Counts, FeatureProfile, NumericProfile
 from inferwatch.rows import Batch, Feature, Matrix
 from inferwatch_detectors.dependence import Dependence
 from inferwatch_detectors.effect import Effect, two_digits
@@ -128,7 +128,8 @@ def described_change(
         if abs(moved[-1]) >= 0.5 * np.abs(moved).sum() / 2 and moved[-1] != 0:
             return _share(f"missing {feature.name}", profile, counts, len(counts) - 1)
         if effect.value is None:
-            return f"{feature.name} left the one value it had"
+            beyond = f"went beyond {LARGEST:g} in size"
+            return f"{feature.name} {beyond if profile.sd > 0 else 'left the one value it had'}"
         if abs(effect.value) < 0.05:
             return f"{feature.name} changed its shape"
         return f"{feature.name} {'rose' if effect.value > 0 else 'fell'} by {two_digits(abs(effect.value))} sd"

@@ -118,7 +118,7 @@ def test_a_shift_below_the_smallest_effect_does_not_matter_however_many_rows() -
 def test_why_names_what_changed_most() -> None:
     against = reference()
     cases: list[tuple[str, str]] = []
-    for change in ("age", "missing", "gone", "place", "unlisted", "one", "shape"):
+    for change in ("age", "missing", "gone", "place", "unlisted", "one", "beyond", "shape"):
         rows = encoded(against, np.random.default_rng(2), 300)
         _plant(rows, change)
         [finding] = drift(against).observe(Batch.of(rows))
@@ -132,6 +132,7 @@ def test_why_names_what_changed_most() -> None:
     assert said["unlisted"].startswith("place unlisted rose from 0 %")
     assert said["gone"] == "missing hours rose from 4.9 % to 100 %"
     assert said["one"] == "one left the one value it had"
+    assert said["beyond"] == "age went beyond 1e+150 in size"
     assert said["shape"] == "age changed its shape"
 
 
@@ -144,6 +145,8 @@ def _plant(rows: Matrix, change: str) -> None:
         rows[:, 2] = np.nan
     elif change in ("place", "unlisted"):
         rows[:90, 4] = 3 if change == "place" else 4
+    elif change == "beyond":
+        rows[:, 0] = np.inf
     elif change == "one":
         rows[:60, 3] = 2
     else:
