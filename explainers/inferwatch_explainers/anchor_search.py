@@ -23,6 +23,7 @@ from inferwatch.errors import InvalidOption, PredictorTimeout
 from inferwatch.explanation import Anchors, Span, Target
 from inferwatch_explainers.classes import check_classes, classes
 from inferwatch_explainers.conditions import Rule
+from inferwatch_explainers.distinct import distinct
 from inferwatch_explainers.readout import Readout, checked_outputs
 
 PRECISION = 0.95
@@ -155,10 +156,9 @@ class _Rounds:
         """Return the outputs for each question, from one call that holds every input once."""
         begun = self._clock()
         self.calls += 1
-        every = np.concatenate(questions)
-        distinct, inverse = np.unique(every, axis=None if every.ndim == 1 else 0, return_inverse=True)
-        outputs = checked_outputs(self._predict(distinct), len(distinct))[inverse.reshape(-1)]
-        self.asked += len(distinct)
+        once, places = distinct(np.concatenate(questions))
+        outputs = checked_outputs(self._predict(once), len(once))[places]
+        self.asked += len(once)
         self._slowest_s = max(self._slowest_s, self._clock() - begun)
         return np.split(outputs, np.cumsum([len(question) for question in questions])[:-1])
 

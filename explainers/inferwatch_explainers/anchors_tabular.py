@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from inferwatch.explanation import Anchors, Target
 from inferwatch.protocols import Predict
@@ -79,7 +80,7 @@ class _RowSpace:
     def __init__(self, row: Matrix, reference: Matrix, schema: Schema, generator: np.random.Generator) -> None:
         self._row, self._reference, self._schema = row, reference, schema
         self._conditions = conditions_of(row, reference, schema)
-        self._met = met(self._conditions, reference)
+        self._met = np.ascontiguousarray(met(self._conditions, reference).T)
         self._generator = generator
         self._known: dict[tuple[int, float, float], Matrix] = {}
         self.conditions = len(self._conditions)
@@ -89,12 +90,21 @@ class _RowSpace:
 
     def keeping(self, rule: Rule, count: int) -> Matrix:
         """Return rows of the reference that keep to the rule, what breaks it replaced by what does not."""
-        rows = self._reference[self._generator.integers(len(self._reference), size=count)].copy()
-        for feature, (low, high) in bounds(self._conditions, rule).items():
-            cells, allowed = rows[:, feature], self._allowed(feature, low, high)
-            broken = np.flatnonzero((cells <= low) | (cells > high))
-            cells[broken] = allowed[self._generator.integers(len(allowed), size=len(broken))]
-        return rows
+        return np.asarray(self._keeping([rule], count)[0])
+
+    def _keeping(self, rules: Sequence[Rule], count: int) -> NDArray[np.float64]:
+        """Return so many rows for each rule, (rules, count, d)."""
+        drawn = self._reference[self._generator.integers(len(self._reference), size=(len(rules), count))]
+        bounded: dict[tuple[int, float, float], list[int]] = {}
+        for place, rule in enumerate(rules):
+            for feature, (low, high) in bounds(self._conditions, rule).items():
+                bounded.setdefault((feature, low, high), []).append(place)
+        for (feature, low, high), places in bounded.items():
+            cells, allowed = drawn[places, :, feature], self._allowed(feature, low, high)
+            broken = (cells <= low) | (cells > high)
+            cells[broken] = allowed[self._generator.integers(len(allowed), size=np.count_nonzero(broken))]
+            drawn[places, :, feature] = cells
+        return drawn
 
     def _allowed(self, feature: int, low: float, high: float) -> Matrix:
         """Return the values of the reference in an interval, and the explained row's own."""
@@ -107,11 +117,14 @@ class _RowSpace:
     def samples(self, candidates: Mapping[Rule, Rule], most: int) -> list[Sample]:
         """Return rows for each candidate alone: a row that is made for one is not drawn as those for others are."""
         count = min(_A_CANDIDATE, most // len(candidates))
-        return [Sample(self.keeping(rule, count), {rule: slice(None)}) for rule in candidates] if count else []
+        drawn = self._keeping(list(candidates), count)
+        return (
+            [Sample(rows, {rule: slice(None)}) for rows, rule in zip(drawn, candidates, strict=True)] if count else []
+        )
 
     def coverage(self, rule: Rule) -> float:
         """Return the share of the reference that keeps to the rule."""
-        return float(self._met[:, sorted(rule)].all(axis=1).mean())
+        return int(np.count_nonzero(self._met[list(rule)].all(axis=0))) / len(self._reference)
 
     def written(self, rule: Rule) -> tuple[str, ...]:
         return written(self._conditions, rule, self._schema.features)

@@ -15,6 +15,7 @@ from inferwatch.protocols import Predict
 from inferwatch.rows import Matrix, Schema
 from inferwatch_explainers.arguments import check_options, checked_rows, schema_of, shuffled_background
 from inferwatch_explainers.classes import check_classes, classes
+from inferwatch_explainers.distinct import distinct
 from inferwatch_explainers.readout import Readout, checked_outputs
 
 DEFAULT_SAMPLES = 10_000
@@ -167,10 +168,10 @@ class _Asked:
     def ask(self, questions: Sequence[Matrix]) -> list[NDArray[Any]]:
         """Return the outputs of each question, asked in one call, each distinct row once."""
         begun = self._clock()
-        distinct, inverse = np.unique(np.concatenate(list(questions)), axis=0, return_inverse=True)
+        once, places = distinct(np.concatenate(list(questions)))
         self.calls += 1
-        outputs = checked_outputs(self._predict(distinct), len(distinct))[inverse.reshape(-1)]
-        self.rows += len(distinct)
+        outputs = checked_outputs(self._predict(once), len(once))[places]
+        self.rows += len(once)
         self._slowest_s = max(self._slowest_s, self._clock() - begun)
         return np.split(outputs, np.cumsum([len(question) for question in questions])[:-1])
 

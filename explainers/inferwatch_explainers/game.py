@@ -16,15 +16,11 @@ from inferwatch.explanation import Target
 from inferwatch.protocols import Predict
 from inferwatch.rows import Matrix
 from inferwatch_explainers.coalitions import Masks
+from inferwatch_explainers.distinct import Keys, first_occurrences
 from inferwatch_explainers.readout import Readout, checked_outputs
 
 Question = tuple[Masks, slice]
 """Coalitions (c, d), and the background rows to ask each of them over."""
-
-Keys = NDArray[np.uint64]
-
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-"""2^64 divided by the golden ratio, for multiplicative hashing (Knuth, "The Art of Computer Programming" 3, 6.4)."""
 
 
 class Game:
@@ -95,27 +91,6 @@ class Game:
         self.predictor_calls += 1
         self.predictor_rows += len(rows)
         return checked_outputs(self._predict(rows), len(rows))
-
-
-def first_occurrences(keys: Keys) -> NDArray[np.int64]:
-    """Return for each key (r,) the index of the first one that equals it, by hashing: linear in r, nothing is sorted.
-
-    Every index is written into the slot of its key, earlier ones last. Those that read an equal key back are done; the
-    rest, whose slot went to another key, take another hash.
-    """
-    bits = max(8, int(2 * len(keys)).bit_length())
-    table = np.empty(1 << bits, dtype=np.int64)
-    first = np.empty(len(keys), dtype=np.int64)
-    left, hashed = np.arange(len(keys)), keys
-    while len(left):
-        slots = (hashed >> np.uint64(64 - bits)).astype(np.int64)
-        table[slots[::-1]] = left[::-1]
-        found = table[slots]
-        same = keys[found] == keys[left]
-        first[left[same]] = found[same]
-        left = left[~same]
-        hashed = hashed[~same] * _GOLDEN
-    return first
 
 
 def _zobrist(rows: Matrix, background: Matrix) -> tuple[Keys, Keys]:

@@ -2,23 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from inferwatch_explainers.game import Game, first_occurrences
+from inferwatch_explainers.game import Game
 from tests.explainers.models import Recorder
-
-
-@given(st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 3), max_size=200))
-def test_first_occurrences_are_those_of_a_dictionary(keys: list[int]) -> None:
-    seen: dict[int, int] = {}
-    expected = [seen.setdefault(key, place) for place, key in enumerate(keys)]
-    assert first_occurrences(np.array(keys, dtype=np.uint64)).tolist() == expected
-
-
-def test_keys_whose_hashes_collide_are_told_apart() -> None:
-    keys = np.arange(5000, dtype=np.uint64)  # the leading bits of all of them are the same
-    np.testing.assert_array_equal(first_occurrences(keys), np.arange(5000))
 
 
 @pytest.mark.parametrize("levels", [2, 1000])
