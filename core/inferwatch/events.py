@@ -96,13 +96,18 @@ class CloudEvent:
         return (ROLE in self.extensions and self.extensions.get("requestid")) or self.id
 
     @property
+    def component(self) -> str:
+        """The part of the InferenceService that the event is of; absent or empty, as KServe has it by default."""
+        return self.extensions.get("component") or "predictor"
+
+    @property
     def stream(self) -> Stream:
         """The stream the event belongs to. Absent or empty attributes read as KServe's defaults."""
         get = self.extensions.get
         return Stream(
             get("namespace") or "default",
             get("inferenceservicename") or "unknown",
-            get("component") or "predictor",
+            self.component,
             get("endpoint") or "default",
         )
 

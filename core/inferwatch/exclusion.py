@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from inferwatch.events import ORIGIN_HEADER, CloudEvent
 from inferwatch.origin import Origin
 from inferwatch.wire.metadata import logged_headers
+
+_ORIGIN: Final = ORIGIN_HEADER.lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +46,12 @@ class Exclusion:
         metadata, or because the component is an explainer; where marks are signed, the header alone is none.
         `health`: a probe or a question about metadata. `rule`: a rule names it.
         """
-        component = event.stream.component
+        component = event.component
         if self._origin.is_ours(event.id) or component == "explainer":
             return "explain"
         metadata = event.extensions.get("metadata", "")
-        headers = logged_headers(metadata) if self._headers or ORIGIN_HEADER.lower() in metadata.lower() else {}
-        if not self._origin.signs and headers.get(ORIGIN_HEADER.lower(), ())[:1] == ["explain"]:
+        headers = logged_headers(metadata) if self._headers or _ORIGIN in metadata.lower() else {}
+        if not self._origin.signs and headers.get(_ORIGIN, ())[:1] == ["explain"]:
             return "explain"
         if protocol == "health":
             return "health"

@@ -117,16 +117,21 @@ class Worker:
             return [(self._place(item), [item]) for item in items]
         groups: list[tuple[Place, list[Item]]] = []
         last: dict[Place | Service, tuple[Place, list[Item]]] = {}
+        judged_with: dict[Place, Place | Service] = {}
         for item in items:
             place = self._place(item)
-            model = configured_for(self._models, item.stream.service)
-            together = item.stream.service if model is not None and _compares(model.settings) else place
+            together = judged_with.get(place) or judged_with.setdefault(place, self._judged_with(place))
             known = last.get(together)
             if known is None or known[0] != place:
                 known = last[together] = (place, [])
                 groups.append(known)
             known[1].append(item)
         return groups
+
+    def _judged_with(self, place: Place) -> Place | Service:
+        """Return what shares an order: the whole service where its endpoints are compared."""
+        model = configured_for(self._models, place.stream.service)
+        return place.stream.service if model is not None and _compares(model.settings) else place
 
     def _attributed(self, item: Item) -> bool:
         """Return whether anything is judged of the explanations of the item's model."""

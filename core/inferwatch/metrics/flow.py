@@ -9,10 +9,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from inferwatch.clock import NS_PER_S, Clock, parse_time
 from inferwatch.events import CloudEvent
+from inferwatch.metrics.ages import AgeCollector
 from inferwatch.pipeline import Item
 from inferwatch.wire.decode import PROTOCOLS
-
-AGE_BUCKETS_S = (0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600)
 
 
 class FlowMetrics:
@@ -20,14 +19,8 @@ class FlowMetrics:
 
     def __init__(self, registry: CollectorRegistry, clock: Clock) -> None:
         self._clock = clock
-        age = Histogram(
-            "inferwatch_event_age_seconds",
-            "Seconds from the time of an event until it left its agent, came in (ingest), and was judged (detect).",
-            ["stage"],
-            buckets=AGE_BUCKETS_S,
-            registry=registry,
-        )
-        self._sent, self._came, self._judged = (age.labels(stage) for stage in ("agent", "ingest", "detect"))
+        self._ages = AgeCollector()
+        registry.register(self._ages)
         self._decoded = Counter(
             "inferwatch_events_decoded_total",
             "Events that were stored, by the protocol of their body; `unknown` are those that nobody can decode.",
@@ -70,11 +63,10 @@ class FlowMetrics:
     def processed(self, items: Sequence[Item], joins: Mapping[str, int], pending: int) -> None:
         """Count events that were joined, the halves that had each outcome, and the pairs that are `uneven`."""
         now_ns = self._clock.now_ns()
-        for item in items:
-            self._came.observe(max(0.0, (item.arrival_ns - item.time_ns) / NS_PER_S))
-            self._judged.observe(max(0.0, (now_ns - item.time_ns) / NS_PER_S))
-            if (queued_ns := _queued_ns(item.event)) is not None:
-                self._sent.observe(queued_ns / NS_PER_S)
+        queued = (_queued_ns(item.event) for item in items)
+        self._ages.observe("agent", [queued_ns / NS_PER_S for queued_ns in queued if queued_ns is not None])
+        self._ages.observe("ingest", [(item.arrival_ns - item.time_ns) / NS_PER_S for item in items])
+        self._ages.observe("detect", [(now_ns - item.time_ns) / NS_PER_S for item in items])
         for protocol, count in Tally(item.decoded.protocol for item in items).items():
             self._decoded.labels(protocol).inc(count)
         for reason, count in Tally(item.excluded for item in items if item.excluded is not None).items():
@@ -94,6 +86,6 @@ def _queued_ns(event: CloudEvent) -> int | None:
     if recorded is None or event.time_ns is None:
         return None
     try:
-        return max(0, parse_time(recorded) - event.time_ns)
+        return parse_time(recorded) - event.time_ns
     except ValueError:
         return None

@@ -374,7 +374,9 @@ Configured = TypeVar("Configured")
 
 def configured_for(models: Mapping[Service, Configured], service: Service) -> Configured | None:
     """Return what is configured for a service: under its own name, else under one with `*` in it."""
-    wanted = (service, Service("*", service.name), Service(service.namespace, "*"), Service("*", "*"))
+    if service in models:
+        return models[service]
+    wanted = (Service("*", service.name), Service(service.namespace, "*"), Service("*", "*"))
     return next((models[each] for each in wanted if each in models), None)
 
 
