@@ -6,7 +6,7 @@ import http.client
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
+from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 import orjson
@@ -32,6 +32,8 @@ def ledger_of(url: str, token_file: Path | None) -> dict[str, Any]:
     except HTTPError as error:
         with error:
             raise InferwatchError(f"{where} answered {error.code}") from error
+    except URLError as error:
+        raise InferwatchError(f"no ledger from {where}: {error.reason}") from error
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise InferwatchError(f"no ledger from {where}: {error}") from error
     if not isinstance(found, dict):

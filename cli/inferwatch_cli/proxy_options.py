@@ -22,7 +22,11 @@ class ProxyOptions:
         Path | None, typer.Option(help="Certificates that an https upstream is verified by, instead of the system's.")
     ] = None
     sink: Annotated[
-        list[str] | None, typer.Option(help="Where events go, http(s)://host[:port][/path]; several may be given.")
+        list[str] | None,
+        typer.Option(
+            metavar="URL",
+            help="Where events go: http(s)://host[:port][/path] or kafka://host:port[,...]/topic; as often as wanted.",
+        ),
     ] = None
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to relay; 0 takes a free one.")] = 9081
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "0.0.0.0"  # noqa: S104 - all of a pod's
@@ -45,7 +49,8 @@ class ProxyOptions:
     component: Annotated[str, typer.Option(help="predictor, transformer or explainer.")] = "predictor"
     source_uri: Annotated[str | None, typer.Option(help="The source of the events.")] = None
     metadata_headers: Annotated[
-        list[str] | None, typer.Option(help="Request headers to carry in `metadata`, comma-separated, in any case.")
+        list[str] | None,
+        typer.Option(metavar="NAMES", help="Request headers to carry in `metadata`, comma-separated, in any case."),
     ] = None
     metadata_annotations: Annotated[str, typer.Option(help="Annotations of the model, k=v,k2=v2.")] = ""
     logger_ca_cert_file: Annotated[
