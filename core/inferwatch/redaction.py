@@ -10,8 +10,7 @@ of them says `action`:
     mask                     `****`, and the last four characters of a long text or number
 
 Paths are followed in the text of a body (`json_path`), or of each value of an event stream. No other byte changes, and
-no array becomes a list; an object that is hashed or masked whole is parsed. Of members that an object repeats each is
-meant.
+no array becomes a list. Of members that an object repeats each is meant.
 
 A body that a path cannot be applied to is withheld whole and stored as `null`: one that is no JSON (cut, broken,
 compressed in a broken way, gRPC), that is nested more deeply than paths go, or where a path leads to a tensor
@@ -24,6 +23,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -161,10 +161,10 @@ def _plain(name: str) -> str:
     return name.strip().lower().replace("_", "").replace("-", "")
 
 
-_DECODER = json.JSONDecoder(parse_float=orjson.Fragment, parse_int=orjson.Fragment, parse_constant=orjson.Fragment)
-"""Keeps numbers as they are written."""
-
 _BLANKS = b" \t\r\n"
+_LIST = re.compile(rb'("(?:[^"\\]++|\\.)*+")|\[[^"\[\]{}]*+\]', re.DOTALL)
+"""A text, or a list without texts and other lists."""
+
 _VERSION, _DATA = JsonPath("$.specversion"), JsonPath("$.data")
 _TENSORS = JsonPath("$.inputs"), JsonPath("$.outputs")
 _TO_TENSORS = 2
@@ -178,7 +178,23 @@ def _rewriting(change: Change | None) -> Callable[[bytes], bytes]:
 
 
 def _value(raw: bytes) -> Any:  # noqa: ANN401 - any JSON
-    """Return a value that orjson writes with its numbers as they were; of a list without texts, all as one."""
+    """Return a value that orjson writes with its numbers, and lists of them, as they were but for blanks."""
     if raw[:1] == b"[" and b'"' not in raw:
         return [orjson.Fragment(raw[1:-1].translate(None, _BLANKS))]
-    return _DECODER.decode(raw.decode())
+    if raw[:1] not in b"[{":
+        return orjson.loads(raw) if raw[:1] in b'"tfn' else orjson.Fragment(raw)
+    lists: dict[str, bytes] = {}
+    mark = secrets.randbits(128)
+
+    def kept(found: re.Match[bytes]) -> bytes:
+        if found[1]:
+            return found[1]
+        number = f"{mark}{len(lists)}"
+        lists[number] = found[0].translate(None, _BLANKS)
+        return number.encode()
+
+    def spelt(number: str) -> orjson.Fragment:
+        return orjson.Fragment(lists.get(number, number))
+
+    text = _LIST.sub(kept, raw).decode()
+    return json.JSONDecoder(parse_float=spelt, parse_int=spelt, parse_constant=spelt).decode(text)

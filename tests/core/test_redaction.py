@@ -191,6 +191,19 @@ def test_hashes_keep_equal_values_equal_in_headers_and_bodies(key_file: str) -> 
     assert kept.extensions["xuser"] == jane
 
 
+def test_an_object_is_hashed_whole_without_its_arrays_becoming_lists(key_file: str) -> None:
+    redaction = Redaction([{"path": "$.rows[*].x", "action": "hash", "key_file": key_file}])
+    row = '{"x":{"t":"[1, 2]\\" [","b":[1, 2.50,null ],"a":{"c":[[1e5], [ 2],[]]}}}'
+    assert hashed('{"a":{"c":[[1e5],[2],[]]},"b":[1,2.50,null],"t":"[1, 2]\\" ["}').encode() in redaction.body(
+        b'{"rows":[%b]}' % row.encode()
+    )
+    image = json.dumps([[0.5, -1e-05] * 1000] * 40)
+    body = f'{{"rows":[{{"x":{{"label":"cat","image":{image}}}}}]}}'.encode()
+    with most_traced(8 * len(body)):  # half of what lists take
+        kept = redaction.body(body)
+    assert hashed(f'{{"image":{image.replace(" ", "")},"label":"cat"}}').encode() in kept
+
+
 def test_masks_show_the_end_of_what_is_long() -> None:
     redaction = Redaction([{"path": "$.*", "action": "mask"}, {"header": "x-card", "action": "mask"}])
     body = b'{"a":"4111111111111111","b":"12345678","c":123456789,"d":true,"e":null,"f":["secret"],"g":[ 123456789]}'
