@@ -111,6 +111,7 @@ def draw_force(axes: Axes, panel: Panel) -> None:
                 va="center",
                 fontsize=8,
                 color=push.color,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},  # over the lines that mark the ends
             )
             inner = outer
     _mark_ends(axes, panel)
