@@ -52,9 +52,9 @@ _NAME_BYTES: Final = 256
 _SLOTS: Final = 4096
 _SLOT_BYTES: Final = 2048
 RING: Final = 8192
-_MAPPED_BYTES: Final = 16_384
-"""From here on a system call costs less than to fill fresh pages twice."""
-_ZEROS: Final = bytes(65_536)
+_MAPPED_BYTES: Final = 4_096
+"""From here on a system call costs less than to fill fresh pages twice over."""
+_ZEROS: Final = bytes(32_768)
 _SLOT: Final = struct.Struct(f"={2 + MAX_SINKS * COUNTS}Q")
 
 assert FIRST_REASON + len(REASONS) <= COUNTS  # noqa: S101 - of constants
