@@ -25,8 +25,8 @@ from inferwatch.settings import (
 from inferwatch_cli.detector_checks import detector_faults, method_fault
 from inferwatch_cli.explained import artifact_of
 from inferwatch_detectors.worker import MonitoredModel
-from inferwatch_explainers.counterfactual import check_immutable
 from inferwatch_explainers.grpc_predictor import require_grpc
+from inferwatch_explainers.limits import Limits, check_immutable
 from inferwatch_explainers.registry import METHODS, explains_texts, needs_model, options_of
 from inferwatch_logger.capture import Capture
 
@@ -94,7 +94,7 @@ def _unkeepable(monitored: MonitoredModel, where: str, *, needs_predictor: bool)
     yield from _unexplainable(model, reference, where)
     yield from _unusable_artifacts(model, reference, where)
     yield from _wrong_immutables(model, reference, where)
-    yield from _wrong_options(model, where)
+    yield from _wrong_options(model, reference, where)
     yield from _unspoken_protocols(model, where)
     if needs_predictor:
         yield from _missing_predictors(model, where)
@@ -257,12 +257,14 @@ def _unusable_artifacts(model: ModelSettings, reference: Reference, where: str) 
             yield Fault(path, str(fault))
 
 
-def _wrong_options(model: ModelSettings, where: str) -> Iterator[Fault]:
+def _wrong_options(model: ModelSettings, reference: Reference, where: str) -> Iterator[Fault]:
     for number, explainer in enumerate(model.explainers):
         path = f"{where}.explainers[{number}].options"
         if explainer.method not in METHODS:
             continue
         try:
-            options_of(explainer.method, explainer.options)
+            options = options_of(explainer.method, explainer.options)
+            if explainer.method == "counterfactual":
+                Limits(reference.schema, **options)
         except InvalidOption as fault:
             yield Fault(path, str(fault))

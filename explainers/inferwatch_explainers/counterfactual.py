@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from inferwatch.rows import Matrix, Schema
 from inferwatch_explainers.arguments import check_options, checked_rows, schema_of, shuffled_background
 from inferwatch_explainers.classes import check_classes, classes
 from inferwatch_explainers.distinct import distinct
+from inferwatch_explainers.limits import Direction, Limits, Range
 from inferwatch_explainers.readout import Readout, checked_outputs
 
 DEFAULT_SAMPLES = 10_000
@@ -36,11 +37,11 @@ class Counterfactual:
 
     `predict` takes rows (r, d) and answers labels, probabilities (r, k), or one number in [0, 1], the probability of
     class 1. The search begins at rows of the `reference` (m, d) that are decided as wanted, and at the explained row
-    with one of its features moved along the reference's quantiles, what is `immutable` set to the explained row's
-    values, and brings them nearer: each round takes changes back, alone and together, or in part, joins what several
-    of the nearest rows took back, keeps the nearest of what is still decided as wanted, and is one call. So every value
-    lies between the explained row's and one of the reference, whole numbers stay whole where the reference has only
-    such, and categories are known ones.
+    with one of its features moved along the reference's quantiles, all as far as that is allowed, and brings them
+    nearer: each round takes changes back, alone and together, or in part, joins what several of the nearest rows took
+    back, keeps the nearest of what is still decided as wanted, and is one call. So every value lies between the
+    explained row's and one of the reference, whole numbers stay whole where the reference has only such, and categories
+    are known ones. `immutable` features stay; others move within `ranges` and in `directions` only (`limits.Limits`).
 
     Distance is the sum over features of |change| / reference standard deviation, 1 for a changed category. `samples`
     bounds the rows asked an explained row; with a deadline the nearest so far are the answer.
@@ -62,6 +63,8 @@ class Counterfactual:
         samples: int | None = None,
         deadline_s: float | None = None,
         immutable: Sequence[str] = (),
+        ranges: Mapping[str, Range] | None = None,
+        directions: Mapping[str, Direction] | None = None,
         seed: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -69,11 +72,10 @@ class Counterfactual:
         self._predict = predict
         self._reference = shuffled_background(reference, seed)
         self._schema = schema_of(schema, self._reference.shape[1])
-        self._fixed = np.array([feature.name in immutable for feature in self._schema.features])
-        check_immutable(immutable, self._schema)
+        self._limits = Limits(self._schema, immutable, ranges, directions)
         levels = np.linspace(0, 1, _GRID)
         self._singles = np.quantile(self._reference, levels, axis=0, method="nearest")
-        self._space = _Space(self._reference, self._schema)
+        self._space = _Space(self._reference, self._schema, self._limits)
         self._samples = DEFAULT_SAMPLES if samples is None else samples
         self._deadline_s = deadline_s
         self._clock = clock
@@ -88,7 +90,7 @@ class Counterfactual:
         asked = _Asked(self._predict, self._clock, self._deadline_s)
         rows = checked_rows(rows, self._reference.shape[1])
         starts = self._reference[: max(1, min(_FIRST_ROWS, self._samples - self._singles.shape[1] * _GRID))]
-        first = [np.concatenate([self._held(starts, row), self._one_by_one(row)]) for row in rows]
+        first = [np.concatenate([self._space.allowed(starts, row), self._one_by_one(row)]) for row in rows]
         outputs = asked.ask([rows, *first])
         check_classes(np.concatenate(outputs))
         own = classes(outputs[0])
@@ -126,10 +128,7 @@ class Counterfactual:
         built = np.repeat(row[None], count * len(row), axis=0)
         places = np.repeat(np.arange(len(row)), count)
         built[np.arange(len(built)), places] = self._singles.T.ravel()
-        return self._held(built, row)[: self._samples]
-
-    def _held(self, rows: Matrix, row: Matrix) -> Matrix:
-        return np.where(self._fixed, row, rows)
+        return self._space.allowed(built, row)[: self._samples]
 
     def _changed(self, row: Matrix, nearest: Matrix) -> tuple[str, ...]:
         different = nearest[0] != row if len(nearest) else np.zeros(len(row), dtype=bool)
@@ -181,15 +180,6 @@ class _Asked:
         return not self.out_of_time
 
 
-def check_immutable(immutable: Sequence[str], schema: Schema) -> None:
-    """Raise `InvalidOption` for a feature that does not exist, and where nothing is left to change."""
-    unknown = [name for name in immutable if name not in schema.names]
-    if unknown:
-        raise InvalidOption(f"immutable names {unknown[0][:64]!r}; the features are {', '.join(schema.names[:16])}")
-    if set(schema.names) <= set(immutable):
-        raise InvalidOption("immutable names every feature, and so nothing is left to change")
-
-
 def _check_target(target: Target, outputs: NDArray[Any], own: NDArray[Any]) -> None:
     if outputs.ndim == 2:
         most = outputs.shape[1]
@@ -214,11 +204,16 @@ class _Wanted:
 class _Space:
     """How far rows are from each other, and what values a feature may take."""
 
-    def __init__(self, reference: Matrix, schema: Schema) -> None:
+    def __init__(self, reference: Matrix, schema: Schema, limits: Limits) -> None:
+        self.limits = limits
         self.categorical = np.array([feature.kind == "categorical" for feature in schema.features])
         spread = reference.std(axis=0, ddof=1) if len(reference) > 1 else np.ones(reference.shape[1])
         self._scale = np.where(spread > 0, spread, 1.0)
         self._whole = (reference == np.floor(reference)).all(axis=0)
+
+    def allowed(self, rows: Matrix, row: Matrix) -> Matrix:
+        """Return rows (r, d) with their changes from a row (d,) as near as is allowed."""
+        return self.limits.nearest(rows, row, self._whole)
 
     def changes(self, rows: Matrix, row: Matrix) -> Matrix:
         """Return how much each feature of rows (r, d) differs from a row (d,)."""
@@ -272,7 +267,7 @@ class _Found:
         """Return rows nearer than those kept that were not asked about yet, at most so many."""
         fresh: dict[bytes, Matrix] = {}
         for steps in (self._joined(), *map(self._steps, self._rows)):
-            for step in steps[(steps != self._row).any(axis=1)]:
+            for step in steps[(steps != self._row).any(axis=1) & self._space.limits.allow(steps, self._row)]:
                 if (key := step.tobytes()) not in self._tried:
                     fresh[key] = step
         chosen = dict(list(fresh.items())[: max(0, most)])

@@ -16,6 +16,7 @@ from inferwatch_explainers.anchors_text import AnchorsText
 from inferwatch_explainers.counterfactual import Counterfactual
 from inferwatch_explainers.exact_shapley import ExactShapley
 from inferwatch_explainers.kernel_shap import KernelShap
+from inferwatch_explainers.limits import Direction, Range
 from inferwatch_explainers.linear import Linear
 from inferwatch_explainers.permutation_shap import PermutationShap
 from inferwatch_explainers.text_shap import TextShap
@@ -86,7 +87,11 @@ TEXT_EXPLAINERS: Mapping[str, Callable[..., TextExplainer]] = {"anchors_text": A
 """One line an explainer of texts: made of a function of texts, `samples`, `deadline_s` and the method's own options."""
 
 _MASK: Mapping[str, Option] = {"mask": (str | None, "UNK")}
-_OPTIONS: Mapping[str, Mapping[str, Option]] = {"anchors_text": {**_MASK, "replaced": (Share, 0.5)}, "text_shap": _MASK}
+_OPTIONS: Mapping[str, Mapping[str, Option]] = {
+    "anchors_text": {**_MASK, "replaced": (Share, 0.5)},
+    "text_shap": _MASK,
+    "counterfactual": {"ranges": (dict[str, Range], {}), "directions": (dict[str, Direction], {})},
+}
 
 METHODS = (*EXPLAINERS, *DECISION_EXPLAINERS, *TEXT_EXPLAINERS, *MODEL_EXPLAINERS, *ADAPTERS)
 

@@ -150,7 +150,7 @@ class Served:
         if spec.method == "counterfactual":
             fixed = options.immutable if options.immutable is not None else spec.immutable
             return Counterfactual(
-                predict, self.reference, schema=schema, samples=samples, deadline_s=deadline_s, immutable=fixed
+                predict, self.reference, schema=schema, samples=samples, deadline_s=deadline_s, immutable=fixed, **taken
             )
         if spec.method in DECISION_EXPLAINERS:
             decide = DECISION_EXPLAINERS[spec.method]

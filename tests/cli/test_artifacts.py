@@ -43,6 +43,10 @@ def config(folder: Path, explainer: str) -> Path:
         ("method: linear, artifact: gone.pkl", "models[0].explainers[0].artifact: there is no file {}/gone.pkl"),
         ("method: linear, predictor: 'http://m'", "models[0].explainers[0].artifact: linear explains a model at hand"),
         ("method: counterfactual, predictor: 'http://m', immutable: [c]", "models[0].explainers[0].immutable: imm"),
+        (
+            "method: counterfactual, predictor: 'http://m', options: {ranges: {c: [0, 1]}}",
+            "models[0].explainers[0].options: ranges name 'c'",
+        ),
         ("method: kernel_shap, predictor: 'http://m', immutable: [a]", "models[0].explainers[0].immutable: is for"),
         (
             "method: anchors_text, artifact: model.joblib",

@@ -64,6 +64,42 @@ def test_immutable_features_stay() -> None:
         Counterfactual(linear, REFERENCE, immutable=[f"x{place}" for place in range(6)])
 
 
+def test_numbers_move_only_in_their_ranges_and_directions() -> None:
+    rows = np.random.default_rng(1).normal(size=(8, 6)) / 2
+    rows = rows[rows @ WEIGHTS > 0]  # whose steepest way to the other class is down in x0
+    limited = Counterfactual(linear, REFERENCE, ranges={"x0": (-0.5, None), "x2": (-1.0, 1.0)}, directions={"x1": "up"})
+    for row, near in zip(rows, limited.explain(rows).counterfactuals, strict=True):
+        moved = np.array(near)
+        assert len(moved)
+        assert ((moved[:, 0] >= -0.5) | (moved[:, 0] == row[0])).all()
+        assert (moved[:, 1] >= row[1]).all()
+        assert ((np.abs(moved[:, 2]) <= 1.0) | (moved[:, 2] == row[2])).all()
+    upward = Counterfactual(linear, REFERENCE, directions={"x0": "up", "x1": "up", "x2": "up"}).explain(rows)
+    assert set(upward.changed) == {("x1",)}
+    stuck = Counterfactual(linear, REFERENCE, directions={"x0": "up", "x1": "down", "x2": "up"}).explain(rows)
+    assert not any(stuck.counterfactuals)
+
+
+def test_a_range_leaves_whole_numbers_whole_and_reaches_them_from_outside() -> None:
+    reference = np.round(REFERENCE * 10)
+    explainer = Counterfactual(lambda rows: (rows[:, 0] >= 6).astype(int), reference, ranges={"x0": (7.5, 9.5)})
+    found = explainer.explain(np.zeros((1, 6)))
+    assert found.counterfactuals[0][0] == (8.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("limits", "says"),
+    [
+        ({"ranges": {"height": (0, 1)}}, "ranges name 'height'; the features are age"),
+        ({"ranges": {"age": (5, 3)}}, "ranges of age begin at 5 and end at 3"),
+        ({"directions": {"work": "up"}}, "directions are for numbers, and work is categorical"),
+    ],
+)
+def test_wrong_limits_are_named(limits: dict[str, Any], says: str) -> None:
+    with pytest.raises(InvalidOption, match=says):
+        Counterfactual(linear, mixed(20), schema=SCHEMA, **limits)
+
+
 def test_categories_and_whole_numbers_stay_what_they_are() -> None:
     reference = mixed(800)
     reference[:, 0] = np.round(reference[:, 0])

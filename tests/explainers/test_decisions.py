@@ -52,9 +52,19 @@ def test_a_request_says_what_is_immutable(service: Service) -> None:
     assert {tuple(entry["changed"]) for entry in reply["explanations"]} <= {("age",), ()}
 
 
+def test_a_request_says_how_far_and_which_way_numbers_may_change(service: Service) -> None:
+    limits = {"ranges": {"hours": [None, 41]}, "directions": {"hours": "up"}}
+    _, reply = service.explain(immutable=["age", "work"], options=limits)
+    assert all(40 <= near[1] <= 41 for near in reply["explanations"][0]["counterfactual"])
+    assert service.explain(immutable=["age", "work"])[1]["explanations"][0]["counterfactual"][0][1] < 40
+
+
 @pytest.mark.parametrize(
     ("parameters", "says"),
     [
+        ({"options": {"directions": {"hours": "left"}}}, "directions.hours of counterfactual is 'left'"),
+        ({"options": {"ranges": {"hours": [1]}}}, "ranges.hours.1"),
+        ({"options": {"ranges": {"height": [1, 2]}}}, "ranges name 'height'"),
         ({"immutable": "age"}, "list of features"),
         ({"immutable": ["height"]}, "'height'"),
         ({"immutable": ["age"], "method": "kernel_shap"}, "is for counterfactual"),

@@ -97,9 +97,10 @@ class ExplainerSettings(Section):
     input_shape: tuple[int, ...] = ()
     """The shape of one input where rows are flattened tensors, as in `[1, 28, 28]`; channels come first."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """What the method takes beside, by its own names: an algorithm of another library, or `anchors_text` and
-    `text_shap` (`mask`, the text in place of other words, `UNK` by default, null to leave them out; and `replaced`, for
-    `anchors_text`, how likely that is, 0.5)."""
+    """What the method takes beside, by its own names: an algorithm of another library; `anchors_text` and `text_shap`
+    (`mask`, the text in place of other words, `UNK` by default, null to leave them out; and `replaced`, for
+    `anchors_text`, how likely that is, 0.5); `counterfactual` (`ranges`, as in `{age: [18, null]}`, and `directions`,
+    as in `{age: up}`, in which numbers may change)."""
     examples: Path | None = None
     """A table of examples that a method is taught with: features, reason and decision (`aix360.TED`)."""
     immutable: tuple[str, ...] = ()
