@@ -6,6 +6,7 @@ the bit.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, Final
 
@@ -21,7 +22,7 @@ __all__ = ["Array", "Parser", "numbers_of"]
 
 _WHOLE: Final = (np.int64, np.uint64)
 _CODES: Final[dict[type[np.number[Any]], str]] = {np.int64: "i", np.uint64: "u", np.float64: "d"}
-_AROUND: Final = b"[] \t\r\n"
+_BLANKS: Final = b" \t\r\n"
 
 _PART: Final = 65536
 """So much of a text, in bytes, a processor's cache holds many times; what tells of a spelling is at most four."""
@@ -31,7 +32,7 @@ def numbers_of(text: bytes, *, whole: bool) -> NDArray[Any] | None:
     """Return the numbers (n,) of a JSON array, nested or not, in which nothing else but numbers stands, row-major.
 
     They are float64; where all are written as whole ones, int64, or uint64. None where no such type holds all of them.
-    simdjson refuses what is no JSON; by Arrow, brackets may be anywhere but within a number.
+    None for what is no JSON, too; only whether lists end that begin, and at one level, is not seen by Arrow.
     """
     read = _by_arrow if Parser is None else _by_simdjson
     for dtype in _WHOLE if whole else (np.float64,):
@@ -49,19 +50,35 @@ def _by_arrow(text: bytes, dtype: type[np.number[Any]]) -> NDArray[Any]:
     import pyarrow as pa  # takes 30 MiB, which who has simdjson need not have
     from pyarrow import compute
 
-    begun = sum(_begun(text[start : start + _PART + 3]) for start in range(0, len(text), _PART))
-    cells = compute.split_pattern(pa.array([text.translate(None, _AROUND)], pa.large_string()), ",").values
-    if begun != len(cells):
-        raise ValueError("two numbers without a comma")
+    dense = text.translate(None, _BLANKS)
+    begun = sum(map(_begun, _parts(text)))
+    cells = compute.split_pattern(pa.array([dense.translate(None, b"[]")], pa.large_string()), ",").values
+    if begun != len(cells) or not all(map(_is_list, _parts(dense))):
+        raise ValueError("no JSON")
     values: NDArray[Any] = cells.cast(pa.from_numpy_dtype(dtype)).to_numpy()
     if dtype is np.float64 and not np.isfinite(values).all():
         raise ValueError("a number is too large")
     return values
 
 
-def _begun(text: bytes) -> int:
+def _parts(text: bytes) -> Iterator[NDArray[np.uint8]]:
+    """The bytes of a text, part by part, and of the next part those that may belong to what ends this one."""
+    whole = np.frombuffer(text, np.uint8)
+    return (whole[start : start + _PART + 3] for start in range(0, len(text), _PART))
+
+
+def _is_list(dense: NDArray[np.uint8]) -> bool:
+    """Whether, of what stands side by side without blanks, each may stand behind the other in lists of numbers."""
+    opens, closes, comma = (dense == ord(mark) for mark in "[],")
+    before = opens | comma
+    wrong = before[:-1] & (closes | comma)[1:]
+    wrong |= ~before[:-1] & opens[1:]
+    wrong |= closes[:-1] & ~(closes | comma)[1:]
+    return not wrong.any()
+
+
+def _begun(spelt: NDArray[np.uint8]) -> int:
     """How many numbers begin in a part of a text. Raises `ValueError` for `+1`, `.5`, `1.` and `01`."""
-    spelt = np.frombuffer(text, np.uint8)
     before = (spelt <= ord(" ")) | (spelt == ord(",")) | (spelt == ord("[")) | (spelt == ord("]"))
     begins = before[:-1] & ~before[1:]
     before[1:] |= (spelt[1:] == ord("-")) & before[:-1]

@@ -13,8 +13,9 @@ from inferwatch.wire import number_text, numeric
 
 @contextmanager
 def without_simdjson() -> Iterator[None]:
-    """Have no simdjson."""
+    """Have no simdjson, and texts of tests that consist of parts."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(number_text, "_PART", 4093)
         patch.setitem(sys.modules, "simdjson", None)
         for module in (number_text, numeric):
             patch.setattr(module, "Parser", None)
