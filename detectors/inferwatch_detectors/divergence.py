@@ -49,6 +49,11 @@ def squared_wasserstein(reference: Matrix, window: Matrix, gaps: Matrix) -> Matr
     return np.asarray((np.abs(_deviations(reference, window)[..., :-1]) @ gaps) ** 2)
 
 
+def squared_kolmogorov(reference: Matrix, window: Matrix, gaps: Matrix) -> Matrix:  # noqa: ARG001 - one signature
+    """Return the squared largest difference (...) of the distributions at the ends of cells."""
+    return np.asarray(np.abs(_deviations(reference, window)).max(axis=-1) ** 2)
+
+
 def integrated_square(reference: Matrix, window: Matrix, gaps: Matrix) -> Matrix:  # noqa: ARG001 - one signature
     """Return the squared difference (...) of the distributions, averaged over the reference's rows."""
     after = _deviations(reference, window) ** 2

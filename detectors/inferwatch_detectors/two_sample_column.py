@@ -70,7 +70,7 @@ class KolmogorovColumns:
 
     Where a smallest effect is tolerated, the distance counts from the band of all distributions between the reference
     shifted up and shifted down by it; at its edge only one side can alarm, so the test stays within its level. Ties
-    make D smaller than the p-value assumes: the promise then holds with room to spare.
+    make D smaller than the p-value assumes; where they are most values, a feature is judged as a `DivergenceColumn`.
     """
 
     def __init__(self, columns: Sequence[Watched], smallest_effect: float) -> None:

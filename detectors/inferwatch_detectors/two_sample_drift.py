@@ -19,6 +19,7 @@ from inferwatch_detectors.divergence import (
     Divergence,
     integrated_square,
     squared_jensen_shannon,
+    squared_kolmogorov,
     squared_wasserstein,
     stability,
 )
@@ -29,6 +30,8 @@ from inferwatch_detectors.two_sample import (
     cramer_von_mises,
     cvm_p_value,
     jensen_shannon,
+    kolmogorov_smirnov,
+    ks_log_p,
     population_stability,
     sorted_window,
     wasserstein,
@@ -60,9 +63,10 @@ class TwoSampleDrift:
 
     The first two and `wasserstein` run on the reference's row sample without missing values, and judge categories by
     chi-square; the others give missing values a bin of their own. Scores are calibrated as those of `HistogramDrift`
-    are: `ks` by its own p-value, the others by drawing windows where nothing changed (`null_distribution`,
-    `divergence`); so they hold for ties and for values beyond the reference, where textbook p-values do not. Where rows
-    depend on each other, a statistic counts as the one of independent rows that is as rare (`components`).
+    are: `ks` by its own p-value where most values are different, all others by drawing windows where nothing changed
+    (`null_distribution`, `divergence`); so they hold for ties and for values beyond the reference, where textbook
+    p-values do not. Where rows depend on each other, a statistic counts as the one of independent rows that is as rare
+    (`components`).
 
     >>> import numpy as np
     >>> from inferwatch.rows import Column, Rows
@@ -95,13 +99,14 @@ class TwoSampleDrift:
         self._cells = CellColumns(
             reference, by_cells, smallest_effect, effective, window_rows, cell_draws=cell_draws, chi_square=True
         )
-        watched = [_watched(reference, effective[index], index) for index in rest]
-        self._ranked = rest if method == "ks" else []
-        self._kolmogorov = KolmogorovColumns(watched, smallest_effect) if method == "ks" else None
-        self._divergences: dict[int, DivergenceColumn] = {}
-        if method in _DIVERGENCES:
-            prepared = _prepared(watched, method, smallest_effect, window_rows, cell_draws)
-            self._divergences = dict(zip(rest, prepared, strict=True))
+        self._ranked = [index for index in rest if method == "ks" and not _tied(reference.rows[:, index])]
+        self._kolmogorov = KolmogorovColumns(
+            [_watched(reference, effective[index], index) for index in self._ranked], smallest_effect
+        )
+        drawn = [index for index in rest if index not in self._ranked]
+        watched = [_watched(reference, effective[index], index) for index in drawn]
+        prepared = _prepared(watched, method, smallest_effect, window_rows, cell_draws)
+        self._divergences = dict(zip(drawn, prepared, strict=True))
 
     def observe(self, batch: Batch, /) -> list[Finding]:
         """Return one finding about the whole batch, taken as one window of any number of rows.
@@ -112,7 +117,7 @@ class TwoSampleDrift:
         values = batch.values
         verdicts = self._cells.judge(values)
         verdicts += [column.judge(values[:, index]) for index, column in self._divergences.items()]
-        if self._kolmogorov is not None:
+        if self._ranked:
             verdicts += self._kolmogorov.judge(values.T[self._ranked])
         return [self._rule.finding(batch, verdicts)]
 
@@ -120,6 +125,8 @@ class TwoSampleDrift:
 def _prepared(
     watched: list[Watched], method: str, smallest_effect: float, window_rows: int, cell_draws: int
 ) -> list[DivergenceColumn]:
+    if not watched:
+        return []
     divergence, textbook, cells_of = _DIVERGENCES[method]
     cells = [cells_of(column) for column in watched]
     distinct = {(entry.counts.tobytes(), entry.gaps.tobytes()): len(entry.counts) for entry in cells}
@@ -147,6 +154,12 @@ def _divided(reference: Reference, method: str) -> tuple[list[int], list[int]]:
         if method == "chi_square" or (method in ("ks", "cvm", "wasserstein") and feature.kind == "categorical")
     ]
     return by_cells, [index for index in range(len(features)) if index not in by_cells]
+
+
+def _tied(column: Matrix) -> bool:
+    """Whether most values of a column (n,) are repeats: Kolmogorov's own p-value is then far too cautious."""
+    present = column[~np.isnan(column)]
+    return 2 * len(np.unique(present)) < len(present)
 
 
 def _watched(reference: Reference, effective: EffectiveSample, index: int) -> Watched:
@@ -178,6 +191,12 @@ def _cvm(sample: SortedSample, values: Matrix, *_: Matrix) -> tuple[float, float
     return statistic, math.log(max(cvm_p_value(statistic, len(sample.values), len(window)), 1e-300))
 
 
+def _ks(sample: SortedSample, values: Matrix, *_: Matrix) -> tuple[float, float]:
+    window = sorted_window(values)
+    statistic = kolmogorov_smirnov(sample, window)
+    return statistic, float(ks_log_p(np.array([statistic]), np.array([len(sample.values)]), np.array([len(window)]))[0])
+
+
 def _wasserstein(sample: SortedSample, values: Matrix, *_: Matrix) -> tuple[float | None, None]:
     return wasserstein(sample, sorted_window(values)), None
 
@@ -191,6 +210,7 @@ def _distance(_: SortedSample, __: Matrix, reference: Matrix, window: Matrix) ->
 
 
 _DIVERGENCES: Mapping[str, tuple[Divergence, Textbook, Callable[[Watched], Cells]]] = {
+    "ks": (squared_kolmogorov, _ks, _ranked),
     "cvm": (integrated_square, _cvm, _ranked),
     "wasserstein": (squared_wasserstein, _wasserstein, _fine),
     "psi": (stability, _psi, _deciles),
