@@ -50,11 +50,11 @@ def _by_arrow(text: bytes, dtype: type[np.number[Any]]) -> NDArray[Any]:
     import pyarrow as pa  # takes 30 MiB, which who has simdjson need not have
     from pyarrow import compute
 
-    dense = text.translate(None, _BLANKS)
-    begun = sum(map(_begun, _parts(text)))
-    cells = compute.split_pattern(pa.array([dense.translate(None, b"[]")], pa.large_string()), ",").values
-    if begun != len(cells) or not all(map(_is_list, _parts(dense))):
+    if not all(map(_is_list, _parts(text.translate(None, _BLANKS)))):
         raise ValueError("no JSON")
+    cells = compute.split_pattern(pa.array([text.translate(None, _BLANKS + b"[]")], pa.large_string()), ",").values
+    if sum(map(_begun, _parts(text))) != len(cells):
+        raise ValueError("two numbers without a comma")
     values: NDArray[Any] = cells.cast(pa.from_numpy_dtype(dtype)).to_numpy()
     if dtype is np.float64 and not np.isfinite(values).all():
         raise ValueError("a number is too large")
