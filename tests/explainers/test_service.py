@@ -200,7 +200,7 @@ def test_metadata_says_in_which_ways_each_explainer_asks(setup: Setup, monkeypat
         with urllib.request.urlopen(service.url + "/v2/models/m") as reply:
             return json.loads(reply.read())
 
-    of_kserve = {"name": "m", "versions": None, "platform": "", "inputs": [], "outputs": []}
+    of_kserve: dict[str, Any] = {"name": "m", "versions": None, "platform": "", "inputs": [], "outputs": []}
     explainer = {"method": "kernel_shap", "protocol": "auto"}
     assert metadata() == of_kserve | {"explainers": [explainer | {"ways": []}]}
     assert service.explain()[0] == 200
