@@ -154,7 +154,7 @@ def test_bad_requests_are_400(shared: Service, instances: Any, parameters: dict[
 
 
 def test_other_methods_take_no_options() -> None:
-    with pytest.raises(InvalidOption, match="for anchors_text, text_shap, not for kernel_shap"):
+    with pytest.raises(InvalidOption, match="for anchors_text, text_shap, counterfactual, not for kernel_shap"):
         options_of("kernel_shap", {"mask": "x"})
     assert options_of("kernel_shap", {}) == {}
     assert options_of("anchors_text", {}) == {"mask": "UNK", "replaced": 0.5}
