@@ -98,7 +98,7 @@ METHODS = (*EXPLAINERS, *DECISION_EXPLAINERS, *TEXT_EXPLAINERS, *MODEL_EXPLAINER
 
 def needs_model(method: str) -> bool:
     """Return whether a method needs the model at hand, as an artefact."""
-    return method in MODEL_EXPLAINERS or (method in ADAPTERS and ADAPTERS[method].needs != "predictor")
+    return method in MODEL_EXPLAINERS or (method in ADAPTERS and ADAPTERS[method].needs in ("torch", "trees"))
 
 
 def looks_into_model(method: str) -> bool:

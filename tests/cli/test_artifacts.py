@@ -85,7 +85,8 @@ def test_an_explainer_of_rows_needs_the_columns_that_the_model_takes(folder: Pat
     with pytest.raises(ConfigError) as refused:
         checked(config(folder, "method: kernel_shap, predictor: 'http://m'"))
     assert [str(fault).startswith(told) for fault in refused.value.faults] == [True]
-    checked(config(folder, "method: anchors_text, predictor: 'http://m'"))
+    for method in ("anchors_text", "alibi.AnchorText"):
+        checked(config(folder, f"method: {method}, predictor: 'http://m'"))
 
 
 def test_up_explains_with_the_artefact(folder: Path) -> None:

@@ -148,6 +148,18 @@ def test_accumulated_effects_see_which_features_matter(child: ChildProcess) -> N
     assert swing["x0"] > 4 * max(swing["x2"], swing["x3"], swing["x4"])
 
 
+@pytest.mark.parametrize("texts", [False, True])
+def test_accumulated_effects_on_labels_name_them(child: ChildProcess, texts: bool) -> None:
+    def labels(rows: Matrix) -> Any:
+        return TABLE.labels(rows) if texts else TABLE.scores(rows).argmax(axis=1)
+
+    [entry] = entries(explain(child, "alibi.ALE", TABLE.rows[:1], predict=labels))
+    assert entry["targets"] == (["class 0", "class 1"] if texts else [0, 1])
+    swing = {curve["feature"]: np.ptp(np.array(curve["effect"]), axis=0) for curve in entry["curves"]}
+    assert swing["x0"].shape == (2,)
+    assert (swing["x0"] > 2 * np.max([swing["x2"], swing["x3"], swing["x4"]], axis=0)).all()
+
+
 def test_importance_of_shuffled_features(child: ChildProcess) -> None:
     found = {
         entry["feature"]: entry["importance"]

@@ -53,6 +53,7 @@ class Legacy:
             raise InvalidOption(f"{method} is for images; give their `input_shape`: channels, height, width")
         self._child = setting.legacy
         self._labels: list[Any] = []
+        self._decided: list[Any] | None = None
 
     def explain(self, rows: Matrix, /, *, target: Target = None) -> Anchors | Summary:
         """Return the explanation of rows (n, d), or of the model where the algorithm is about it.
@@ -108,9 +109,7 @@ class Legacy:
         outputs = checked_outputs(self._outputs(rows), len(rows))
         if how == "scores":
             if outputs.dtype.kind != "f":
-                outputs = np.stack(
-                    [Readout((label,), labels=True).read(outputs[None])[0] for label in self._known(outputs)], 1
-                )
+                outputs = np.stack([outputs == label for label in self.decided()], axis=1).astype(np.float64)
             return outputs if outputs.ndim == 2 else outputs[:, None]
         check_classes(outputs)
         return np.array([self._code(label) for label in classes(outputs).tolist()], dtype=np.int64)
@@ -123,10 +122,16 @@ class Legacy:
         assert self._setting.predict_texts is not None  # noqa: S101 - methods of texts are given it
         return np.asarray(self._setting.predict_texts(distinct))[[places[text] for text in rows]]
 
-    def _known(self, outputs: NDArray[Any]) -> list[Any]:
-        for label in outputs.tolist():
-            self._code(label)
-        return self._labels
+    def decided(self) -> list[Any]:
+        """Return the labels that the model answers for rows of the reference, each of which has a score of 0 or 1.
+
+        There are none where it answers numbers.
+        """
+        if self._decided is None:
+            reference = self._setting.reference
+            answered = checked_outputs(self._setting.predict(reference), len(reference))
+            self._decided = [] if answered.dtype.kind == "f" else sorted(set(answered.tolist()))
+        return self._decided
 
     def _code(self, label: Target) -> int | None:
         """Return a number for a label: itself, or for texts and truth values their place among those met."""
@@ -183,6 +188,12 @@ def _scores(legacy: Legacy, result: Result, _: Matrix) -> tuple[Mapping[str, Any
     )
 
 
+def _effects(legacy: Legacy, result: Result, _: Matrix) -> tuple[Mapping[str, Any], ...]:
+    """Return the curves, with the labels that their columns are about where the model answers such."""
+    labels = legacy.decided()
+    return tuple({**entry, **({"targets": labels} if labels else {})} for entry in result["entries"])
+
+
 def _rules(legacy: Legacy, result: Result, _: Matrix) -> tuple[Mapping[str, Any], ...]:
     return tuple({**entry, "target": legacy.named(entry["target"])} for entry in result["entries"])
 
@@ -200,7 +211,7 @@ _ALGORITHMS: Mapping[str, _Algorithm] = {
     "alibi.AnchorText": _Algorithm(
         {**_THRESHOLD, "batch_size": (Count, 100), "sample_proba": (Share, 0.5), "language": (str, "en")}, texts=True
     ),
-    "alibi.ALE": _Algorithm({"min_bin_points": (Count, 4)}),
+    "alibi.ALE": _Algorithm({"min_bin_points": (Count, 4)}, _effects),
     "alibi.ProtoSelect": _Algorithm({"num_prototypes": (Count, 5), "eps": (Positive | None, None)}, _prototypes),
     "alibi.PermutationImportance": _Algorithm(
         {"n_repeats": (Count, 10), "method": (Literal["estimate", "exact"], "estimate")}
