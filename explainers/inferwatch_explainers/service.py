@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 AT_WORK = 2
 """Explanations that are worked on at a time; most of their time they wait for the predictor."""
 
-_FORWARDED = ("authorization", "traceparent", "x-request-id")
+_FORWARDED = ("authorization", "traceparent", "tracestate", "x-request-id")
 _FORWARDED_PREFIX = "x-b3-"
 _UNKNOWN = "unknown"
 

@@ -88,6 +88,7 @@ def test_every_call_is_marked_and_carries_what_belongs_to_the_caller(setup: Setu
     sent = {
         "Authorization": "Bearer of-the-predictor",
         "Traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        "Tracestate": "vendor=1",
         "X-Request-Id": "r-1",
         "X-B3-TraceId": "b3",
         "Cookie": "not=yours",
@@ -103,6 +104,7 @@ def test_every_call_is_marked_and_carries_what_belongs_to_the_caller(setup: Setu
         assert call.headers["x-inferwatch-origin"] == "explain"
         assert call.headers["authorization"] == "Bearer of-the-predictor"
         assert call.headers["traceparent"] == sent["Traceparent"]
+        assert call.headers["tracestate"] == "vendor=1"
         assert call.headers["x-request-id"] == "r-1"
         assert call.headers["x-b3-traceid"] == "b3"
         assert call.headers["content-type"] == "application/json"
