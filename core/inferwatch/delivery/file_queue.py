@@ -151,7 +151,10 @@ class FileQueue:
         return position < self._file.head
 
     def take(self, position: int, index: int, kept: Queued | None) -> Queued | None:
-        """Return a record that waits, as sent from now on; None, and drop it, where it is not what was written."""
+        """Return a record that waits, as sent from now on; None, and drop it, where it is not what was written.
+
+        `kept`: what it holds, where that need not be read.
+        """
         item = kept or self._read(position)
         self._waiting[index] -= 1
         if item is None:
