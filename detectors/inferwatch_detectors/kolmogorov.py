@@ -73,22 +73,24 @@ def _log_pelz_good(statistics: Matrix, rows: int) -> Matrix:
     if not len(statistics):
         return np.empty(0)
     z = statistics * math.sqrt(rows)
-    k = np.arange(1, math.ceil(16 * float(z.max()) / math.pi) + 1)
-    z, half, whole = z[:, np.newaxis], ((k - 0.5) * math.pi) ** 2, (k * math.pi) ** 2
-    z2, z4, z6 = z**2, z**4, z**6
-    at_half, at_whole = np.exp(-half / (2 * z2)), np.exp(-whole / (2 * z2))
-    first = at_half.sum(axis=1)
-    second = ((half - z2) * at_half).sum(axis=1)
-    third = ((6 * z6 + 2 * z4 + (2 * z4 - 5 * z2) * half + (1 - 2 * z2) * half**2) * at_half).sum(axis=1)
-    fourth = (
-        ((5 - 30 * z2) * half**3 + (212 * z4 - 60 * z2) * half**2 + (135 * z4 - 96 * z6) * half - 30 * z6 - 90 * z**8)
-        * at_half
-    ).sum(axis=1)
-    z = z[:, 0]
-    third = third / (72 * z**7) - (whole * at_whole).sum(axis=1) / (36 * z**3)
-    fourth = fourth / (6480 * z**10) + ((3 * whole * z2 - whole**2) * at_whole).sum(axis=1) / (216 * z**6)
-    terms = first / z + second / (6 * z**4) / math.sqrt(rows) + third / rows + fourth / rows**1.5
+    k = np.arange(1, math.ceil(16 * float(z.max()) / math.pi) + 1, dtype=np.float64)
+    z2 = z**2
+    s0, s1, s2, s3 = _moments(((k - 0.5) * math.pi) ** 2, z2, 4)
+    _, t1, t2 = _moments((k * math.pi) ** 2, z2, 3)
+    z4, z6 = z2**2, z2**3
+    second = s1 - z2 * s0
+    third = (6 * z6 + 2 * z4) * s0 + (2 * z4 - 5 * z2) * s1 + (1 - 2 * z2) * s2
+    third = third / (72 * z * z6) - t1 / (36 * z * z2)
+    fourth = (5 - 30 * z2) * s3 + (212 * z4 - 60 * z2) * s2 + (135 * z4 - 96 * z6) * s1 - (30 * z6 + 90 * z4**2) * s0
+    fourth = fourth / (6480 * z4 * z6) + (3 * z2 * t1 - t2) / (216 * z6)
+    terms = s0 / z + second / (6 * z4) / math.sqrt(rows) + third / rows + fourth / rows**1.5
     return np.asarray(np.log(np.clip(1 - math.sqrt(2 * math.pi) * terms, math.exp(-700), 1.0)))
+
+
+def _moments(squares: Matrix, z2: Matrix, count: int) -> Matrix:
+    """The sums (count, d) over squares q (k,) of q^0, q^1, ... times exp(-q / (2 z^2))."""
+    weights = np.exp(-squares / (2 * z2[:, np.newaxis]))
+    return np.asarray((weights @ np.vander(squares, count, increasing=True)).T)
 
 
 def _log_kstwo(statistics: Matrix, rows: int) -> Matrix:
