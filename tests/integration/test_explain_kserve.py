@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry
 from inferwatch.errors import PredictorError
 from inferwatch.rows import Feature, Matrix, Schema
 from inferwatch_cli.demo.processes import answering, free_port, running
-from inferwatch_explainers import ExactShapley, KernelShap, background_rows
+from inferwatch_explainers import ExactShapley, background_rows
 from inferwatch_explainers.predictor import RemotePredictor
 from inferwatch_explainers.served import ExplainedModel, ExplainerSpec
 from inferwatch_explainers.service import explain_router
@@ -148,12 +148,15 @@ def test_a_model_that_takes_its_time_is_explained_alike_in_few_calls(
     kserve: Addresses, protocol: Any, delay_ms: int
 ) -> None:
     """A call is waited for, so what an explanation takes beside it is bounded by the number of calls."""
-    with RemotePredictor(kserve.of(protocol), PRICES[delay_ms], SCHEMA, protocol=protocol) as predict:
-        attribution = KernelShap(predict, background_rows(SAMPLE), schema=SCHEMA).explain(np.array(ROWS))
+    app, spec = FastAPI(), ExplainerSpec("kernel_shap", kserve.of(protocol), protocol=protocol, deadline_s=60.0)
+    model = ExplainedModel("default", PRICES[delay_ms], SAMPLE, [spec])
+    app.include_router(explain_router([model], registry=CollectorRegistry()))
+    with serving(app) as url:
+        entries = post(f"{url}/v1/models/{PRICES[delay_ms]}:explain", {"instances": ROWS})
     expected = WEIGHTS * (np.array(ROWS) - background_rows(SAMPLE).mean(axis=0))
-    np.testing.assert_allclose(attribution.values, expected, atol=1e-9)
-    assert attribution.predictor_calls <= 3
-    assert attribution.elapsed_s >= predict.calls * delay_ms / 1000
+    np.testing.assert_allclose([entry["values"] for entry in entries], expected, atol=1e-9)
+    assert entries[0]["predictor_calls"] <= 4
+    assert entries[0]["elapsed_s"] >= entries[0]["predictor_calls"] * delay_ms / 1000
 
 
 @pytest.mark.parametrize("protocol", ["v1", "v2"])
