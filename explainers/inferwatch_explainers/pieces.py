@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from inferwatch_explainers.leaves import Leaves
 
-_CELLS = 2048
+_CELLS = 8192
 """Leaves are put together at least as far as their table has so many cells."""
 
 _LINE = (-math.inf, math.inf)
