@@ -95,12 +95,13 @@ class Recorder:
     def later(self, inference: Inference, /) -> None:
         """Let an inference make its events soon, when no request waits for it."""
         self._complete.append(inference)
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            self.flush()
-            return
-        if loop is not self._loop:
+        loop = self._loop
+        if loop is None or not loop.is_running():  # to ask which one runs costs a system call before Python 3.12
+            try:
+                loop = asyncio.get_running_loop()
+            except RuntimeError:
+                self.flush()
+                return
             self._loop, self._timer, self._period_s = loop, None, -math.inf
         self._in_period += 1
         if self._timer is None:

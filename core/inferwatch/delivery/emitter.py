@@ -78,7 +78,8 @@ class Emitter:
         """Deliver what the queue holds, soon."""
         if self._closed:
             return
-        self._adopt(asyncio.get_running_loop())
+        if self._loop is None or not self._loop.is_running():  # to ask which one runs costs a system call before 3.12
+            self._adopt(asyncio.get_running_loop())
         if self._timer is None and len(self._lanes) < self._max_lanes and self._backlogged():
             self._start_after(self._linger_s)
 

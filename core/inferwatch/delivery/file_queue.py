@@ -195,7 +195,8 @@ class FileQueue:
         file = self._file
         to_the_end = file.capacity - file.tail % file.capacity
         end = file.tail + size + (to_the_end if size > to_the_end else 0)
-        head, gone = file.head, Counter[bytes]()
+        head = file.head
+        gone: Counter[bytes] = Counter()
         while head < file.tail and end > head + file.capacity:
             length, states = top(file, head)
             if any(WAITING <= states[index] <= SENT for index in self._sinks):
@@ -224,8 +225,10 @@ class FileQueue:
 
     def _evict(self, size: int) -> None:
         """Drop the oldest records until so many bytes are free."""
-        file = self._file
-        head, gone = file.head, Counter[bytes]()
+        file, head = self._file, self._file.head
+        if file.tail + size <= head + file.capacity:
+            return
+        gone: Counter[bytes] = Counter()
         while file.tail + size > head + file.capacity:
             length, states = top(file, head)
             gone[states] += 1
@@ -234,8 +237,8 @@ class FileQueue:
 
     def _trim(self) -> None:
         """Let go of the records at the head that every sink is done with."""
-        file = self._file
-        head, gone = file.head, Counter[bytes]()
+        file, head = self._file, self._file.head
+        gone: Counter[bytes] = Counter()
         while head < file.tail:
             length, states = top(file, head)
             if WAITING in states or SENT in states:

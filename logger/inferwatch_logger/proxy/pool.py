@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
+from time import monotonic
 from typing import Final, Literal, TypeVar
 
 from inferwatch.delivery.tls import Tls, Trust
@@ -52,11 +53,10 @@ class Pool:
 
     def release(self, upstream: Upstream) -> None:
         """Keep the connection for the next exchange."""
-        loop = asyncio.get_running_loop()
-        upstream.idle_since_s = loop.time()
+        upstream.idle_since_s = monotonic()
         self._idle.append(upstream)
         if self._sweep is None:
-            self._sweep = loop.call_later(_IDLE_S / 4, self._close_stale)
+            self._sweep = asyncio.get_running_loop().call_later(_IDLE_S / 4, self._close_stale)
 
     def lost(self, upstream: Upstream) -> None:
         """Forget a connection that has ended."""
@@ -73,8 +73,8 @@ class Pool:
             self._sweep = None
 
     def _close_stale(self) -> None:
-        loop = asyncio.get_running_loop()
-        stale = [upstream for upstream in self._idle if loop.time() - upstream.idle_since_s >= _IDLE_S * 3 / 4]
+        loop, now_s = asyncio.get_running_loop(), monotonic()
+        stale = [upstream for upstream in self._idle if now_s - upstream.idle_since_s >= _IDLE_S * 3 / 4]
         self._idle = [upstream for upstream in self._idle if upstream not in stale]
         for upstream in stale:
             upstream.drop()
