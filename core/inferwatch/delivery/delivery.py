@@ -95,9 +95,8 @@ class Delivery:
         """Take an event; it is sent later to every sink, or dropped and counted."""
         if not self._emitters:
             self.start()
-        first, *others = self._emitters
-        first.emit(event)
-        for emitter in others:
+        self._emitters[0].emit(event)
+        for emitter in self._emitters[1:]:
             if self._file is None:
                 emitter.emit(event)
             else:  # it is in the one file already
