@@ -146,6 +146,6 @@ def test_every_fault_has_its_status_and_sentence(shared: Service, name: str, pro
 @pytest.mark.parametrize("protocol", ["v1", "v2"])
 def test_a_predictor_that_is_too_slow_is_named(shared: Service, protocol: str) -> None:
     with held(shared):
-        status, sentence = ask(shared, protocol, GOOD, **{"X-Inferwatch-Deadline": "0.2"})
+        status, sentence = ask(shared, protocol, GOOD, **{"X-Inferwatch-Deadline": "0.6"})
     assert status == 504
     assert re.fullmatch(r"the predictor of m did not answer within 0\.\d+ s", sentence)

@@ -122,7 +122,7 @@ def test_a_predictor_that_never_answers_is_504(setup: Setup) -> None:
     service = setup()
     with held(service):
         body = {"instances": INSTANCES, "parameters": {"deadline_s": 60}}
-        status, reply, _ = service.post("/v1/models/m:explain", body, {"X-Inferwatch-Deadline": "0.2"})
+        status, reply, _ = service.post("/v1/models/m:explain", body, {"X-Inferwatch-Deadline": "0.6"})
     assert status == 504
     assert "did not answer" in reply["error"]
 
