@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -161,26 +161,35 @@ class Cells:
         return cls(_counted(place(sample), len(edges) + 2), np.empty(0), place, edges)
 
     @classmethod
-    def fine(cls, sample: Matrix, sd: float) -> Cells:
-        """Return up to 64 quantile cells of a sample (n,), ties kept together; gaps in units of `sd`.
+    def ranked(cls, sample: Matrix) -> Cells:
+        """Return up to 64 quantile cells of a sample (n,) and one each for what lies below and above all of it.
 
-        Of a sample that does not vary: below, at and above its value, with gaps of 1.
+        Without gaps, which ranks do not know: continuous features then share one null distribution.
         """
         present = np.sort(sample[~np.isnan(sample)])
-        constant = len(present) > 0 and present[0] == present[-1]
-        wanted = present[(np.arange(1, _FINE_CELLS) * len(present)) // _FINE_CELLS] if len(present) else np.empty(0)
-        edges = np.unique(wanted)
-        edges = edges[edges < present[-1]] if len(present) else edges
-        if constant:
-            edges = _around(present[0])
+        edges = np.empty(0)
+        if len(present):
+            inner = present[(np.arange(1, _FINE_CELLS) * len(present)) // _FINE_CELLS]
+            edges = np.unique(np.concatenate([_around(present[0])[:1], inner, present[-1:]]))
 
         def place(values: Matrix) -> NDArray[np.intp]:
             return np.searchsorted(edges, values[~np.isnan(values)], side="left")
 
-        counts = _counted(place(sample), len(edges) + 1)
-        sums = np.bincount(place(present), weights=present, minlength=len(counts)) if len(present) else counts
-        gaps = np.ones(2) if constant else np.diff(sums / np.maximum(counts, 1)) / (sd or 1.0)
-        return cls(counts, gaps, place, edges, missing=False)
+        return cls(_counted(place(sample), len(edges) + 1), np.empty(0), place, edges, missing=False)
+
+    @classmethod
+    def spaced(cls, sample: Matrix, sd: float) -> Cells:
+        """Return the ranked cells of a sample (n,) with gaps in units of `sd`, the outermost as those beside them.
+
+        Of a sample that does not vary gaps are 1.
+        """
+        cells = cls.ranked(sample)
+        present = sample[~np.isnan(sample)]
+        if not len(present):
+            return cells
+        sums = np.bincount(cells.place(present), weights=present, minlength=len(cells.counts))
+        inner = np.diff(sums[1:-1] / cells.counts[1:-1]) / (sd or 1.0)
+        return replace(cells, gaps=np.pad(inner, 1, mode="edge") if len(inner) else np.ones(2))
 
     @classmethod
     def categories(cls, profile: FeatureProfile) -> Cells:

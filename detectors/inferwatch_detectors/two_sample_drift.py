@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -172,13 +171,12 @@ def _watched(reference: Reference, effective: EffectiveSample, index: int) -> Wa
     )
 
 
-def _fine(column: Watched) -> Cells:
-    return Cells.fine(column.sample, SortedSample.of(column.sample).sd)
+def _spaced(column: Watched) -> Cells:
+    return Cells.spaced(column.sample, SortedSample.of(column.sample).sd)
 
 
 def _ranked(column: Watched) -> Cells:
-    """Fine cells without gaps, which ranks do not know: continuous features then share one null distribution."""
-    return replace(_fine(column), gaps=np.empty(0))
+    return Cells.ranked(column.sample)
 
 
 def _deciles(column: Watched) -> Cells:
@@ -212,7 +210,7 @@ def _distance(_: SortedSample, __: Matrix, reference: Matrix, window: Matrix) ->
 _DIVERGENCES: Mapping[str, tuple[Divergence, Textbook, Callable[[Watched], Cells]]] = {
     "ks": (squared_kolmogorov, _ks, _ranked),
     "cvm": (integrated_square, _cvm, _ranked),
-    "wasserstein": (squared_wasserstein, _wasserstein, _fine),
+    "wasserstein": (squared_wasserstein, _wasserstein, _spaced),
     "psi": (stability, _psi, _deciles),
     "jensen_shannon": (squared_jensen_shannon, _distance, _deciles),
 }

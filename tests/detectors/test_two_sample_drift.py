@@ -74,6 +74,18 @@ def test_a_constant_that_leaves_its_value_is_told(method: TwoSampleMethod, side:
     assert left.why == "x0 left the one value it had; 1 of 1 features changed: x0"
 
 
+@pytest.mark.parametrize("method", ["ks", "cvm", "wasserstein"])
+@pytest.mark.parametrize(("value", "coded"), [(1, 2), (0, -1)])
+def test_a_value_that_is_coded_beyond_all_others_is_told(method: TwoSampleMethod, value: int, coded: int) -> None:
+    random = np.random.default_rng(8)
+    detector = drift(method, numbers(random.integers(0, 2, (2000, 1)).astype(np.float64)))
+    rows = random.integers(0, 2, (300, 1)).astype(np.float64)
+    [plain] = detector.observe(Batch.of(rows))
+    [recoded] = detector.observe(Batch.of(np.where(rows == value, coded, rows)))
+
+    assert (plain.fired, recoded.fired) == (False, True)
+
+
 @EVERY
 def test_a_sample_that_is_too_small_for_the_promise_is_refused(method: TwoSampleMethod) -> None:
     """Of 5,000 rows the file keeps 20; `chi_square` alone goes by the counts of all."""
