@@ -19,10 +19,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from inferwatch.wire.number_text import numbers_of
+from inferwatch.wire.number_text import Parser, numbers_of
 
-MIN_NUMBERS: Final = 256
-"""Arrays of fewer numbers stay lists."""
+MIN_NUMBERS: Final = 4096 if Parser is None else 256
+"""Arrays of fewer numbers stay lists. Without simdjson, those of a few hundred would take six times as long."""
 
 EXACT: Final = 2.0**53
 """Whole numbers below it are exact as fractions."""
