@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -162,12 +163,21 @@ def served(kind: str, delay_s: float) -> Iterator[str]:
     from inferwatch_cli.demo.processes import answering, free_port, running
 
     with tempfile.TemporaryDirectory() as folder:
-        port, log = free_port(), Path(folder) / "server.log"
+        port, log = _port_before_a_free_one(free_port), Path(folder) / "server.log"
         script = Path(__file__).with_name("explained_server.py")
         with running((SERVER_PYTHON, script, kind, str(port), str(delay_s)), log) as process:
             url = f"http://127.0.0.1:{port}"
             asyncio.run(answering(f"{url}/v2/health/ready", process, log))
             yield url
+
+
+def _port_before_a_free_one(free_port: Callable[[], int]) -> int:
+    """Return a free port, behind which KServe's server can listen for gRPC."""
+    while True:
+        port = free_port()
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("", port + 1))
+            return port
 
 
 PEERS: dict[str, Callable[[Asked], Figure]] = {

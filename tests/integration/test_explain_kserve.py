@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -57,8 +58,7 @@ class Addresses:
 @pytest.fixture(scope="module")
 def kserve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Addresses]:
     """Start KServe's model server and give its addresses."""
-    python, port = demo_python(), free_port()
-    grpc_port = port + 1  # where `auto` looks for it
+    python, port, grpc_port = demo_python(), free_port(), free_port()
     log = tmp_path_factory.mktemp("kserve") / "server.log"
     server = Path(__file__).with_name("kserve_linear_server.py")
     with running([python, server, str(port), str(grpc_port)], log) as process:
@@ -198,7 +198,7 @@ def test_every_way_is_found_and_the_one_that_is_taken_answers_alike(kserve: Addr
     rows = np.random.default_rng(1).normal(size=(10_000, 4))
     with (
         RemotePredictor(kserve.http, name, SCHEMA, protocol="v1") as plain,
-        RemotePredictor(kserve.http, name, SCHEMA) as predict,
+        RemotePredictor(kserve.http, name, SCHEMA, grpc_port=urlsplit(kserve.grpc).port) as predict,
     ):
         np.testing.assert_allclose(predict(rows), plain(rows), rtol=1e-12)
         calls = predict.calls
