@@ -156,7 +156,9 @@ class Client(asyncio.Protocol):
             if exchanges:
                 self._start(exchanges[0])
                 exchanges[0].push()
-        if (self._last or self._relay.draining) and not exchanges and not self._in_message:
+        over = (self._last or self._relay.draining) and not exchanges and not self._in_message
+        cut_short = self.has_left and exchanges and exchanges[0].answered  # the rest of its request will not come
+        if over or cut_short:
             self._leave()
         else:
             self.pace()

@@ -32,6 +32,22 @@ def reset(writer: Writer) -> None:
     writer.transport.abort()
 
 
+def test_a_client_that_ends_within_its_request_is_let_go_of_once_it_is_answered() -> None:
+    async def handler(_: Upstream, reader: Reader, writer: Writer) -> None:
+        await reader.read()  # to the end, which is passed on
+        writer.write(OK)
+
+    async def test() -> None:
+        async with relayed(handler) as it:
+            reader, writer = await it.connect()
+            writer.write(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r")
+            writer.write_eof()
+            assert (await asyncio.wait_for(reader.read(), 20)).startswith(b"HTTP/1.1 200 OK")
+            assert len(await it.settled()) == 2
+
+    run(test)
+
+
 def test_an_upstream_that_is_not_there_is_502_and_the_connection_stays() -> None:
     async def test() -> None:
         async with relayed(answering(OK), port=DEAD_PORT) as it:
