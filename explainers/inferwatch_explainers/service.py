@@ -90,6 +90,7 @@ _REASONS = {
     409: "The name is configured in several namespaces.",
     413: "Too many instances, or too large a body.",
     429: "Too many requests wait.",
+    500: "What computes the explanation failed; the log has the traceback.",
     502: "The predictor is down, or answers what cannot be used.",
     504: "The predictor was too slow for even a coarse answer.",
 }
@@ -182,6 +183,9 @@ class _Service:
             picture = None if wanted is None else _picture(explanation, asked, chosen)
         except (_Refusal, InvalidRows, InvalidOption, PredictorError, MissingExtra) as fault:
             return self._refused(fault, labels)
+        except Exception as fault:
+            logger.exception("explaining %s by %s failed", name, labels["method"])
+            return self._refused(_failure(fault, labels["method"]), labels)
         self._count(explanation, labels, time.monotonic() - started)
         with self._metrics.writing_seconds.labels(name).time():
             if self._record is not None:
@@ -307,6 +311,12 @@ def _forwarded(request: Request) -> dict[str, str]:
         for name, value in request.headers.items()
         if name in _FORWARDED or name.startswith(_FORWARDED_PREFIX)
     }
+
+
+def _failure(fault: Exception, method: str) -> _Refusal:
+    """What a library, or a user's own method, raised that nobody has foreseen."""
+    first_line = next(iter(str(fault).splitlines()), "")[:200]
+    return _Refusal(500, "failed", f"{method} failed with {type(fault).__name__}: {first_line}")
 
 
 def _refusal(fault: Exception) -> _Refusal:

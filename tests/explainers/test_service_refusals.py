@@ -107,6 +107,20 @@ def test_a_predictor_that_misbehaves_is_502(shared: Service, spoil: Response) ->
     assert shared.metric("inferwatch_explanations_total", **labels) == before + 1
 
 
+def test_what_nobody_foresaw_is_500_with_one_sentence(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("by none\nand none")
+
+    service = setup()
+    monkeypatch.setattr("inferwatch_explainers.service.explain_request", broken)
+    assert service.explain() == (500, {"error": "kernel_shap failed with ZeroDivisionError: by none"})
+    assert "Traceback" in caplog.text
+    labels = {"model_namespace": "default", "model_name": "m", "method": "kernel_shap", "outcome": "failed"}
+    assert service.metric("inferwatch_explanations_total", **labels) == 1
+
+
 def test_a_predictor_that_is_down_is_502() -> None:
     app = FastAPI()
     spec = ExplainerSpec("kernel_shap", "http://127.0.0.1:1")
