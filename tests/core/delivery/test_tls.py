@@ -27,10 +27,10 @@ def run(test: Coroutine[Any, Any, None]) -> None:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with two authorities, and a server's and a client's certificate by each."""
+    """A directory with three authorities, of which one is terse, a server's certificate by each, and a client's."""
     directory = tmp_path_factory.mktemp("certificates")
-    for name in ("one", "two"):
-        authority(directory, name)
+    for name in ("one", "two", "terse"):
+        authority(directory, name, says_its_use=name != "terse")
         signed(directory, f"server-{name}", name)
     signed(directory, "client", "one")
     openssl(directory, "pkey", "-aes256", "-passout", "pass:x", "-in", "client.key", "-out", "locked.key")
@@ -46,10 +46,11 @@ def serving(made: Path, name: str, clients: str | None = None) -> ssl.SSLContext
     return context
 
 
-def test_events_arrive_on_one_connection(made: Path) -> None:
+@pytest.mark.parametrize("name", ["one", "terse"])
+def test_events_arrive_on_one_connection(made: Path, name: str) -> None:
     async def test() -> None:
-        async with scripted_sink(tls=serving(made, "one")) as server:
-            sink = HttpSink(server.url, tls=Tls(ca_file=made / "one.pem"))
+        async with scripted_sink(tls=serving(made, name)) as server:
+            sink = HttpSink(server.url, tls=Tls(ca_file=made / f"{name}.pem"))
             for _ in range(10):
                 await sink.send(EVENTS)
             assert server.events == EVENTS * 10
