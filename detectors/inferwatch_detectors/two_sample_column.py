@@ -263,7 +263,7 @@ class DivergenceColumn:
     @property
     def _comparable(self) -> bool:
         """Whether there are two cells to compare."""
-        return len(self.cells.counts) > 1 and self.cells.counts.sum() > 0
+        return len(self.cells.counts) > 1 and bool(self.cells.counts.sum() > 0)
 
     def _brought(self, divergences: Matrix, rows: int, size: int) -> Matrix:
         """What divergences (s,) of so many rows may be on the scale of a null distribution (s, m)."""
