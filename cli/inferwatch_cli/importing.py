@@ -38,6 +38,8 @@ def import_files(files: Sequence[Path], data: Path, model: str, config: Path | N
     namespace, _, name = model.partition("/")
     if not (namespace and name):
         raise ConfigError([Fault("--model", f"{model!r}: a model is named NS/NAME")])
+    if absent := [Fault("files", f"{path} is no file") for path in files if path.is_dir() or not path.exists()]:
+        raise ConfigError(absent)
     configuration = Checked(Settings(), ()) if config is None else checked(config)
     settings = configuration.settings
     redaction = settings.payload_log.redaction()

@@ -265,8 +265,9 @@ def test_what_is_wrongly_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str
     file = FORMATS["array.json"](tmp_path / "array.json")
     assert run(tmp_path / "log", file, model="income") == 2
     assert run(tmp_path / "log") == 2
-    assert run(tmp_path / "log", tmp_path / "absent.json") == 1
-    assert "absent.json cannot be read: No such file" in capsys.readouterr().err
+    assert run(tmp_path / "log", tmp_path / "absent.json", file, tmp_path) == 2
+    assert f"files: {tmp_path / 'absent.json'} is no file\n" in capsys.readouterr().err
+    assert not (tmp_path / "log").exists()
 
 
 def test_a_log_that_is_open_or_behind_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

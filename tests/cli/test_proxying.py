@@ -106,7 +106,7 @@ def test_every_fault_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delenv("SERVING_READINESS_PROBE")
     assert faults(metadata_annotations="plain") == ["--metadata-annotations: 'plain' is not NAME=VALUE"]
     assert faults(sink=["ftp://x"]) == [
-        "--sink: 'ftp://x' is no URL of a sink; allowed is http(s)://host[:port][/path]"
+        "--sink: 'ftp://x' is no URL of a sink; allowed are http(s)://host[:port][/path] and kafka://host:port[,...]/topic"
     ]
     assert faults(inference_service="")[0].startswith("--inference-service: is empty")
     assert faults(spool=tmp_path, spool_bytes=10)[0].startswith("--spool-bytes: 10 is too small for a queue file")

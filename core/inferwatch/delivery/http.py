@@ -203,7 +203,8 @@ def _checked(url: str) -> SplitResult:
     except ValueError:
         usable = False
     if not usable:
-        raise ConfigError([Fault("sink", f"{url!r} is no URL of a sink; allowed is http(s)://host[:port][/path]")])
+        allowed = "http(s)://host[:port][/path] and kafka://host:port[,...]/topic"
+        raise ConfigError([Fault("sink", f"{url!r} is no URL of a sink; allowed are {allowed}")])
     if "@" in parts.netloc:
         raise ConfigError([Fault("sink", "credentials in the URL are not supported")])
     return parts
