@@ -112,7 +112,8 @@ def test_no_step_loses_or_repeats_an_event(tmp_path: Path, step: str) -> None:
         journal.append(events()[:10]).result()
         ledger = journal.ledger()
         assert (journal.end(), ledger.stored, ledger.duplicate) == (EVENTS, EVENTS, 10)
-        named = {part.file for part in JournalReader(tmp_path).sealed()}
+        with JournalReader(tmp_path) as reader:
+            named = {part.file for part in reader.sealed()}
     assert {path.name for path in (tmp_path / "segments").iterdir()} == named
     assert len(named) == 3
 
