@@ -47,7 +47,7 @@ _NO_MARKS: Final = bytes(set(range(256)) - set(b"[,]"))
 _NO_KINDS: Final = bytes(set(range(256)) - {*b".eE,", *_MARKS})
 _WORDS_AS_ZERO: Final = bytes.maketrans(bytes(_MARKS), b"0" * len(_WORDS))
 _LEVELS: Final = 8
-"""How deep in lists that are no array arrays are looked for."""
+"""How deep in lists that are no array other ones than the innermost are looked for."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -162,7 +162,7 @@ def shape(data: bytes, start: int = 0) -> tuple[int, ...] | None:
     for closed in range(1, rank + 1) if rank <= MAX_RANK else ():
         length = marks.find(b"]" * closed) + 2 * closed - rank
         sizes.insert(0, (length - 1) // (len(first) + 1))
-        first = b"[%b]" % b",".join([first] * sizes[0])
+        first = b"[%b]" % ((first + b",") * sizes[0])[:-1]
     return tuple(sizes) if sizes and first == marks else None
 
 
@@ -219,18 +219,22 @@ def _arrays(data: bytes, start: int, stop: int, depth: int = 0) -> Iterator[tupl
     numbers = _read(data[start:stop])
     if numbers is not None:
         yield start, stop, numbers
-    elif depth < _LEVELS:
-        for begin, end in _inner(np.frombuffer(data[start:stop], np.uint8)):
+    elif depth <= _LEVELS:
+        for begin, end in _inner(np.frombuffer(data, np.uint8)[start:stop], innermost=depth == _LEVELS):
             yield from _arrays(data, start + begin, start + end, depth + 1)
 
 
-def _inner(text: NDArray[np.uint8]) -> Iterator[tuple[int, int]]:
-    """Where the long lists begin and end that stand in a list, or side by side."""
+def _inner(text: NDArray[np.uint8], *, innermost: bool) -> Iterator[tuple[int, int]]:
+    """Where the long lists begin and end that stand in a list, or side by side; or those without lists in them."""
     brackets = np.flatnonzero((text == ord("[")) | (text == ord("]")))
     opens = text[brackets] == ord("[")
-    level = np.cumsum(np.where(opens, 1, -1))
-    outer = int(level[:-1].min() > 0)
-    begins, ends = brackets[opens & (level == outer + 1)], brackets[~opens & (level == outer)] + 1
+    if innermost:
+        begin = opens[:-1] & ~opens[1:]
+        begins, ends = brackets[:-1][begin], brackets[1:][begin] + 1
+    else:
+        level = np.cumsum(np.where(opens, 1, -1))
+        outer = int(level[:-1].min() > 0)
+        begins, ends = brackets[opens & (level == outer + 1)], brackets[~opens & (level == outer)] + 1
     both = np.stack([begins[: len(ends)], ends[: len(begins)]], axis=1)
     yield from both[both[:, 1] - both[:, 0] >= _MIN_BYTES].tolist()
 

@@ -67,8 +67,11 @@ def _values(data: Any, rank: int, *, floating: bool) -> NDArray[Any]:  # noqa: A
         return _values(list(chain.from_iterable(data)), rank - 1, floating=floating)
     if Numbers in kinds and kinds <= {list, Numbers}:
         parts = [_values(cells, rank - 1, floating=floating) for cells in data]
-        if len({part.dtype for part in parts}) == 1 and parts[0].dtype != object:
+        types = {part.dtype.kind for part in parts}
+        if len(types) == 1 and types != {"O"}:
             return np.concatenate(parts)
+        if "f" in types and types <= {"f", "i", "u"}:
+            return _values(data, rank, floating=True)
     return typed(_flat(data, rank), floating=floating)
 
 

@@ -34,6 +34,14 @@ WITH_WORDS = WITH_NULLS.copy()
 WITH_WORDS[IMAGES > 60], WITH_WORDS[IMAGES > 61], WITH_WORDS[IMAGES > 62] = nan, inf, -inf
 FLAGS = (IMAGES < 8).tolist()
 RAGGED = [IMAGES[1].ravel()[:300].tolist(), IMAGES[1].ravel()[300:].tolist()]
+TWO_TYPES = [[*range(19_000)], IMAGES.ravel()[:21_000].tolist()]
+
+
+def within(lists: int, value: Any) -> Any:
+    for _ in range(lists):
+        value = [value]
+    return value
+
 
 LARGE: dict[str, tuple[Role, Any]] = {
     "v1 records": (REQUEST, {"instances": [{"image": image, "age": 3} for image in NESTED]}),
@@ -67,8 +75,11 @@ LARGE: dict[str, tuple[Role, Any]] = {
     "v1 with words": (REQUEST, {"instances": [{"image": image, "age": nan} for image in WITH_WORDS.tolist()]}),
     "v1 masks": (REQUEST, {"instances": FLAGS}),
     "v1 of 64 dimensions": (REQUEST, {"instances": IMAGES.reshape(2, *[1] * 60, 4, 5000, 1).tolist()}),
+    "v1 of 80 dimensions": (REQUEST, {"instances": within(79, IMAGES.ravel().tolist())}),
+    "v1 ragged within many lists": (REQUEST, {"instances": within(12, [NESTED[0], RAGGED])}),
     "v2 flags": (REQUEST, {"inputs": [tensor("mask", "BOOL", IMAGES.shape, (IMAGES < 8).ravel().tolist())]}),
     "v2 ragged": (REQUEST, {"inputs": [tensor("image", "FP32", IMAGES.shape, [NESTED[0], RAGGED])]}),
+    "v2 ragged of a type not its own": (REQUEST, {"inputs": [tensor("a", "INT64", [2, 20_000], TWO_TYPES)]}),
     "v2 deeper than its shape": (REQUEST, {"inputs": [tensor("image", "FP32", [2], NESTED)]}),
     "openai prompts of tokens": (REQUEST, {"model": "m", "prompt": list(range(40_000))}),
 }
