@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -153,15 +153,17 @@ def test_fifty_kills(capture: Capture, tmp_path: Path) -> None:
                 lives.append(last)
                 account = await all_delivered(tmp_path / "spool", url)
             launched.kill(process)
-            check(account)
-
-    def check(account: Account) -> None:
-        assert not account.dropped
-        taken = {(event.id, event.type.rpartition(".")[2]) for sink in lives for event in sink.events}
-        assert len(durable) >= KILLS // 5
-        assert {(name, kind) for name in durable for kind in ("request", "response")} <= taken
-        assert len(taken) == account.captured
-        for sink in lives:
-            assert max(Counter((event.id, event.type) for event in sink.events).values(), default=0) <= 1
+            check(account, lives, durable)
 
     asyncio.run(test())
+
+
+def check(account: Account, lives: Sequence[Sink], durable: set[str]) -> None:
+    """All that was captured was taken, once in each life of the sink, and what is durable for certain is among it."""
+    assert not account.dropped
+    taken = {(event.id, event.type.rpartition(".")[2]) for sink in lives for event in sink.events}
+    assert len(durable) >= KILLS // 5
+    assert {(name, kind) for name in durable for kind in ("request", "response")} <= taken
+    assert len(taken) == account.captured
+    for sink in lives:
+        assert max(Counter((event.id, event.type) for event in sink.events).values(), default=0) <= 1
