@@ -45,15 +45,16 @@ def offsets_about(
 ) -> list[Offset]:
     """Return where the explanations lie that name one of these ids or are of a row with one of these marks."""
     query = (
-        "SELECT log_offset FROM explanations WHERE namespace = ?1 AND name = ?2"
-        " AND payload_id IN (SELECT value FROM json_each(?3))"
-        " UNION SELECT log_offset FROM explanations WHERE namespace = ?1 AND name = ?2"
-        " AND request_id IN (SELECT value FROM json_each(?4))"
-        " UNION SELECT log_offset FROM explained_rows WHERE namespace = ?1 AND name = ?2"
-        " AND mark IN (SELECT value FROM json_each(?5)) ORDER BY log_offset DESC"
+        "SELECT log_offset FROM explanations WHERE namespace = :namespace AND name = :name"
+        " AND payload_id IN (SELECT value FROM json_each(:ids))"
+        " UNION SELECT log_offset FROM explanations WHERE namespace = :namespace AND name = :name"
+        " AND request_id IN (SELECT value FROM json_each(:request_ids))"
+        " UNION SELECT log_offset FROM explained_rows WHERE namespace = :namespace AND name = :name"
+        " AND mark IN (SELECT value FROM json_each(:marks)) ORDER BY log_offset DESC"
     )
-    lists = [orjson.dumps(list(texts)).decode() for texts in (ids, request_ids, marks)]
-    return [int(offset) for (offset,) in connection.execute(query, (*service, *lists))]
+    lists = {"ids": ids, "request_ids": request_ids, "marks": marks}
+    names = service._asdict() | {name: orjson.dumps(list(texts)).decode() for name, texts in lists.items()}
+    return [int(offset) for (offset,) in connection.execute(query, names)]
 
 
 def list_explanations(
@@ -61,10 +62,11 @@ def list_explanations(
 ) -> list[Offset]:
     """Return where the explanations of a service lie, in the order of the log, from `since_ns` to before `until_ns`."""
     query = (
-        "SELECT log_offset FROM explanations WHERE namespace = ?1 AND name = ?2"
-        " AND (?3 IS NULL OR time_ns >= ?3) AND (?4 IS NULL OR time_ns < ?4) ORDER BY log_offset"
+        "SELECT log_offset FROM explanations WHERE namespace = :namespace AND name = :name"
+        " AND (:since IS NULL OR time_ns >= :since) AND (:until IS NULL OR time_ns < :until) ORDER BY log_offset"
     )
-    return [int(offset) for (offset,) in connection.execute(query, (*service, since_ns, until_ns))]
+    names = service._asdict() | {"since": since_ns, "until": until_ns}
+    return [int(offset) for (offset,) in connection.execute(query, names)]
 
 
 def explanations_of(
