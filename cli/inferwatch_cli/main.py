@@ -77,7 +77,10 @@ def up(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: PortOption = 8080,
 ) -> None:
-    """Run everything in one process: ingest, payload log, detectors, explainers, API, metrics and console."""
+    """Run everything in one process.
+
+    Ingest, payload log, detectors, explainers, API, metrics and console.
+    """
     # Rows come in small batches: threads of linear algebra cost a tenth more there, as they spin while they wait.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     from inferwatch_cli.serving import serve
@@ -95,7 +98,10 @@ def ingest(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "0.0.0.0",  # noqa: S104 - all of a pod's
     port: PortOption = 8080,
 ) -> None:
-    """Take events over HTTP onto the Kafka topic of the configuration, and answer once the brokers have them."""
+    """Take events over HTTP onto a Kafka topic.
+
+    Answers once the brokers have them.
+    """
     from inferwatch_cli.ingesting import open_ingest
     from inferwatch_cli.serving import serve
 
@@ -109,7 +115,10 @@ def store(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "0.0.0.0",  # noqa: S104 - all of a pod's
     port: PortOption = 8080,
 ) -> None:
-    """Read the Kafka topic of the configuration into the payload log, and serve API, metrics and console."""
+    """Read a Kafka topic into the payload log.
+
+    Serves API, metrics and console.
+    """
     from inferwatch_cli.serving import serve
     from inferwatch_cli.storing import open_store
 
@@ -119,9 +128,9 @@ def store(
 @app.command(cls=AgentCommand, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 @takes(ProxyOptions)
 def proxy(context: typer.Context, **given: Any) -> None:  # noqa: ANN401 - what `ProxyOptions` has
-    """Relay HTTP to a model server and send what it is asked and answers to sinks, as KServe's agent would.
+    """Relay to a model server, and send what passes to sinks.
 
-    Takes the options of KServe's agent; those that mean nothing here are named in one warning.
+    The events are those of KServe's agent. Takes its options; those that mean nothing here are named in one warning.
     """
     from inferwatch_cli.proxying import run_proxy
 
@@ -148,7 +157,10 @@ def explain(
         str, typer.Option("--predictor_use_ssl", help="Whether --predictor_host speaks HTTPS: true or false.")
     ] = "false",
 ) -> None:
-    """Explain predictions: the explainer container of an InferenceService. Other arguments of KServe are ignored."""
+    """Explain predictions, as the explainer of an InferenceService.
+
+    Other arguments of KServe are ignored.
+    """
     from inferwatch_cli.explaining import PredictorOptions, run_explain
 
     use_ssl = predictor_use_ssl.lower() in ("true", "1", "yes")
@@ -157,13 +169,16 @@ def explain(
 
 @app.command()
 def check(config: ConfigOption) -> None:
-    """Report every fault of a configuration at once; nothing is started or changed."""
+    """Report every fault of a configuration at once.
+
+    Nothing is started or changed.
+    """
     from inferwatch_cli.checks import checked
     from inferwatch_cli.detector_checks import unseen_season
 
     models = checked(config).models
     detectors = sum(len(model.settings.detectors) for model in models)
-    typer.echo(f"{config}: good, {len(models)} models with {detectors} detectors")
+    typer.echo(f"{config}: good; models: {len(models)}, detectors: {detectors}")
     for number, model in enumerate(models):
         for note in unseen_season(model.settings, f"models[{number}]"):
             typer.echo(f"note: {note}")
@@ -172,9 +187,7 @@ def check(config: ConfigOption) -> None:
 @app.command()
 def replay(
     config: ConfigOption,
-    data: Annotated[
-        Path | None, typer.Option(help="Directory of the payload log; overrides the configuration.")
-    ] = None,
+    data: DataOption = None,
     model: Annotated[str | None, typer.Option(metavar="NS/NAME", help="This model alone.")] = None,
     since: Annotated[str | None, typer.Option(help="Findings from this time on, RFC 3339.")] = None,
     until: Annotated[str | None, typer.Option(help="Findings before this time, RFC 3339.")] = None,
@@ -186,9 +199,9 @@ def replay(
         bool, typer.Option("--write", help="Keep the findings in the log, which no process may have open.")
     ] = False,
 ) -> None:
-    """Run the detectors over stored traffic: what they found or, with other rules, would have found.
+    """Run the detectors over stored traffic.
 
-    Writes nothing unless told to.
+    Says what they found or, with other rules, would have found. Writes nothing unless told to.
     """
     from inferwatch_cli.replaying import replay_lines
 
@@ -205,9 +218,9 @@ def importance(
     repeats: Annotated[int, typer.Option(min=1, help="Other rows that each row takes a value from, by feature.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say how much a model's predictions of its logged traffic hang on each feature: permutation importance.
+    """Say how much a model's predictions hang on each feature.
 
-    Asks the predictor, or the artefact, of the model's first explainer.
+    Permutation importance, over logged traffic. Asks the predictor, or the artefact, of the model's first explainer.
     """
     from inferwatch_cli.importance import importance_lines
 
@@ -225,7 +238,10 @@ def erase(
         typer.Option(metavar="COLUMN=VALUE", help="Remove payloads with a row that has this value, in or out."),
     ] = None,
 ) -> None:
-    """Remove payloads everywhere in a log that no process has open, and say how many."""
+    """Remove payloads everywhere in a log, and say how many.
+
+    No process may have the log open.
+    """
     from inferwatch_cli.erasing import erase_payloads
 
     count = erase_payloads(data, model, identity, where)
@@ -241,10 +257,11 @@ def import_(
         Path | None, typer.Option(help="A configuration, of which `redact`, `exclude` and `ingest` are read.")
     ] = None,
 ) -> None:
-    """Put payloads that were logged elsewhere into a payload log that no process has open.
+    """Put payloads that were logged elsewhere into a payload log.
 
-    KServe's blob logs (JSON, CSV, Parquet), lines of SageMaker's data capture, and plain tables. Files may be imported
-    again: what is there already is a duplicate. They are stored, joined and decoded, and not judged.
+    No process may have the log open. Reads KServe's blob logs (JSON, CSV, Parquet), lines of SageMaker's data capture,
+    and plain tables. Files may be imported again: what is there already is a duplicate. They are stored, joined and
+    decoded, and not judged.
     """
     from inferwatch_cli.importing import import_files
 
@@ -259,7 +276,10 @@ def ledger(
     token_file: Annotated[Path | None, typer.Option(help="A file with the bearer token of the service.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Print the account of every event: what was taken, and what became of each."""
+    """Print the account of every event.
+
+    What was taken, and what became of each.
+    """
     from inferwatch_cli.ledger import ledger_in, ledger_of, lines, printed
 
     if spool is not None and (url is not None or token_file is not None):
@@ -278,7 +298,10 @@ def demo(
         Path, typer.Option(help="The Python of the model server's environment; `make setup-demo` makes it.")
     ] = Path(".venvs/demo/bin/python"),
 ) -> None:
-    """Show a true drift alarm, flagged rows and an explanation on real traffic to a real model server."""
+    """Show an alarm, flagged rows and an explanation.
+
+    On real traffic to a real model server.
+    """
     from inferwatch_cli.demo.story import tell
 
     if not tell(directory, server_python, drift=drift):
@@ -296,7 +319,10 @@ def reference_build(
     data: Annotated[Path | None, typer.Option(help="Directory of the payload log, which may be in use.")] = None,
     rows: Annotated[int, typer.Option(min=2, help="Rows to keep for exact tests and explanations.")] = 5_000,
 ) -> None:
-    """Make a reference: a profile of all rows and a sample of them, in one file. Of a table, or of logged requests."""
+    """Make a reference of a table, or of logged requests.
+
+    A profile of all rows and a sample of them, in one file.
+    """
     from inferwatch_cli.referencing import built_reference
 
     reference = built_reference(source, logged, last, data, rows)

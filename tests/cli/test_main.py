@@ -90,9 +90,10 @@ def test_every_command_has_help(run: Runner, command: str) -> None:
     assert all(len(line.split()) > 2 for line in described)
 
 
-def test_help_lists_every_command(run: Runner) -> None:
+def test_help_lists_every_command_in_whole_sentences(run: Runner) -> None:
     output = "\n".join(run("--help").output)
     assert all(command.split()[0] in output for command in COMMANDS)
+    assert "..." not in output.partition("Commands:")[2]
 
 
 @pytest.mark.parametrize(
@@ -116,7 +117,7 @@ def test_a_good_configuration_passes(run: Runner, tmp_path: Path, table: Path) -
     before = sorted(tmp_path.iterdir())
     path = config(tmp_path, GOOD)
     ran = run("check", "--config", path)
-    assert (ran.code, ran.output, ran.errors) == (0, [f"{path}: good, 1 models with 2 detectors"], [])
+    assert (ran.code, ran.output, ran.errors) == (0, [f"{path}: good; models: 1, detectors: 2"], [])
     assert sorted(tmp_path.iterdir()) == sorted([*before, path])
 
 
