@@ -7,7 +7,7 @@ import numpy as np
 from inferwatch.rows import Matrix, Schema
 
 _NEIGHBOURS = 5
-_CHUNK = 512
+_CHUNK = 16  # more would have the allocator hand its memory back after every step
 _LARGEST = 1e100
 
 

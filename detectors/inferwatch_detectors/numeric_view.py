@@ -14,20 +14,19 @@ class NumericView:
     """Turns rows into numbers: missing ones become the median of the fitted rows, categories -2 log of their share."""
 
     def __init__(self, rows: Matrix, schema: Schema) -> None:
-        self._numeric = [index for index, feature in enumerate(schema.features) if feature.kind == "numeric"]
         self._surprisals = {
             index: surprisal(rows[:, index], feature)
             for index, feature in enumerate(schema.features)
             if feature.kind == "categorical"
         }
-        numbers = rows[:, self._numeric]
-        self._medians = np.array([_median(column) for column in numbers.T])
+        self._medians = np.array([_median(column) for column in rows.T])
 
     def of(self, rows: Matrix) -> Matrix:
         """Return rows (n, d) as numbers without gaps, none beyond 1e30."""
-        view = np.empty(rows.shape)
-        numbers = np.clip(rows[:, self._numeric], -_LARGEST, _LARGEST)
-        view[:, self._numeric] = np.where(np.isnan(numbers), self._medians, numbers)
+        view = rows.clip(-_LARGEST, _LARGEST)
+        absent = np.isnan(view)
+        if absent.any():
+            view = np.where(absent, self._medians, view)
         for index, known in self._surprisals.items():
             view[:, index] = surprisals_of(rows[:, index], known)
         return view

@@ -31,6 +31,16 @@ def test_the_isolation_forest_scores_as_scikit_learns_does(count: int) -> None:
     assert found == pytest.approx(-forest.score_samples(ROWS[:count].astype(np.float32)), abs=1e-14)
 
 
+def test_rows_on_a_cut_go_where_scikit_learns_go() -> None:
+    """Cuts are doubles and rows are not: the nearest of them lies above its cut as often as below."""
+    forest = IsolationForest(n_estimators=100, random_state=0).fit(FITTED.astype(np.float32))
+    cuts = np.concatenate([tree.tree_.threshold for tree in forest.estimators_])[:2000].reshape(-1, 4)
+
+    assert IsolationScore(FITTED, SCHEMA).score(cuts) == pytest.approx(
+        -forest.score_samples(cuts.astype(np.float32)), abs=1e-14
+    )
+
+
 def test_the_neighbour_is_the_fifth_of_scikit_learns() -> None:
     scale = FITTED.std(axis=0)
     distances, _ = NearestNeighbors(n_neighbors=5).fit(FITTED / scale).kneighbors(ROWS / scale)
