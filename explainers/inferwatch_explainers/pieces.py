@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +30,8 @@ class Piece:
     """Some leaves, and the bounds of their conditions.
 
     Values of a feature between two neighbouring bounds are alike to all of the leaves, and so are those outside of the
-    outermost bounds: such a class of values is told by its number. A row's pattern is a class of each feature, as a
-    number: a digit a feature, the first feature's changing fastest.
+    outermost bounds: such a class of values has the number of finite bounds below them, modulo that of classes. A row's
+    pattern is a class of each feature, as a number: a digit a feature, the first feature's changing fastest.
 
     `output` is the only one that the leaves add to; None where a leaf adds to several, and is a piece of its own.
     """
@@ -55,12 +55,14 @@ class Piece:
         """The size of the table."""
         return self.patterns * self.width
 
-    def intervals(self) -> Iterator[tuple[int, float, float, int]]:
-        """Yield (feature, low, high, weight): a row's pattern is the sum of the weights where low < value <= high."""
+    def steps(self) -> Iterator[tuple[int, float, int]]:
+        """Yield (feature, bound, step), at least one: a row's pattern is the sum of the steps whose bound < value."""
         weight = 1
         for feature, edges in self.edges.items():
-            yield from ((feature, low, edges[-1], weight) for low in edges[1 - _outside(edges) : -1])
-            weight *= _classes(edges)
+            bounds, classes = _bounds(edges), _classes(edges)
+            yield from ((feature, bound, weight) for bound in bounds[: classes - 1])
+            yield from ((feature, bound, (1 - classes) * weight) for bound in bounds[classes - 1 :])
+            weight *= classes
 
     def met(self, conditions: Edges) -> NDArray[np.int64]:
         """Return for each pattern the number whose bits say which conditions of a leaf are met."""
@@ -68,13 +70,14 @@ class Piece:
         bits = {feature: 1 << place for place, feature in enumerate(conditions)}
         for feature, edges in self.edges.items():
             low, high = conditions.get(feature, _LINE)
-            classes = [False] * _outside(edges) + [low <= left and right <= high for left, right in pairwise(edges)]
-            numbers = (np.array(classes)[:, None] * bits.get(feature, 0) + numbers).ravel()
+            classes = islice(pairwise((-math.inf, *_bounds(edges), math.inf)), _classes(edges))
+            inside = np.array([low <= left and right <= high for left, right in classes])
+            numbers = (inside[:, None] * bits.get(feature, 0) + numbers).ravel()
         return numbers
 
 
 def pieces_of(leaves: Leaves, count: int) -> list[Piece]:
-    """Return the first `count` leaves in pieces, those of fewest intervals first.
+    """Return the first `count` leaves in pieces, those of fewest steps first.
 
     Leaves are joined in the order of a walk down the trees, as long as that makes no table larger than `_CELLS`, or
     than those of the parts together.
@@ -89,7 +92,7 @@ def pieces_of(leaves: Leaves, count: int) -> list[Piece]:
             found.append(own)
         else:
             found[-1] = joined
-    return sorted(found, key=lambda piece: sum(1 for _ in piece.intervals()))
+    return sorted(found, key=lambda piece: sum(1 for _ in piece.steps()))
 
 
 def _joined(some: Piece, other: Piece) -> Piece | None:
@@ -104,10 +107,11 @@ def _joined(some: Piece, other: Piece) -> Piece | None:
     return joined if joined.cells <= max(_CELLS, some.cells + other.cells) else None
 
 
-def _outside(edges: tuple[float, ...]) -> int:
-    """Return 1 if a class of values lies outside; so that every piece has an interval, also where that is empty."""
-    return int(edges == _LINE or (edges[0], edges[-1]) != _LINE)
+def _bounds(edges: tuple[float, ...]) -> tuple[float, ...]:
+    """Return the bounds at which a value's class changes: the finite ones, or one below all where there are none."""
+    return tuple(edge for edge in edges if math.isfinite(edge)) or (-math.inf,)
 
 
 def _classes(edges: tuple[float, ...]) -> int:
-    return len(edges) - 1 + _outside(edges)
+    """Return how many classes of values there are: one lies on both sides of outermost bounds that are finite."""
+    return len(_bounds(edges)) + (not (math.isfinite(edges[0]) and math.isfinite(edges[-1])))

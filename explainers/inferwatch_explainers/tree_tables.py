@@ -61,7 +61,7 @@ class Tables:
         shallow = _shallow(leaves)
         self._deep = [part for group in leaves.groups[len(shallow) :] for part in _parts(group, _ROWS_AT_ONCE)]
         self._pieces = pieces_of(leaves, shallow[-1].leaves.stop if shallow else 0)
-        self._intervals = _Intervals(self._pieces)
+        self._steps = _Steps(self._pieces)
         tables = self._filled(shallow)
         self._table = np.concatenate([np.zeros(1), *(table.ravel() for table in tables)])
         starts = np.cumsum([1, *(table.size for table in tables)])[:-1]
@@ -73,9 +73,9 @@ class Tables:
             ],
             dtype=np.int64,
         ).reshape(-1, 3)
-        columns = columns[np.argsort(columns[:, 2], kind="stable")]
-        self._piece_of, self._bases = columns[:, 0], columns[:, 1, None]
-        features = columns[: len(columns) - len(self._pieces), 2]
+        self._piece_of, bases, features = columns[np.argsort(columns[:, 2], kind="stable")].T.copy()
+        self._bases = bases[:, None]
+        features = features[: len(features) - len(self._pieces)]
         self._present, self._bounds = np.unique(features, return_index=True)
         self._spans = list(pairwise([*self._bounds.tolist(), len(features)]))
         self._ones = np.ones(len(features))
@@ -98,7 +98,7 @@ class Tables:
 
     def _part(self, rows: Matrix, target: Target, width: int) -> Attributed:
         cells = self._leaves.cells(rows)
-        places = self._intervals.places(cells).take(self._piece_of, axis=0)
+        places = self._steps.places(cells).take(self._piece_of, axis=0)
         places += self._bases
         shares = self._table.take(places, mode="clip")  # none lies outside, and looking whether one does takes time
         shared = len(shares) - len(self._pieces)
@@ -150,39 +150,36 @@ _REACHED = np.iinfo(np.int64).max
 """Stands for a feature where a column says what is reached."""
 
 
-class _Intervals:
-    """What the patterns of rows are the sums of, one piece's intervals behind the other's, those of fewest first."""
+class _Steps:
+    """What the patterns of rows are the sums of, one piece's steps behind the other's, those of fewest first."""
 
     def __init__(self, pieces: Sequence[Piece]) -> None:
-        each = [[(*interval, piece.width) for interval in piece.intervals()] for piece in pieces]
-        flat = np.array([interval for own in each for interval in own]).reshape(-1, 5)
-        self._feature = flat[:, 0].astype(np.int64)
-        self._low, self._high = flat[:, 1, None], flat[:, 2, None]
-        self._weights = flat[:, 3, None] * flat[:, 4, None]
+        each = [[(feature, bound, step * piece.width) for feature, bound, step in piece.steps()] for piece in pieces]
+        feature, bounds, steps = np.array([step for own in each for step in own]).reshape(-1, 3).T.copy()
+        self._feature, self._bounds, self._steps = feature.astype(np.int64), bounds[:, None], steps[:, None]
         counts = [len(own) for own in each]
         self._starts = np.cumsum([0, *counts])[:-1]
         self._groups = [(count, len(list(same))) for count, same in groupby(counts)]
 
     def places(self, cells: Matrix) -> NDArray[np.int64]:
         """Return where in the tables of the pieces the patterns of rows (d, r) stand, (pieces, r)."""
-        seen = cells.take(self._feature, axis=0)
-        met = (seen > self._low) & (seen <= self._high)
+        passed = cells.take(self._feature, axis=0) > self._bounds
         if cells.shape[1] < _MANY_ROWS:
-            sums = np.add.reduceat(met * self._weights, self._starts, axis=0)
+            sums = np.add.reduceat(passed * self._steps, self._starts, axis=0)
         else:
-            sums = self._products(met.astype(np.float64))
+            sums = self._products(passed.astype(np.float64))
         return sums.astype(np.int64)
 
-    def _products(self, met: Matrix) -> Matrix:
-        """Return the sums as products of the weights and what is met (intervals, r)."""
-        sums = np.empty((len(self._starts), 1, met.shape[1]))
-        interval = piece = 0
+    def _products(self, passed: Matrix) -> Matrix:
+        """Return the sums as products of the steps and which bounds are passed (steps, r)."""
+        sums = np.empty((len(self._starts), 1, passed.shape[1]))
+        step = piece = 0
         for count, pieces in self._groups:
-            own, alike = slice(interval, interval + count * pieces), slice(piece, piece + pieces)
+            own, alike = slice(step, step + count * pieces), slice(piece, piece + pieces)
             np.matmul(
-                self._weights[own].reshape(pieces, 1, count), met[own].reshape(pieces, count, -1), out=sums[alike]
+                self._steps[own].reshape(pieces, 1, count), passed[own].reshape(pieces, count, -1), out=sums[alike]
             )
-            interval, piece = own.stop, alike.stop
+            step, piece = own.stop, alike.stop
         return sums[:, 0]
 
 
