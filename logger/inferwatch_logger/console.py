@@ -1,6 +1,6 @@
 """The console: server-rendered pages that need no network and no script, and follow live with a small one.
 
-`render_page` gives the fleet and every model's findings as one self-contained text, to be kept as a file.
+`/fleet.html` has the fleet and the findings of its models as one self-contained text, to be kept as a file.
 """
 
 from __future__ import annotations
@@ -169,15 +169,11 @@ class Console:
         )
 
 
-def render_page(monitor: Monitor) -> str:
-    """Return the fleet with the findings of every model as one self-contained HTML text, without links to a server."""
-    return Console(monitor).fleet_page(live=False, sections=FLEET_ROWS)
-
-
 def console_router(console: Console) -> APIRouter:
     """Return the console's routes.
 
-    `GET /` is a line of JSON for whoever does not ask for HTML; `GET /fleet.html` gives what `render_page` does.
+    `GET /` is a line of JSON for whoever does not ask for HTML; `GET /fleet.html` is a page without
+    links to a server.
     """
     router = APIRouter(include_in_schema=False)
 

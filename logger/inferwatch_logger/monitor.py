@@ -1,15 +1,13 @@
 """Everything that API and console show, read from the payload log and the configuration.
 
-Nothing here needs a server: it reads a running process's own log as well as one from outside (`open_monitor`).
+Nothing here needs a server.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from inferwatch.clock import NS_PER_S, Clock, SystemClock, format_time
@@ -19,12 +17,10 @@ from inferwatch.payload_log.findings import FindingFilter, finding_documents, li
 from inferwatch.payload_log.index import PayloadFilter, list_payloads, steps_of
 from inferwatch.payload_log.joiner import Payload
 from inferwatch.payload_log.ledger import Ledger
-from inferwatch.payload_log.reader import JournalReader
 from inferwatch.payload_log.views import (
     Derived,
     Events,
     ServiceCounts,
-    StateReader,
     Traffic,
     count_services,
     count_unpaired,
@@ -260,19 +256,6 @@ class Monitor:
     def ledger(self) -> Ledger:
         """Return the account of every event received."""
         return self._events.ledger()
-
-
-@contextmanager
-def open_monitor(
-    directory: Path,
-    models: Sequence[ConfiguredModel] = (),
-    *,
-    pair_timeout_s: float = 60.0,
-    clock: Clock | None = None,
-) -> Iterator[Monitor]:
-    """Yield a monitor of a payload log that another process may be writing. Raises `PayloadLogError`."""
-    with JournalReader(directory) as events, StateReader(directory) as derived:
-        yield Monitor(events, derived, models, pair_timeout_s=pair_timeout_s, clock=clock)
 
 
 def _item(service: Service, counts: ServiceCounts | None, states: Sequence[str], *, silent: bool) -> ModelItem:

@@ -13,10 +13,9 @@ import pytest
 
 from inferwatch.events import Role
 from inferwatch_logger.chart import effect_bars, score_chart
-from inferwatch_logger.console import _WORST_FIRST, render_page
-from inferwatch_logger.monitor import open_monitor
+from inferwatch_logger.console import _WORST_FIRST
 from inferwatch_logger.replies import ModelState
-from tests.logger.watched_log import INCOME, WatchedLog, event, pair, watched_log
+from tests.logger.watched_log import WatchedLog, event, pair, watched_log
 
 HOSTILE = """<script>alert(1)</script>"'&{{7*7}}"""
 VOID = {"meta", "input", "br"}
@@ -219,8 +218,7 @@ def test_hostile_names_and_ids_are_text(log: WatchedLog) -> None:
 
 class TestFile:
     def test_it_stands_alone(self, alarm: WatchedLog) -> None:
-        with open_monitor(alarm.directory, [INCOME]) as monitor:
-            text = render_page(monitor)
+        text = alarm.page("/fleet.html").text
         found = Page(text)
         assert "script" not in found.tags
         assert all(link.startswith("#") for link in found.links)
@@ -229,11 +227,8 @@ class TestFile:
         assert {link[1:] for link in found.links} <= {value for name, value in found.attributes if name == "id"}
         assert "age is 31 sd away" in text
 
-    def test_a_running_server_gives_it_too(self, alarm: WatchedLog) -> None:
-        assert alarm.page("/fleet.html").text == render_page(alarm.monitor)
-
     def test_it_is_the_same_text_for_the_same_log(self, alarm: WatchedLog) -> None:
-        assert render_page(alarm.monitor) == render_page(alarm.monitor)
+        assert alarm.page("/fleet.html").text == alarm.page("/fleet.html").text
 
 
 class TestDocs:

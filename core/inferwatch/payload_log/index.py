@@ -61,18 +61,6 @@ class PayloadFilter:
         return [clause for clause, _ in pairs], [value for _, values in pairs for value in values]
 
 
-@dataclass(frozen=True, slots=True)
-class StreamCounts:
-    """What one stream has brought: payload halves, rows of requests, and the halves that stayed alone."""
-
-    stream: Stream
-    events: int
-    rows: int
-    last_event_ns: int
-    lonely_requests: int
-    lonely_responses: int
-
-
 MOST_NUMBERS = 10_000
 """Numbers of streams kept in memory: senders invent names, and those of all are in the table."""
 
@@ -199,20 +187,6 @@ def recently_open(connection: sqlite3.Connection, since_ns: int, limit: int) -> 
         " ORDER BY payloads.number DESC LIMIT ?"
     )
     return [_payload(row) for row in connection.execute(query, (since_ns, limit))][::-1]
-
-
-def count_streams(connection: sqlite3.Connection, timeout_ns: int) -> list[StreamCounts]:
-    """Return what every stream has brought. A half is lonely once the stream's event time is `timeout_ns` past it."""
-    query = (
-        "SELECT namespace, name, component, endpoint, events, rows, last_event_ns,"
-        " (SELECT count(*) FROM payloads WHERE stream = streams.number AND response_offset IS NULL"
-        "   AND (request_offset IS NULL OR response_offset IS NULL) AND time_ns < last_event_ns - ?),"
-        " (SELECT count(*) FROM payloads WHERE stream = streams.number AND request_offset IS NULL"
-        "   AND (request_offset IS NULL OR response_offset IS NULL) AND time_ns < last_event_ns - ?)"
-        " FROM streams ORDER BY namespace, name, component, endpoint"
-    )
-    rows = connection.execute(query, (timeout_ns, timeout_ns))
-    return [StreamCounts(Stream(*row[:4]), *row[4:]) for row in rows]
 
 
 def _payload(row: Sequence[Any]) -> Payload:

@@ -19,10 +19,11 @@ from inferwatch.payload_log.erasure import Wanted, WithValue, erase, with_id
 from inferwatch.payload_log.erasure_plan import FILE_NAME
 from inferwatch.payload_log.feature_names import keep_feature_names
 from inferwatch.payload_log.findings import FindingFilter, list_findings, save_findings
-from inferwatch.payload_log.index import PayloadFilter, count_streams, list_payloads
+from inferwatch.payload_log.index import PayloadFilter, list_payloads
 from inferwatch.payload_log.journal import Journal
 from inferwatch.payload_log.reader import JournalReader
 from inferwatch.payload_log.state import State
+from inferwatch.payload_log.views import count_services
 from inferwatch.pipeline import Pipeline
 from tests.core.pipeline.deriving import EVENING, RowCounter
 from tests.inferences import NOON, request, response
@@ -142,7 +143,7 @@ def test_counts_and_findings_follow(tmp_path: Path) -> None:
         erase(tmp_path, INCOME, with_id("id-1"))
         with state.read() as connection:
             left = [finding["payload_id"] for _, finding in list_findings(connection, FindingFilter(kind="outlier"))]
-            counts = {stream.stream.name: (stream.events, stream.rows) for stream in count_streams(connection, 1)}
+            counts = {seen.service.name: (seen.events, seen.rows) for seen in count_services(connection)}
     assert sorted(left) == ["id-0", "id-2"]
     assert counts == {"income": (4, 2), "other": (1, 1)}
 

@@ -12,8 +12,6 @@ from inferwatch.events import Role, Service, Stream
 from inferwatch.payload_log.index import (
     PayloadFilter,
     PayloadWriter,
-    StreamCounts,
-    count_streams,
     list_payloads,
     open_payloads,
     recently_open,
@@ -21,6 +19,7 @@ from inferwatch.payload_log.index import (
 )
 from inferwatch.payload_log.joiner import Payload, Sought
 from inferwatch.payload_log.state import State
+from inferwatch.payload_log.views import ServiceCounts, count_services, count_unpaired
 
 STREAM = Stream("default", "income", "predictor", "default")
 CANARY = STREAM._replace(endpoint="canary")
@@ -166,26 +165,25 @@ def test_recent_open_halves_are_the_newest_in_the_order_of_the_log(state: State)
         assert recently_open(connection, 201, 10) == [ANSWERED]
 
 
-def test_streams_count_what_they_brought(state: State) -> None:
+def test_services_count_what_their_streams_brought(state: State) -> None:
     with state.transaction() as connection:
         writer = PayloadWriter(connection)
         writer.count([(STREAM, 3, 5, 200), (CANARY, 1, 0, 310)])
         writer.count([(STREAM, 1, 2, 150)])
     with state.read() as connection:
-        assert count_streams(connection, 0) == [
-            StreamCounts(CANARY, 1, 0, 310, lonely_requests=0, lonely_responses=0),
-            StreamCounts(STREAM, 4, 7, 200, lonely_requests=0, lonely_responses=0),
-            StreamCounts(OTHER, 0, 0, 0, lonely_requests=0, lonely_responses=0),
+        assert count_services(connection) == [
+            ServiceCounts(STREAM.service, 5, 7, 310),
+            ServiceCounts(OTHER.service, 0, 0, 0),
         ]
 
 
 def test_a_half_is_lonely_once_the_streams_time_is_past_the_timeout(state: State) -> None:
     with state.transaction() as connection:
         PayloadWriter(connection).count([(STREAM, 0, 0, 260), (CANARY, 0, 0, 371)])
-    for timeout_ns, lonely in [(60, [(0, 1), (0, 0), (0, 0)]), (59, [(0, 1), (1, 0), (0, 0)])]:
-        with state.read() as connection:
-            found = count_streams(connection, timeout_ns)
-        assert [(counts.lonely_requests, counts.lonely_responses) for counts in found] == lonely
+    with state.read() as connection:
+        assert count_unpaired(connection, STREAM.service, 60) == (0, 1)
+        assert count_unpaired(connection, STREAM.service, 59) == (1, 1)
+        assert count_unpaired(connection, OTHER.service, 0) == (0, 0)
 
 
 def test_a_stream_keeps_its_number_over_restarts(state: State) -> None:

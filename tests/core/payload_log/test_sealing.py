@@ -19,11 +19,12 @@ from inferwatch.payload_log import segment
 from inferwatch.payload_log.database import connect
 from inferwatch.payload_log.entry import Entry
 from inferwatch.payload_log.erasure import WithValue, erase, with_id
-from inferwatch.payload_log.index import PayloadFilter, count_streams, list_payloads
+from inferwatch.payload_log.index import PayloadFilter, list_payloads
 from inferwatch.payload_log.journal import Journal
 from inferwatch.payload_log.reader import JournalReader
 from inferwatch.payload_log.sealing import Sealer
 from inferwatch.payload_log.state import State
+from inferwatch.payload_log.views import count_services
 from tests.core.payload_log.test_erasure import INCOME, PERSON, holding, take, traffic
 from tests.core.pipeline.deriving import EVENING, content, derive, state_in
 from tests.core.pipeline.deriving import traffic as mixed_traffic
@@ -220,7 +221,7 @@ def test_retention_counts_back_from_the_newest_event_of_the_service(tmp_path: Pa
         assert left == {"-3", "-2", "-1", "0", "old"}
         with state.read() as connection:
             assert {payload.id for _, payload in list_payloads(connection, PayloadFilter())} == left
-            counts = {stream.stream.name: (stream.events, stream.rows) for stream in count_streams(connection, 1)}
+            counts = {seen.service.name: (seen.events, seen.rows) for seen in count_services(connection)}
         assert counts == {"income": (8, 4), "other": (1, 1)}
         end = journal.end()
     assert end == 21

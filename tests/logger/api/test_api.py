@@ -5,12 +5,10 @@ from __future__ import annotations
 import pytest
 from pydantic import BaseModel
 
-from inferwatch.payload_log.reader import JournalReader
 from inferwatch_logger.api import api_app
-from inferwatch_logger.monitor import open_monitor
 from inferwatch_logger.replies import FindingItem, LedgerReply, ModelDetail, ModelItem, Page, PayloadDetail, PayloadItem
 from tests.logger.api.reading import only
-from tests.logger.watched_log import INCOME, Reply, WatchedLog, pair
+from tests.logger.watched_log import Reply, WatchedLog, pair
 
 
 class TestRefusals:
@@ -154,12 +152,3 @@ def test_every_route_documents_its_reply_and_its_errors(log: WatchedLog) -> None
         assert "$ref" in responses["200"]["content"]["application/json"]["schema"]
         assert responses["4XX"]["content"]["application/json"]["schema"]["$ref"].endswith("/Fault")
         assert "422" not in responses
-
-
-def test_a_log_is_read_from_outside_while_it_is_written(log: WatchedLog) -> None:
-    log.take(*pair(1, [[60, "Private"]], [0]))
-    with open_monitor(log.directory, [INCOME], clock=log.clock) as monitor, JournalReader(log.directory) as events:
-        assert monitor.fleet() == log.monitor.fleet()
-        log.take(*pair(2, [[10, "Private"]], [0]))
-        assert monitor.fleet() == log.monitor.fleet()
-        assert monitor.ledger() == log.journal.ledger() == events.ledger()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from inferwatch.events import Role
-from inferwatch_logger.monitor import open_monitor
 from tests.logger.api.reading import all_of, only
 from tests.logger.watched_log import INCOME, WatchedLog, event, pair, watched_log
 
@@ -98,8 +97,8 @@ class TestModels:
             log.take(*pair(1, [[90, "Private"]], [0]))
             assert only(log, "/api/models")["state"] == "alarm"
         bare = INCOME.settings.model_copy(update={"detectors": ()})
-        with open_monitor(tmp_path, [type(INCOME)(bare)]) as monitor:
-            assert [item.alarms for item in monitor.fleet()] == [0]
+        with watched_log(tmp_path, [type(INCOME)(bare)]) as log:
+            assert only(log, "/api/models")["alarms"] == 0
 
     def test_requests_that_nobody_answers_are_noted(self, log: WatchedLog) -> None:
         log.take(*(event(number, {"instances": [[1, "a"]]}, at_s=number * 30) for number in range(4)))
