@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from inferwatch.errors import Fault, InvalidOption, UnkeepablePromise
+from inferwatch.listing import listed
 from inferwatch.reference import Reference
 from inferwatch.settings import AnyDetectorSettings, DriftSettings, ModelSettings
 from inferwatch_detectors.dependence import Dependence
@@ -22,7 +23,8 @@ def detector_faults(model: ModelSettings, given: Reference, where: str) -> Itera
         return
     for number, segment in enumerate(model.segments):
         if isinstance(segment.by, str) and segment.by not in names:
-            yield Fault(f"{where}.segments[{number}].by", f"{segment.by!r}: is no feature; there are {_some(names)}")
+            known = listed(names, 20)
+            yield Fault(f"{where}.segments[{number}].by", f"{segment.by!r}: is no feature; there are {known}")
     for number, rule in enumerate(model.detectors):
         if is_known(rule.kind, rule.method):
             yield from _unbuildable(model, rule, given, f"{where}.detectors[{number}]")
@@ -70,7 +72,3 @@ def _unbuildable(model: ModelSettings, rule: AnyDetectorSettings, given: Referen
         yield Fault(f"{where}.expect", str(fault))
     except UnkeepablePromise as fault:
         yield Fault(where, str(fault))
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")

@@ -12,12 +12,12 @@ from urllib.parse import urlsplit
 
 import typer
 from fastapi import FastAPI
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from inferwatch.errors import ConfigError, Fault
 from inferwatch_cli.checks import Checked, checked
 from inferwatch_cli.explained import explained_models, explanations
 from inferwatch_cli.listening import listening, loop_factory
+from inferwatch_cli.parts import own_registry, serve_metrics
 from inferwatch_cli.serving import run_application
 from inferwatch_cli.telling import ToldCollector, delivery_to, running
 from inferwatch_explainers.kserve_routes import kserve_router
@@ -94,14 +94,13 @@ def _protocol(named: str | None) -> Spoken | None:
 
 def explain_application(configuration: Checked, models: list[ExplainedModel]) -> Application:
     """Return the service as an application, behind the token where one is configured."""
-    registry = CollectorRegistry()
-    for collector in (ProcessCollector, PlatformCollector, GCCollector):
-        collector(registry=registry)
+    registry = own_registry()
     settings = configuration.settings
     delivery = None if settings.explain.sink is None else delivery_to(settings.explain.sink)
     app = FastAPI(title="inferwatch explain", lifespan=None if delivery is None else running(delivery))
     if delivery is not None:
         registry.register(ToldCollector(delivery))
     app.include_router(explanations(settings, models, registry, None if delivery is None else delivery.emit))
-    app.include_router(kserve_router([model.name for model in models], registry=registry))
+    app.include_router(kserve_router([model.name for model in models]))
+    serve_metrics(app, registry)
     return guarded(app, configuration.bearer_token)

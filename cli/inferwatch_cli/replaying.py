@@ -15,6 +15,7 @@ from inferwatch.errors import ConfigError, Fault
 from inferwatch.events import Service
 from inferwatch.exclusion import Exclusion
 from inferwatch.finding import Finding
+from inferwatch.listing import listed
 from inferwatch.payload_log.findings import FindingFilter, list_findings, save_findings
 from inferwatch.payload_log.journal import Journal
 from inferwatch.payload_log.reader import JournalReader
@@ -182,19 +183,17 @@ def _alarms(findings: Sequence[Document]) -> str:
             started.append(f"{finding['time']} ({where}{finding['why']})")
         firing[stream] = finding["fired"]
     windows = f"{len(findings)} windows"
-    return f"{windows}, no alarm" if not started else f"{windows}, {_times('alarmed', len(started))}: {_some(started)}"
+    if not started:
+        return f"{windows}, no alarm"
+    return f"{windows}, {_times('alarmed', len(started))}: {listed(started, _SHOWN, '; ')}"
 
 
 def _flagged(findings: Sequence[Document]) -> str:
     fired = [
         f"{finding['payload_id']} row {finding['row']} ({finding['why']})" for finding in findings if finding["fired"]
     ]
-    return f"{len(fired)} rows flagged: {_some(fired)}" if fired else "no row flagged"
+    return f"{len(fired)} rows flagged: {listed(fired, _SHOWN, '; ')}" if fired else "no row flagged"
 
 
 def _times(what: str, count: int) -> str:
     return f"would have {what} {'once' if count == 1 else f'{count} times'}"
-
-
-def _some(texts: Sequence[str]) -> str:
-    return "; ".join(texts[:_SHOWN]) + ("; ..." if len(texts) > _SHOWN else "")

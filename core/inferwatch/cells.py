@@ -13,6 +13,11 @@ _WRONG_TYPE = float(np.array([_WRONG_TYPE_BITS], np.uint64).view(np.float64)[0])
 """A NaN that says by its payload bits that something was there and was no number: for all else a missing value."""
 
 
+def objects(cells: Sequence[Any]) -> NDArray[Any]:
+    """Return the cells as they are, in an array of objects (n,)."""
+    return np.fromiter(cells, dtype=object, count=len(cells))
+
+
 def numbers(values: NDArray[Any]) -> NDArray[np.float64]:
     """Return cells (n,) as numbers, NaN where one is missing or none; `is_wrong_type` tells the two apart."""
     if values.dtype != object:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from inferwatch.cells import coding, numbers
 from inferwatch.derived import columns_of, derivable, derived
 from inferwatch.errors import InvalidRows
+from inferwatch.listing import listed
 
 Matrix = NDArray[np.float64]
 """A float64 array, (n, d) unless said otherwise."""
@@ -351,10 +352,7 @@ def _plain(feature: Feature, values: Matrix) -> list[Any]:
 
 
 def _mismatch(names: Sequence[str], rows: Rows) -> str:
-    shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+    had, known = f"rows have {len(rows.columns)} columns", f"{len(names)}: {listed(names)}"
     if not rows.named:
-        return f"rows have {len(rows.columns)} columns without names, the reference has {len(names)}: {shown}"
-    seen = ", ".join(rows.names[:8]) + (", ..." if len(rows.columns) > 8 else "")
-    return (
-        f"rows have {len(rows.columns)} columns ({seen}), none of which the reference has; it has {len(names)}: {shown}"
-    )
+        return f"{had} without names, the reference has {known}"
+    return f"{had} ({listed(rows.names)}), none of which the reference has; it has {known}"

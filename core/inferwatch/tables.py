@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import date, datetime, time
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inferwatch.cells import category
+from inferwatch.cells import category, objects
 from inferwatch.errors import InferwatchError, InvalidReference, MissingExtra
 from inferwatch.rows import Column, Rows
 
@@ -102,7 +102,7 @@ def _plain(values: NDArray[Any]) -> NDArray[Any]:
         return values
     if values.dtype.kind == "f":
         return values.astype(np.float64)
-    return _objects([str(cell) for cell in values.tolist()])
+    return objects([str(cell) for cell in values.tolist()])
 
 
 def _of_arrow(table: Any) -> Rows:  # noqa: ANN401 - pyarrow has no types
@@ -123,7 +123,7 @@ def _arrow_values(column: Any, categorical: bool) -> NDArray[Any]:  # noqa: ANN4
 
     kind = column.type
     if categorical or types.is_dictionary(kind):
-        return _objects([category(cell) for cell in column.to_pylist()])
+        return objects([category(cell) for cell in column.to_pylist()])
     if types.is_integer(kind) and not column.null_count:
         return np.asarray(column.to_numpy())
     if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
@@ -133,11 +133,5 @@ def _arrow_values(column: Any, categorical: bool) -> NDArray[Any]:  # noqa: ANN4
     if types.is_null(kind):
         return np.full(len(cells), np.nan)
     if types.is_boolean(kind):
-        return _objects(cells) if column.null_count else np.array(cells, dtype=bool)
-    return _objects([cell.isoformat() if isinstance(cell, (datetime, date, time)) else cell for cell in cells])
-
-
-def _objects(cells: Sequence[Any]) -> NDArray[Any]:
-    values = np.empty(len(cells), dtype=object)
-    values[:] = cells
-    return values
+        return objects(cells) if column.null_count else np.array(cells, dtype=bool)
+    return objects([cell.isoformat() if isinstance(cell, (datetime, date, time)) else cell for cell in cells])

@@ -13,6 +13,7 @@ import orjson
 
 from inferwatch.errors import InvalidRows
 from inferwatch.finding import Finding
+from inferwatch.listing import listed
 from inferwatch.reference import Reference
 from inferwatch.rows import Batch, Matrix, Rows, Schema
 from inferwatch.status import DetectorStatus
@@ -280,5 +281,4 @@ def _batch(values: Matrix, parts: Sequence[Part]) -> Batch:
 def _named(what: str, columns: Sequence[str]) -> tuple[str, ...]:
     if not columns:
         return ()
-    shown = ", ".join(columns[:8]) + (", ..." if len(columns) > 8 else "")
-    return (f"columns {what}: {shown}",)
+    return (f"columns {what}: {listed(columns)}",)

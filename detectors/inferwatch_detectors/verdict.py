@@ -10,6 +10,7 @@ import numpy as np
 
 from inferwatch.errors import InvalidRows, UnkeepablePromise
 from inferwatch.finding import FeatureFinding, Finding, Window
+from inferwatch.listing import listed
 from inferwatch.promise import Promise
 from inferwatch.reference import Reference
 from inferwatch.reference.profile import LARGEST, Counts, FeatureProfile, NumericProfile
@@ -108,8 +109,8 @@ class DriftRule:
     def _why(self, worst: Verdict, changed: Sequence[str]) -> str:
         if not changed:
             return f"no feature changed{f' beyond {self.smallest_effect:g} sd' if self.smallest_effect else ''}"
-        shown = ", ".join(changed[:5]) + (", ..." if len(changed) > 5 else "")
-        return f"{worst.change()}; {len(changed)} of {len(self.dependence.effective)} features changed: {shown}"
+        features = len(self.dependence.effective)
+        return f"{worst.change()}; {len(changed)} of {features} features changed: {listed(changed, 5)}"
 
 
 def calibrated_size(rows: int, usual: int) -> int:

@@ -1,30 +1,28 @@
-"""What KServe asks of an explainer container beside explanations: whether it lives, what it serves, and its metrics."""
+"""What KServe asks of an explainer container beside explanations: whether it lives, and what it serves."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
 
 from inferwatch._version import __version__
 
 
-def kserve_router(model_names: Sequence[str], *, registry: CollectorRegistry) -> APIRouter:
+def kserve_router(model_names: Sequence[str]) -> APIRouter:
     """Return the routes of KServe's own servers that an explainer shares, with their replies (python/kserve 0.21).
 
     The metadata of a model is among the routes of `service.explain_router`.
     """
     router = APIRouter(tags=["kserve"])
-    router.include_router(_process_router(registry))
+    router.include_router(_process_router())
     router.include_router(_model_router(model_names))
     return router
 
 
-def _process_router(registry: CollectorRegistry) -> APIRouter:
+def _process_router() -> APIRouter:
     router = APIRouter()
 
     @router.get("/")
@@ -50,12 +48,6 @@ def _process_router(registry: CollectorRegistry) -> APIRouter:
     for path in ("/healthz", "/readyz"):
         router.get(path, include_in_schema=False)(alive)
 
-    @router.get("/metrics", include_in_schema=False)
-    async def metrics(request: Request) -> Response:
-        """Answer what Prometheus scrapes, as OpenMetrics where the client asks for it."""
-        encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(encode(registry), headers={"Content-Type": content_type})
-
     return router
 
 
@@ -68,22 +60,14 @@ def _model_router(model_names: Sequence[str]) -> APIRouter:
         return JSONResponse({"error": f"Model with name {name[:64]} does not exist."}, 404)
 
     @router.get("/v1/models")
+    @router.get("/v2/models")
     async def models() -> dict[str, list[str]]:
         """Answer the models that can be explained."""
         return {"models": list(model_names)}
 
     @router.get("/v1/models/{name}")
-    async def model(name: str) -> Response:
-        """Answer whether a model can be explained; 404 where it is not known."""
-        return of_model(name, {"name": name, "ready": True})
-
-    @router.get("/v2/models")
-    async def model_list() -> dict[str, list[str]]:
-        """Answer the models that can be explained."""
-        return {"models": list(model_names)}
-
     @router.get("/v2/models/{name}/ready")
-    async def model_ready(name: str) -> Response:
+    async def model(name: str) -> Response:
         """Answer whether a model can be explained; 404 where it is not known."""
         return of_model(name, {"name": name, "ready": True})
 

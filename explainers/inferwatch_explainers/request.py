@@ -13,6 +13,7 @@ import orjson
 from inferwatch.errors import InvalidOption, InvalidRows, UndecodablePayload
 from inferwatch.events import Role
 from inferwatch.explanation import Target
+from inferwatch.listing import listed
 from inferwatch.pictures import check_plot
 from inferwatch.rows import Column, Feature, Matrix, Rows, Schema
 from inferwatch.wire.decode import decode, inflate
@@ -131,8 +132,7 @@ def _check(feature: Feature, column: Column, values: Matrix) -> None:
     if cell is None or cell != cell:
         reason = "is missing; explanations need every value"
     elif categorical:
-        known = ", ".join(feature.categories[:8]) + (", ..." if len(feature.categories) > 8 else "")
-        reason = f"is {_shown(cell)}, a category that the reference does not have; it has {known}"
+        reason = f"is {_shown(cell)}, a category that the reference does not have; it has {listed(feature.categories)}"
     else:
         reason = f"is {_shown(cell)}; a finite number is needed"
     raise InvalidRows(f"{feature.name} of instance {row} {reason}")

@@ -17,6 +17,7 @@ import orjson
 
 from inferwatch.clock import format_time
 from inferwatch.events import REQUEST_TYPE, RESPONSE_TYPE, CloudEvent
+from inferwatch.wire.attributes import header_text
 from inferwatch.wire.grpc_codes import HTTP_STATUS, name_of
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ class Inference:
         self._status = status
         for name, value in headers:
             if len(name) == 12 and name.lower() == b"content-type":
-                self._content_type = text_of(value)
+                self._content_type = header_text(value)
                 break
         self._response = _Body(self._capture.max_body_bytes)
 
@@ -248,7 +249,7 @@ class Inference:
         if self._capture.requests:
             own = {"recordedtime": format_time(time_ns())}
             content_type = self._first.get(b"content-type")
-            kept = None if content_type is None else text_of(content_type)
+            kept = None if content_type is None else header_text(content_type)
             self._make(REQUEST_TYPE, self._time_ns, kept, content, self._asked_cut, own)
 
     def _make_response(self, content: bytes) -> None:
@@ -286,7 +287,7 @@ class Inference:
         }
         traceparent = self._first.get(b"traceparent")
         if traceparent:
-            attributes["traceparent"] = text_of(traceparent)
+            attributes["traceparent"] = header_text(traceparent)
         version = _VERSION.search(path) if "/versions/" in path else None
         if version is not None:
             attributes["modelversion"] = version[1]
@@ -299,18 +300,10 @@ def _joined(parts: bytes | list[bytes]) -> bytes:
     return parts if isinstance(parts, bytes) else b"".join(parts)
 
 
-def text_of(value: bytes) -> str:
-    """Return a header's value, read as UTF-8, else as Latin-1."""
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value.decode("latin-1")
-
-
 def _id(given: bytes | None) -> str:
     """The caller's id; a new one where there is none, or one that no CloudEvent may have."""
     if given:
-        text = text_of(given)
+        text = header_text(given)
         if text.isprintable():
             return text
     return _uuid4()
@@ -326,5 +319,5 @@ def _metadata(headers: Iterable[tuple[bytes, bytes]], wanted: Mapping[bytes, str
     found: dict[str, list[str]] = {}
     for name, value in headers:
         if name in wanted:
-            found.setdefault(wanted[name], []).append(text_of(value))
+            found.setdefault(wanted[name], []).append(header_text(value))
     return orjson.dumps(found, option=orjson.OPT_SORT_KEYS).decode() if found else "{}"

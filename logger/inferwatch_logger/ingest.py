@@ -24,6 +24,7 @@ from inferwatch.errors import DeliveryError, InvalidEvent, PayloadLogError
 from inferwatch.payload_log.dead_letter import DeadLetter
 from inferwatch.protocols import Intake
 from inferwatch.redaction import Redaction
+from inferwatch.wire.attributes import header_text
 from inferwatch.wire.cloudevents import BATCH_TYPE, from_http
 from inferwatch_logger.bounded_http import TOO_LATE
 from inferwatch_logger.modelmesh import ModelMesh
@@ -175,13 +176,13 @@ class Ingest:
 
     def _bury(self, faults: Iterable[tuple[int, InvalidEvent]], scope: Scope, body: bytes) -> None:
         headers: Sequence[tuple[bytes, bytes]] = scope["headers"]
-        attributes = {name[3:].decode("latin-1"): _text(value) for name, value in headers if name[:3] == b"ce-"}
+        attributes = {name[3:].decode("latin-1"): header_text(value) for name, value in headers if name[:3] == b"ce-"}
         content_type = next((value.lower() for name, value in headers if name == b"content-type"), b"")
         is_envelope = content_type.startswith(_STRUCTURED) or self._is_modelmesh(scope["path"])
         bury(
             self._dead_letter,
             faults,
-            attributes if is_envelope else attributes | {"datacontenttype": _text(content_type)},
+            attributes if is_envelope else attributes | {"datacontenttype": header_text(content_type)},
             body,
             envelope=is_envelope,
             batch=b"batch" in content_type,
@@ -210,10 +211,3 @@ async def _answer(send: Send, status: int, sentence: str, *headers: tuple[bytes,
     fields = [(b"content-type", b"application/json"), length, *headers]
     await send({"type": "http.response.start", "status": status, "headers": fields})
     await send({"type": "http.response.body", "body": body})
-
-
-def _text(value: bytes) -> str:
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value.decode("latin-1")

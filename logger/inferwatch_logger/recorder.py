@@ -19,9 +19,10 @@ from typing import Final
 
 from inferwatch.events import RESPONSE_TYPE, CloudEvent
 from inferwatch.redaction import WITHHELD, Redaction
+from inferwatch.wire.attributes import header_text
 from inferwatch_logger.capture import Capture
 from inferwatch_logger.fail_open import FailOpen
-from inferwatch_logger.inference import Headers, Inference, RequestHeaders, text_of
+from inferwatch_logger.inference import Headers, Inference, RequestHeaders
 from inferwatch_logger.tallies import Tallies
 
 _GATHER_S: Final = 0.01
@@ -87,7 +88,7 @@ class Recorder:
             value = None if sampling.header is None else first.get(sampling.header)
             if sampling.header is not None and value is None:
                 self._note_chance()
-            if not sampling.takes(None if value is None else text_of(value)):
+            if not sampling.takes(None if value is None else header_text(value)):
                 self.tallies.sampled_out += 1
                 return None
         return Inference(capture, method, path, given, self)

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from inferwatch import __version__
 from inferwatch_cli.explaining import PredictorOptions, pointed
+from inferwatch_cli.parts import serve_metrics
 from inferwatch_explainers.kserve_routes import kserve_router
 from inferwatch_explainers.metrics import ExplainMetrics
 from inferwatch_explainers.served import ExplainedModel, ExplainerSpec
@@ -24,7 +25,8 @@ UNKNOWN = {"error": "Model with name nope does not exist."}
 def app() -> FastAPI:
     app, registry = FastAPI(), CollectorRegistry()
     ExplainMetrics(registry).seconds.labels("m").observe(0.1)
-    app.include_router(kserve_router(["m", "a.b"], registry=registry))
+    app.include_router(kserve_router(["m", "a.b"]))
+    serve_metrics(app, registry)
     return app
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from inferwatch.payload_log.entry import Entry
 from inferwatch.payload_log.explanations import list_explanations
 from inferwatch.payload_log.feature_names import feature_names
 from inferwatch.payload_log.findings import FindingFilter, list_findings
-from inferwatch.payload_log.index import PayloadFilter, list_payloads
+from inferwatch.payload_log.index import PayloadFilter, newest_payloads
 from inferwatch.payload_log.joiner import Payload
 from inferwatch.payload_log.reader import JournalReader
 from inferwatch.payload_log.views import StateReader, column_names, rows_of
@@ -104,7 +103,7 @@ def payload_frame(
     `tensors` leaves arrays whole. Raises `PayloadLogError`. Memory is linear in the rows.
     """
     with StateReader(directory) as state, state.read() as connection:
-        found = list(_all(connection, wanted))[::-1]
+        found = list(newest_payloads(connection, wanted))[::-1]
         if features is None:
             features = feature_names(connection, wanted.service) if wanted.service else ()
     groups: dict[tuple[tuple[str, ...], ...], list[_Instances]] = {}
@@ -177,13 +176,6 @@ def _typed(frame: pd.DataFrame, types: Mapping[str, str]) -> pd.DataFrame:
         if kind == _TIME:
             frame[name] = pd.to_datetime(frame[name], utc=True, format="ISO8601")
     return frame.astype(there)
-
-
-def _all(connection: sqlite3.Connection, wanted: PayloadFilter) -> Iterator[Payload]:
-    before: int | None = None
-    while page := list_payloads(connection, wanted, before=before, limit=_PAGE):
-        yield from (payload for _, payload in page)
-        before = page[-1][0]
 
 
 def _with_halves(

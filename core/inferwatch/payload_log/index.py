@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ _COLUMNS = (
     " sender, request_id"
 )
 _FROM = "FROM payloads JOIN streams ON streams.number = payloads.stream"
+_PAGE = 1_000
 _INT64 = np.iinfo(np.int64)
 _OUTCOMES = {
     "paired": "request_offset IS NOT NULL AND response_offset IS NOT NULL",
@@ -145,6 +146,14 @@ def list_payloads(
     where = f"WHERE {' AND '.join(clauses)}" if clauses else ""
     query = f"SELECT payloads.number, {_COLUMNS} {_FROM} {where} ORDER BY payloads.number DESC LIMIT ?"
     return [(int(row[0]), _payload(row[1:])) for row in connection.execute(query, (*values, limit))]
+
+
+def newest_payloads(connection: sqlite3.Connection, wanted: PayloadFilter) -> Iterator[Payload]:
+    """Yield every wanted payload, newest first."""
+    before: int | None = None
+    while page := list_payloads(connection, wanted, before=before, limit=_PAGE):
+        yield from (payload for _, payload in page)
+        before = page[-1][0]
 
 
 def steps_of(connection: sqlite3.Connection, payload: Payload, within_ns: int, limit: int) -> list[Payload]:

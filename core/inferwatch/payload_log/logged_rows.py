@@ -7,12 +7,10 @@ from collections.abc import Iterator
 
 from inferwatch.errors import InvalidReference
 from inferwatch.events import CloudEvent, Service, Stream
-from inferwatch.payload_log.index import PayloadFilter, list_payloads
+from inferwatch.payload_log.index import PayloadFilter, newest_payloads
 from inferwatch.payload_log.joiner import Payload
 from inferwatch.payload_log.views import Events, halves, rows_of
 from inferwatch.rows import Rows
-
-_PAGE = 1_000
 
 
 def logged_rows(
@@ -54,7 +52,7 @@ def _requests(
     events: Events, connection: sqlite3.Connection, wanted: PayloadFilter, stream: Stream | None
 ) -> Iterator[tuple[CloudEvent, Rows]]:
     """Yield the requests that count and have rows, the newest first."""
-    for payload in _newest(connection, wanted):
+    for payload in newest_payloads(connection, wanted):
         if payload.excluded is not None or not _is_of(payload, stream):
             continue
         entry = halves(events, payload)[0]
@@ -68,13 +66,6 @@ def joined_rows(parts: list[Rows], what: str) -> Rows:
     if not parts:
         raise InvalidReference(f"{what}: no rows of requests are logged there")
     return Rows.concat(parts)
-
-
-def _newest(connection: sqlite3.Connection, wanted: PayloadFilter) -> Iterator[Payload]:
-    before: int | None = None
-    while page := list_payloads(connection, wanted, before=before, limit=_PAGE):
-        yield from (payload for _, payload in page)
-        before = page[-1][0]
 
 
 def _is_of(payload: Payload, stream: Stream | None) -> bool:

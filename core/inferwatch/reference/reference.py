@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from inferwatch.derived import of_text, text_of
 from inferwatch.errors import InvalidReference
+from inferwatch.listing import listed
 from inferwatch.reference.archive import DAMAGES, holds, pack, unpack
 from inferwatch.reference.learning import is_text, learn_feature
 from inferwatch.reference.profile import LARGEST, CategoricalProfile, FeatureProfile, NumericProfile, Profile
@@ -203,7 +204,7 @@ def read_reference(
             for name in also
         }
         if missing := [name for name in also if not own[name]]:
-            raise InvalidReference(f"output {missing[0]!r} is not among the columns: {_shown(names)}")
+            raise InvalidReference(f"output {missing[0]!r} is not among the columns: {listed(names, 20)}")
         return source.select([*features, *(each for name in also for each in own[name])]) if features else source
     except InvalidReference as error:
         raise InvalidReference(f"{path}: {error}") from error
@@ -218,7 +219,7 @@ def _chosen(rows: Rows, features: Sequence[Feature], also: Sequence[str]) -> lis
     by_name = {column.name: column for column in rows.columns}
     for name in also:
         if name not in by_name:
-            raise InvalidReference(f"output {name!r} is not among the columns: {_shown(tuple(by_name))}")
+            raise InvalidReference(f"output {name!r} is not among the columns: {listed(tuple(by_name), 20)}")
     if not features:
         return [each for column in rows.columns for each in _undeclared(column)]
     if not rows.named and len(rows.columns) == len(features):
@@ -248,11 +249,7 @@ def _refuse_unparsed(chosen: Sequence[tuple[Feature | None, Column]], profile: P
 
 def _absent(features: Sequence[Feature], names: Sequence[str]) -> str:
     missing = next(feature.name for feature in features if feature.name not in names)
-    return f"feature {missing!r} is not among the columns: {_shown(names)}"
-
-
-def _shown(names: Sequence[str]) -> str:
-    return ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+    return f"feature {missing!r} is not among the columns: {listed(names, 20)}"
 
 
 def _described(feature: Feature) -> str:

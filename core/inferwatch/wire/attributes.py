@@ -84,7 +84,7 @@ def as_texts(pairs: Sequence[tuple[str, bytes]]) -> list[tuple[str, str]]:
     try:
         return [(name, value.decode()) for name, value in pairs]
     except UnicodeDecodeError:
-        return [(name, _text(value)) for name, value in pairs]
+        return [(name, header_text(value)) for name, value in pairs]
 
 
 def merged(texts: Iterable[tuple[str, str]], faults: Faults) -> dict[str, str]:
@@ -96,7 +96,8 @@ def merged(texts: Iterable[tuple[str, str]], faults: Faults) -> dict[str, str]:
     return attributes
 
 
-def _text(value: bytes) -> str:
+def header_text(value: bytes) -> str:
+    """Return a header's value, read as UTF-8, else as Latin-1."""
     try:
         return value.decode()
     except UnicodeDecodeError:

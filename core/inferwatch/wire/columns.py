@@ -17,6 +17,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from inferwatch.cells import objects
 from inferwatch.errors import UndecodablePayload
 from inferwatch.rows import Block, Column, Grid, Rows
 from inferwatch.wire.numbers import Numbers
@@ -45,13 +46,13 @@ def typed(cells: Sequence[Any] | Numbers, *, floating: bool = False) -> NDArray[
     """Return the cells (n,) as float64, int64, uint64, bool or object. `floating` reads whole numbers as fractions."""
     if isinstance(cells, Numbers):
         values = cells.flat(floating=floating)
-        return _objects(cells.values.ravel().tolist()) if values is None else values
+        return objects(cells.values.ravel().tolist()) if values is None else values
     kinds = set(map(type, cells))
     kind = kinds.pop() if len(kinds) == 1 else None
     if kind is float:
         return np.array(cells, dtype=np.float64)
     if kind is str:
-        return _objects(cells)
+        return objects(cells)
     if kind is int:
         return _floats(cells) if floating else _integers(cells)
     if kind is bool:
@@ -59,8 +60,8 @@ def typed(cells: Sequence[Any] | Numbers, *, floating: bool = False) -> NDArray[
     if kind in (None, type(None)) and kinds <= NULLABLE and (float in kinds or floating):
         return _floats(cells)
     if kind in _NESTED or kinds & _NESTED:
-        return _objects([_nested(cell) for cell in cells])
-    return _objects(cells)
+        return objects([_nested(cell) for cell in cells])
+    return objects(cells)
 
 
 def table(rows: Sequence[Any] | Numbers, names: Sequence[str], *, whole: str) -> Rows:
@@ -138,22 +139,18 @@ def positions(pattern: str, count: int) -> tuple[str, ...]:
     return tuple(f"{before}{index}{after}" for index in range(min(count, MAX_COLUMNS + 1)))
 
 
-def _objects(cells: Sequence[Any]) -> NDArray[Any]:
-    return np.fromiter(cells, dtype=object, count=len(cells))
-
-
 def _integers(cells: Sequence[int]) -> NDArray[Any]:
     for dtype in (np.int64, np.uint64):
         try:
             return np.array(cells, dtype=dtype)
         except OverflowError:
             continue
-    return _objects(cells)
+    return objects(cells)
 
 
 def _floats(cells: Sequence[Any]) -> NDArray[Any]:
     if any(type(cell) is int and not -_EXACT <= cell <= _EXACT for cell in cells):
-        return _objects(cells)
+        return objects(cells)
     return np.array(cells, dtype=np.float64)
 
 

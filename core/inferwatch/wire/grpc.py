@@ -17,13 +17,14 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from inferwatch.cells import objects
 from inferwatch.errors import UndecodablePayload
 from inferwatch.events import Role
 from inferwatch.rows import Rows
 from inferwatch.wire.columns import joined
 from inferwatch.wire.compression import GZIP_MAGIC, inflate
 from inferwatch.wire.protobuf import LENGTH, Field, Reader, varints
-from inferwatch.wire.tensors import ITEMS, Head, columns, contents, objects, raw
+from inferwatch.wire.tensors import ITEMS, Head, columns, contents, raw
 
 MAX_FRAMES: Final = 10_000
 """A body of more frames than this is not decoded."""

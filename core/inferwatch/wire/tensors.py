@@ -21,6 +21,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from inferwatch.cells import objects
 from inferwatch.errors import UndecodablePayload
 from inferwatch.rows import Block, Column, Rows
 from inferwatch.wire.columns import MAX_COLUMNS, NULLABLE, positions, typed
@@ -154,11 +155,6 @@ def from_base64(cell: Any) -> Any:  # noqa: ANN401 - any JSON
         return b64decode(cell, validate=True) if isinstance(cell, (str, bytes)) else cell
     except ValueError:
         return cell
-
-
-def objects(cells: Sequence[Any]) -> NDArray[Any]:
-    """Return the cells as they are, in an array of objects."""
-    return np.fromiter(cells, dtype=object, count=len(cells))
 
 
 def _elements(data: memoryview) -> list[bytes]:
