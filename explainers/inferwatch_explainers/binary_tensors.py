@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from inferwatch.rows import Matrix, Schema
 from inferwatch_explainers.request_form import RequestForm, Tensor, column_cells
@@ -50,7 +51,7 @@ class RawTensor(NamedTuple):
     datatype: str
     shape: tuple[int, ...]
     parameters: Mapping[str, Any]
-    data: bytes
+    data: bytes | memoryview
 
 
 def write_binary(form: RequestForm, values: Matrix, schema: Schema) -> BinaryBody:
@@ -87,21 +88,27 @@ def raw_tensors(form: RequestForm, values: Matrix, schema: Schema) -> Iterator[R
             ]
             datatype, tail = _mixed(tensor, cells)
         else:
-            datatype, tail = _numeric(tensor, values[:, list(places)])
+            straight = places == tuple(range(values.shape[1]))
+            datatype, tail = _numeric(tensor, values if straight else values[:, list(places)])
         yield RawTensor(tensor.name, datatype, (len(values), *tensor.row_shape), tensor.parameters or {}, tail)
 
 
-def _numeric(tensor: Tensor, values: Matrix) -> tuple[str, bytes]:
+def _numeric(tensor: Tensor, values: Matrix) -> tuple[str, memoryview]:
     dtype = _DTYPES.get(tensor.datatype)
     if dtype is not None:
         with np.errstate(invalid="ignore", over="ignore"):
-            cast = values.astype(dtype)
+            cast = values.astype(dtype, copy=False)
         if cast.dtype.kind == "f" or np.array_equal(cast.astype(np.float64), values):
-            return tensor.datatype, cast.tobytes()
-    return "FP64", values.astype("<f8").tobytes()
+            return tensor.datatype, _raw(cast)
+    return "FP64", _raw(values.astype("<f8", copy=False))
 
 
-def _mixed(tensor: Tensor, columns: Sequence[list[Any]]) -> tuple[str, bytes]:
+def _raw(values: NDArray[Any]) -> memoryview:
+    """Return the bytes of an array, which are copied only where they do not lie in order."""
+    return values.reshape(-1).view(np.uint8).data
+
+
+def _mixed(tensor: Tensor, columns: Sequence[list[Any]]) -> tuple[str, bytes | memoryview]:
     cells = [cell for row in zip(*columns, strict=True) for cell in row]
     if tensor.datatype == "BYTES" or any(type(cell) is str for cell in cells):
         encoded = [str(cell).encode() for cell in cells]

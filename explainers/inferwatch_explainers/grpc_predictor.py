@@ -96,12 +96,13 @@ def require_grpc() -> Any:  # noqa: ANN401 - grpcio has no types
 def write_infer(form: RequestForm, model_name: str, values: Matrix, schema: Schema) -> bytes:
     """Return the `ModelInferRequest` about rows (r, d) as the schema encodes them, in a V2 form."""
     tensors = list(raw_tensors(form, values, schema))
-    parts = [_text(_MODEL_NAME, model_name), *_parameters(_PARAMETERS, form.parameters)]
+    parts: list[bytes | memoryview] = [_text(_MODEL_NAME, model_name), *_parameters(_PARAMETERS, form.parameters)]
     for tensor in tensors:
         shape = _field(3, b"".join(map(_varint, tensor.shape)))
         head = [_text(1, tensor.name), _text(2, tensor.datatype), shape, *_parameters(4, tensor.parameters)]
         parts.append(_field(_INPUTS, b"".join(head)))
-    parts += [_field(_RAW, tensor.data) for tensor in tensors]
+    for tensor in tensors:
+        parts += [_key(_RAW, LENGTH), _varint(len(tensor.data)), tensor.data]
     return b"".join(parts)
 
 

@@ -7,12 +7,14 @@ import logging
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Coroutine, Hashable, Mapping, Sequence
 from concurrent.futures import CancelledError as FutureCancelled
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 from urllib.parse import quote
 
 import aiohttp
@@ -20,15 +22,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inferwatch.delivery.http_reply import seconds_of
-from inferwatch.errors import MissingExtra, PredictorError, PredictorTimeout
+from inferwatch.errors import PredictorError, PredictorTimeout
 from inferwatch.events import ORIGIN_HEADER
 from inferwatch.origin import Origin
 from inferwatch.rows import Matrix, Schema
 from inferwatch_explainers.binary_tensors import LENGTH_HEADER, write_binary
-from inferwatch_explainers.grpc_predictor import GrpcChannels, beside, require_grpc, write_infer
+from inferwatch_explainers.grpc_predictor import GrpcChannels, beside, write_infer
 from inferwatch_explainers.predictor_reply import Reply, read_outputs, version_of
 from inferwatch_explainers.request_form import RequestForm
-from inferwatch_explainers.ways import PROBED_ROWS, WORTH_ROWS, Dialect, PredictorBusy, Spoken, Way, fastest
+from inferwatch_explainers.ways import (
+    PROBED_ROWS,
+    TEXT,
+    WORTH_ROWS,
+    Dialect,
+    PredictorBusy,
+    Spoken,
+    Way,
+    fastest,
+    known,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +51,6 @@ _BUSY = (429, 503)
 _NOT_SPOKEN = (404, 405, 501)
 _FAILED = 500
 _TOO_LARGE = 413
-_JSON: Final[tuple[Dialect, ...]] = ("v1", "v2")
 _MOST_REPLY_BYTES = 268_435_456
 _AT_ONCE = 4
 """Calls of one question that are under way at a time."""
@@ -200,16 +211,19 @@ class RemotePredictor:
         path = f"/v1/models/{name}:predict" if dialect == "v1" else f"/v2/models/{name}/infer"
         return self.address + path
 
-    def run(self, work: Coroutine[Any, Any, _Answer], timeout_s: float) -> _Answer:
-        """Return what the work returns, done in the event loop on behalf of another thread."""
+    def begin(self, work: Coroutine[Any, Any, _Answer]) -> Future[_Answer]:
+        """Begin the work in the event loop on behalf of another thread."""
         if self._loop is None:
             work.close()
             raise PredictorError(f"the connections to the predictor of {self.model_name} are not open")
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def outcome(self, begun: Future[_Answer], timeout_s: float) -> _Answer:
+        """Return what work that was begun returns."""
         try:
-            return future.result(timeout_s + 1.0)  # the second bounds a loop that was stopped meanwhile
+            return begun.result(timeout_s + 1.0)  # the second bounds a loop that was stopped meanwhile
         except (TimeoutError, FutureTimeout, FutureCancelled) as fault:
-            future.cancel()
+            begun.cancel()
             if isinstance(fault, PredictorTimeout):
                 raise
             raise PredictorTimeout(f"the predictor of {self.model_name} was given up") from fault
@@ -262,7 +276,7 @@ class BoundPredictor:
         parts = [rows[start : start + size] for start in range(0, len(rows), size)]
         replies = self._exchange(dialect, parts)
         status = replies[0].status
-        if status in (*_NOT_SPOKEN, _FAILED) and not remote.fixed and dialect in _JSON:
+        if status in (*_NOT_SPOKEN, _FAILED) and not remote.fixed and dialect in TEXT:
             other: Dialect = "v2" if dialect == "v1" else "v1"
             in_other = self._exchange(other, parts)
             if in_other[0].status == 200:
@@ -281,14 +295,14 @@ class BoundPredictor:
         remote = self._remote
         self._ask(self._own, rows)  # in the other protocol, or of fewer rows, where the server takes only those
         rows = rows[: remote.max_rows]
-        others = [dialect for dialect in _found_out() if dialect != self._own]
+        others = [dialect for dialect in known() if dialect != self._own]
 
         def ask(dialect: Dialect, longest_s: float) -> NDArray[Any]:
             ends = time.monotonic() + longest_s
             probe = BoundPredictor(remote, self._form, self._headers, ends, self._schema)
             self.calls += 1
             self.rows += len(rows)
-            reply = remote.run(probe._try(probe._written(dialect, rows)), longest_s)
+            reply = remote.outcome(remote.begin(probe._try(probe._written(dialect, rows))), longest_s)
             if reply.status in _BUSY and dialect != "grpc":  # which says so of a server that is not there
                 raise PredictorBusy(f"the predictor of {remote.model_name} is busy")
             return read_outputs(reply, len(rows), remote.model_name)
@@ -297,11 +311,26 @@ class BoundPredictor:
             remote.remember(self._form.kind, fastest(self._own, others, ask, self._time_left()))
 
     def _exchange(self, dialect: Dialect, parts: Sequence[Matrix]) -> list[Reply]:
-        """Return the replies about each part, some asked at a time; one that is not 200 ends it early."""
-        calls = [self._written(dialect, part) for part in parts]
+        """Return the replies about each part, some asked at a time; a first one that is not 200 is that to all."""
+        remote = self._remote
         self.rows += sum(map(len, parts))
-        longest_s = self._time_left() if self._ends is not None else self._remote.timeout_s * _ATTEMPTS * len(calls)
-        return self._remote.run(self._all(calls), longest_s)
+        longest_s = self._time_left() if self._ends is not None else remote.timeout_s * _ATTEMPTS * len(parts)
+        replies = [remote.outcome(remote.begin(self._persist(self._written(dialect, parts[0]))), longest_s)]
+        if replies[0].status != 200:  # a server that refuses the first is not sent the others
+            return replies * len(parts)
+        under_way: deque[Future[Reply]] = deque()
+        try:
+            for part in parts[1:]:
+                call = self._written(dialect, part)  # while the server works at those before
+                if len(under_way) == _AT_ONCE:
+                    replies.append(remote.outcome(under_way.popleft(), longest_s))
+                under_way.append(remote.begin(self._persist(call)))
+            while under_way:
+                replies.append(remote.outcome(under_way.popleft(), longest_s))
+        finally:
+            for begun in under_way:
+                begun.cancel()
+        return replies
 
     def _written(self, dialect: Dialect, rows: Matrix) -> _Call:
         if dialect == "grpc":
@@ -310,23 +339,6 @@ class BoundPredictor:
         if dialect == "v2_binary":
             return _Call(dialect, *write_binary(self._form.speaking("v2", self._schema), rows, self._schema))
         return _Call(dialect, self._form.speaking(dialect, self._schema).write(rows, self._schema))
-
-    async def _all(self, calls: Sequence[_Call]) -> list[Reply]:
-        places = asyncio.Semaphore(_AT_ONCE)
-
-        async def place(call: _Call) -> Reply:
-            async with places:
-                return await self._persist(call)
-
-        first = await self._persist(calls[0])  # a server that refuses the first is not sent the others
-        if first.status != 200:
-            return [first] * len(calls)
-        tasks = [asyncio.ensure_future(place(call)) for call in calls[1:]]
-        try:
-            return [first, *await asyncio.gather(*tasks)]
-        finally:
-            for task in tasks:
-                task.cancel()
 
     async def _persist(self, call: _Call) -> Reply:
         """Return the reply to one call, tried again while the server is busy or breaks off."""
@@ -386,12 +398,3 @@ class BoundPredictor:
         if wait >= self._time_left():
             raise PredictorTimeout(f"the predictor of {self._remote.model_name} is busy for longer than there is time")
         await asyncio.sleep(wait)
-
-
-def _found_out() -> tuple[Dialect, ...]:
-    """Return the ways that `auto` knows."""
-    try:
-        require_grpc()
-    except MissingExtra:
-        return *_JSON, "v2_binary"
-    return *_JSON, "v2_binary", "grpc"

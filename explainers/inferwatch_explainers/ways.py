@@ -8,7 +8,8 @@ from typing import Any, Final, Literal, NamedTuple
 
 from numpy.typing import NDArray
 
-from inferwatch.errors import PredictorError
+from inferwatch.errors import MissingExtra, PredictorError
+from inferwatch_explainers.grpc_predictor import require_grpc
 from inferwatch_explainers.predictor_reply import same_outputs
 
 Dialect = Literal["v1", "v2", "v2_binary", "grpc"]
@@ -25,7 +26,7 @@ WORTH_ROWS: Final = 10_000
 
 PROBED_ROWS: Final = 2048
 
-_TEXT: Final = ("v1", "v2")
+TEXT: Final[tuple[Dialect, ...]] = ("v1", "v2")
 _MARGIN: Final = 1.25
 """So much faster JSON has to be than raw bytes: the sample is small, and time passes unevenly on a busy machine."""
 
@@ -44,6 +45,15 @@ class Way(NamedTuple):
 
     dialect: Dialect
     why: str
+
+
+def known() -> tuple[Dialect, ...]:
+    """Return the ways that can be asked in; gRPC only where grpcio is installed."""
+    try:
+        require_grpc()
+    except MissingExtra:
+        return *TEXT, "v2_binary"
+    return *TEXT, "v2_binary", "grpc"
 
 
 def fastest(
@@ -78,6 +88,6 @@ def fastest(
                 continue
             took = clock() - started
             seconds[dialect] = min(took, seconds.get(dialect, took))
-    best = min(seconds, key=lambda dialect: seconds[dialect] * (_MARGIN if dialect in _TEXT else 1.0))
+    best = min(seconds, key=lambda dialect: seconds[dialect] * (_MARGIN if dialect in TEXT else 1.0))
     timed = ", ".join(f"{dialect} took {1000 * took:.1f} ms" for dialect, took in seconds.items())
     return Way(best, "; ".join([timed, *(f"{dialect}: {fault}" for dialect, fault in faults.items())]))
