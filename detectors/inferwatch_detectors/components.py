@@ -14,6 +14,7 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist
+from typing import NamedTuple
 
 import numpy as np
 
@@ -65,9 +66,19 @@ class Matched:
         return np.stack(found, axis=-1)
 
 
+def captured(shares: Matrix, weights: Matrix) -> Matrix:
+    """Return how much (6,) of each component the weighted squared deviations of cells with shares (k,) tell."""
+    return np.asarray(_parts(shares) ** 2 @ weights)
+
+
+def _parts(shares: Matrix) -> Matrix:
+    """The covariance (6, k) of being in each cell with each component, of variance 1."""
+    return np.diff(_loadings(np.cumsum(shares)[:-1]).T, axis=1, prepend=0, append=0)
+
+
 def _spectra(shares: Matrix, weights: Matrix, effects: Matrix, ordered: bool) -> Matrix:
     """The weights (m, j) of squared normals in the cells' deviations, of which those of independent rows sum to 1."""
-    parts = np.diff(_loadings(np.cumsum(shares)[:-1]).T, axis=1, prepend=0, append=0)
+    parts = _parts(shares)
     plain = np.diag(shares) - np.outer(shares, shares)
     own = effects[:, :-1] - effects[:, -1:]
     covariances = effects[:, -1:, np.newaxis] * plain + np.einsum("mj,jk,jl->mkl", own, parts, parts)
@@ -82,29 +93,47 @@ def _pair(weights: Matrix, rare: tuple[Matrix, Matrix]) -> tuple[Matrix, Matrix]
     return np.append(0, points), np.append(0, np.interp(log_p, rare[1], rare[0]))
 
 
-def widening(effects: Matrix) -> tuple[Matrix, Matrix]:
-    """Return what makes squared largest deviations of dependent rows as rare as those of independent ones.
+class Widened(NamedTuple):
+    """What squared largest deviations of independent rows are as rare as those of dependent rows.
 
-    `effects` (d, m, 7) are the design effects of each feature. Squares are divided by the largest variance (d, m), a
-    bridge's being 1, and a constant (d, 1) is added: so it is far out, and the constant comes from draws.
+    These are divided by the largest variance `wide` (..., m), in that of independent rows, and a `constant` (..., 1) is
+    added: so it is far out, and the constant comes from draws.
     """
-    wide = 4 * _variances(effects).max(axis=-1)
+
+    wide: Matrix
+    constant: Matrix
+
+    def __call__(self, squares: Matrix) -> Matrix:
+        """Return the squares (..., m) of independent rows that are as rare as these (...)."""
+        each = squares[..., np.newaxis]
+        return np.clip(each / self.wide + self.constant, 0, each)
+
+
+def widening(effects: Matrix, places: Matrix | None = None) -> Widened:
+    """Return what makes n D^2 of dependent rows as rare as of independent ones, for design effects (d, m, 7).
+
+    `places` (p,) in (0, 1) are the shares at or below each value of a variable that takes few; without them it is
+    continuous.
+    """
+    grid = _grid() if places is None else tuple(places.tolist())
+    wide = _wide(effects, grid)
     middle = np.round(effects[:, effects.shape[1] // 2], 2).tolist()
-    return wide, np.array([[_constant(tuple(each))] for each in middle])
+    return Widened(wide, np.array([[_constant(tuple(each), grid)] for each in middle]))
 
 
 @lru_cache(maxsize=4096)
-def _constant(effects: tuple[float, ...]) -> float:
+def _constant(effects: tuple[float, ...], places: tuple[float, ...]) -> float:
     """What the squares of the largest deviations, over the largest variance, lack to those of a bridge."""
     if effects == (effects[0],) * len(effects):
         return 0.0
-    bridges, normals = _drawn()
+    bridges, normals = _drawn(places)
     own, others = np.array(effects[:-1]), effects[-1]
-    widened = math.sqrt(others) * bridges + normals * np.sqrt(np.maximum(own - others, 0)) @ _grid_loadings().T
-    between = _BETWEEN_POINTS / math.sqrt(_POINTS)
+    loadings = _loadings(np.array(places))
+    widened = math.sqrt(others) * bridges + normals * np.sqrt(np.maximum(own - others, 0)) @ loadings.T
+    between = _BETWEEN_POINTS / math.sqrt(_POINTS) if places == _grid() else 0.0
     plain = _largest(bridges) + between
     found = _largest(widened) + between * math.sqrt(others)
-    wide = 4 * float(_variances(np.array(effects)).max())
+    wide = float(_wide(np.array(effects), places))
     return float((plain**2 - found**2 / wide).mean())
 
 
@@ -113,29 +142,28 @@ def _largest(paths: Matrix) -> Matrix:
     return np.sort(np.abs(paths).max(axis=1))[-_DECIDING:]
 
 
-@lru_cache(maxsize=1)
-def _drawn() -> tuple[Matrix, Matrix]:
-    """Brownian bridges (n, 63) at equal distances, and a normal (n, 6) for each component."""
+@lru_cache(maxsize=2)
+def _drawn(places: tuple[float, ...]) -> tuple[Matrix, Matrix]:
+    """Brownian bridges (n, p) at places, and a normal (n, 6) for each component."""
     random = np.random.default_rng(0)
-    paths = np.cumsum(random.standard_normal((_DRAWS, _POINTS)) / math.sqrt(_POINTS), axis=1)
-    return paths[:, :-1] - paths[:, -1:] * _places(), random.standard_normal((_DRAWS, COMPONENTS))
+    steps = np.diff(places, prepend=0, append=1)
+    paths = np.cumsum(random.standard_normal((_DRAWS, len(steps))) * np.sqrt(steps), axis=1)
+    return paths[:, :-1] - paths[:, -1:] * np.array(places), random.standard_normal((_DRAWS, COMPONENTS))
 
 
-def _variances(effects: Matrix) -> Matrix:
-    """The variance (..., 63) of a distribution's deviation at each place, of design effects (..., 7)."""
-    squares = _grid_loadings() ** 2
-    places = _places()
-    rest = places * (1 - places) - squares.sum(axis=1)
-    return np.asarray(effects[..., :-1] @ squares.T + effects[..., -1:] * rest)
-
-
-def _places() -> Matrix:
-    return np.arange(1, _POINTS) / _POINTS
+def _wide(effects: Matrix, places: tuple[float, ...]) -> Matrix:
+    """The largest variance (...) of a distribution's deviation at any place over that of independent rows."""
+    at = np.array(places)
+    plain = at * (1 - at)
+    squares = _loadings(at) ** 2
+    variances = effects[..., :-1] @ squares.T + effects[..., -1:] * (plain - squares.sum(axis=1))
+    return np.asarray(variances.max(axis=-1) / plain.max())
 
 
 @lru_cache(maxsize=1)
-def _grid_loadings() -> Matrix:
-    return _loadings(_places())
+def _grid() -> tuple[float, ...]:
+    """The equal distances at which a continuous variable's deviations are drawn."""
+    return tuple((np.arange(1, _POINTS) / _POINTS).tolist())
 
 
 def _loadings(places: Matrix) -> Matrix:

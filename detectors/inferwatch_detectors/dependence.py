@@ -21,7 +21,7 @@ from inferwatch.errors import InvalidRows
 from inferwatch.reference import Reference
 from inferwatch.rows import Matrix
 from inferwatch_detectors.cells import CellTest
-from inferwatch_detectors.components import COMPONENTS, hermite_scores
+from inferwatch_detectors.components import COMPONENTS, captured, hermite_scores
 from inferwatch_detectors.effective_sample import EffectiveSample
 
 LEAST_ROWS = 500
@@ -157,14 +157,16 @@ def _forms(test: CellTest, cells: NDArray[np.intp]) -> tuple[_Estimate, _Estimat
 
 
 def _components(test: CellTest, cells: NDArray[np.intp]) -> tuple[float, ...]:
-    """The design effects of a number's first components, and the mean one of all others, of equally likely cells."""
+    """The design effects of a number's first components, and the mean one of all that cells tell beyond these."""
     shares = test.shares[:-1] / test.shares[:-1].sum()
     scores = np.vstack([hermite_scores(np.cumsum(shares) - shares / 2), np.zeros(COMPONENTS)])[cells]
     own = [_estimated(score[:, np.newaxis] - score.mean()).design_effect for score in scores.T]
     unordered = CellTest(test.alpha, ordered=False)
-    count = len(test.alpha) - 1
-    total = _estimated(_indicators(unordered, cells)).design_effect * count
-    return *own, max(1.0, (total - sum(own)) / max(1, count - COMPONENTS))
+    weights = unordered.weights(_WINDOW_ROWS)[:-1]
+    told, freedom = captured(shares, weights), float(weights @ (shares * (1 - shares)))
+    total = _estimated(_indicators(unordered, cells)).design_effect * freedom
+    left = freedom - float(told.sum())
+    return *own, max(1.0, (total - float(told @ own)) / left) if left > 0 else 1.0
 
 
 def _indicators(test: CellTest, cells: NDArray[np.intp]) -> Matrix:

@@ -18,7 +18,6 @@ import numpy as np
 
 from inferwatch.rows import Matrix
 from inferwatch_detectors.quadratic_form import FURTHEST, tail_curve
-from inferwatch_detectors.two_sample import jensen_shannon
 
 _TAIL = 0.025
 _CHUNK = 4096
@@ -29,8 +28,11 @@ Divergence = Callable[[Matrix, Matrix, Matrix], Matrix]
 
 
 def squared_jensen_shannon(reference: Matrix, window: Matrix, gaps: Matrix) -> Matrix:  # noqa: ARG001 - one signature
-    """Return the squared Jensen-Shannon distance (...)."""
-    return np.asarray(jensen_shannon(reference, window) ** 2)
+    """Return the squared Jensen-Shannon distance (...) of the shares as `stability` takes them."""
+    q, p = _at_least_two_rows(reference, window)
+    middle = (p + q) / 2
+    entropies = p * np.log2(p / middle) + q * np.log2(q / middle)
+    return np.asarray(entropies.sum(axis=-1) / 2)
 
 
 def stability(reference: Matrix, window: Matrix, gaps: Matrix) -> Matrix:  # noqa: ARG001 - one signature
@@ -38,10 +40,15 @@ def stability(reference: Matrix, window: Matrix, gaps: Matrix) -> Matrix:  # noq
 
     Else the first row of a cell that the reference does not know would decide alone.
     """
+    q, p = _at_least_two_rows(reference, window)
+    return np.asarray(((p - q) * np.log(p / q)).sum(axis=-1))
+
+
+def _at_least_two_rows(reference: Matrix, window: Matrix) -> tuple[Matrix, Matrix]:
     least = 2 / window.sum(axis=-1, keepdims=True)
     q = np.maximum(reference / reference.sum(axis=-1, keepdims=True), least)
     p = np.maximum(window / window.sum(axis=-1, keepdims=True), least)
-    return np.asarray(((p - q) * np.log(p / q)).sum(axis=-1))
+    return q, p
 
 
 def squared_wasserstein(reference: Matrix, window: Matrix, gaps: Matrix) -> Matrix:

@@ -42,16 +42,17 @@ class EffectiveSample(NamedTuple):
         spread = self.variance / 9
         return np.asarray(1 / (self.share * np.maximum(1 - spread + _NODES * math.sqrt(spread), _LEAST_ROOT) ** 3))
 
-    def component_effects(self, *, alike: bool) -> Matrix:
+    def component_effects(self, alike: int = 0) -> Matrix:
         """Return what the components' design effects may be in truth (m, 7); those that are 1 remain 1.
 
-        `alike`: for statistics of a few cells, whose components count alike. Their estimates err apart from each other,
-        so that the whole is known better than any of them; of many cells it hangs on what the components leave out.
+        `alike`: the degrees of freedom of a few cells, whose components count alike. As many estimates err apart from
+        each other, so that the whole is known better than any of them; of many cells, 0, it hangs on what the
+        components leave out.
         """
         effects = np.array(self.components or (1 / self.share,) * (COMPONENTS + 1))
         weights = effects**2 / (effects**2).sum()
-        surer = self._replace(variance=self.variance * float((weights**2).sum())) if alike else self
-        possible = surer.design_effects[:, np.newaxis] * self.share * effects
+        surer = max(float((weights**2).sum()), 1 / alike) if alike else 1.0
+        possible = self._replace(variance=self.variance * surer).design_effects[:, np.newaxis] * self.share * effects
         return np.where(effects > 1, np.maximum(possible, 1), 1.0)
 
 
@@ -75,12 +76,11 @@ def component_effects(
     reference_rows: Matrix | Counts,
     live: Sequence[EffectiveSample],
     reference: Sequence[EffectiveSample],
-    *,
-    alike: bool = False,
+    alike: int = 0,
 ) -> Matrix:
     """Return `design_effects` of each component of each feature (d, m, 7); `alike` as in `EffectiveSample`."""
     ratio = (rows / reference_rows)[:, np.newaxis, np.newaxis]
-    each = [sample.component_effects(alike=alike) for sample in (*live, *reference)]
+    each = [sample.component_effects(alike) for sample in (*live, *reference)]
     nodes = max(map(len, each))
     both = np.array([np.broadcast_to(effects, (nodes, COMPONENTS + 1)) for effects in each])
     return np.asarray((both[: len(live)] + ratio * both[len(live) :]) / (1 + ratio))

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inferwatch.reference.profile import Counts, FeatureProfile, NumericProfile
 from inferwatch.rows import Feature, Matrix
-from inferwatch_detectors.components import Matched, widening
-from inferwatch_detectors.divergence import Divergence, DrawnNull, drawn_null
+from inferwatch_detectors.components import Matched, Widened, widening
+from inferwatch_detectors.divergence import Divergence, DrawnNull, drawn_null, squared_kolmogorov
 from inferwatch_detectors.effect import Effect, mean_shifts, total_variations
 from inferwatch_detectors.effective_sample import EffectiveSample, component_effects, design_effects, mean_log_p
 from inferwatch_detectors.tolerance import (
@@ -79,7 +80,7 @@ class KolmogorovColumns:
         self._spreads = [SpreadSample.of(column.sample) if smallest_effect else None for column in columns]
         self._reach = [smallest_effect * sample.sd for sample in self._samples]
         self._rows = np.array([len(sample.values) for sample in self._samples], dtype=np.int64)
-        self._widened: tuple[bytes, tuple[Matrix, Matrix]] = b"", (np.empty(0), np.empty(0))
+        self._widened: tuple[bytes, Widened] = b"", Widened(np.empty(0), np.empty(0))
 
     def judge(self, values: Matrix) -> list[Verdict]:
         """Return the verdict on the values (d, n) of each feature."""
@@ -106,13 +107,11 @@ class KolmogorovColumns:
         key = judged.tobytes() + rows.tobytes()
         if key != self._widened[0]:
             self._widened = key, widening(component_effects(rows, totals, live, reference))
-        wide, constant = self._widened[1]
-        both = (rows * totals / (rows + totals))[:, np.newaxis]
-        squares = both * gaps[:, np.newaxis] ** 2
-        squares = np.clip(squares / wide + constant, 0, squares)
+        both = rows * totals / (rows + totals)
+        squares = self._widened[1](both * gaps**2)
         log_p, told = np.zeros(squares.shape), squares > _NOTHING
         each = np.flatnonzero(told) // squares.shape[1]
-        log_p[told] = ks_log_p(np.sqrt(squares / both)[told], totals[each], rows[each])
+        log_p[told] = ks_log_p(np.sqrt(squares / both[:, np.newaxis])[told], totals[each], rows[each])
         return mean_log_p(log_p)
 
     def _gaps(self, place: int, window: Matrix) -> tuple[float, float]:
@@ -134,7 +133,8 @@ class KolmogorovColumns:
 class Cells:
     """Cells that a divergence counts in: `counts` (k,) of the reference's rows, `gaps` (k - 1,) between their middles.
 
-    The last of `missing` cells holds missing values; without one they are left out.
+    The last of `missing` cells holds missing values; without one they are left out. A textbook statistic takes those
+    together that begin at `starts`; all by themselves where it is empty.
     """
 
     counts: Matrix
@@ -142,23 +142,25 @@ class Cells:
     place: Callable[[Matrix], NDArray[np.intp]]
     edges: Matrix | None = None
     missing: bool = True
+    starts: NDArray[np.intp] = field(default_factory=lambda: np.empty(0, np.intp))
 
     @classmethod
     def deciles(cls, sample: Matrix) -> Cells:
         """Return the 10 cells between the deciles of a sample (n,), fewer where they coincide, and one for missing.
 
-        Of a sample that does not vary: below, at and above its value, and missing.
+        Below and above all of the sample lie cells of their own, which a textbook statistic counts to those beside
+        them. Of a sample that does not vary they are below, at and above its value, and missing.
         """
         present = sample[~np.isnan(sample)]
-        shares = np.arange(1, _DECILES) / _DECILES
-        edges = np.unique(np.quantile(present, shares)) if len(present) else np.empty(0)
-        if len(present) and present.min() == present.max():
-            edges = _around(present[0])
+        deciles = np.unique(np.quantile(present, np.arange(1, _DECILES) / _DECILES)) if len(present) else present
+        edges = _bounded(present, deciles)
+        inner = edges if len(edges) == 2 else deciles  # of a single value: below and above
 
         def place(values: Matrix) -> NDArray[np.intp]:
             return np.where(np.isnan(values), len(edges) + 1, np.searchsorted(edges, values, side="left"))
 
-        return cls(_counted(place(sample), len(edges) + 2), np.empty(0), place, edges)
+        starts = np.concatenate([[0], np.searchsorted(edges, inner) + 1, [len(edges) + 1]])
+        return cls(_counted(place(sample), len(edges) + 2), np.empty(0), place, edges, starts=starts)
 
     @classmethod
     def ranked(cls, sample: Matrix) -> Cells:
@@ -167,10 +169,8 @@ class Cells:
         Without gaps, which ranks do not know: continuous features then share one null distribution.
         """
         present = np.sort(sample[~np.isnan(sample)])
-        edges = np.empty(0)
-        if len(present):
-            inner = present[(np.arange(1, _FINE_CELLS) * len(present)) // _FINE_CELLS]
-            edges = np.unique(np.concatenate([_around(present[0])[:1], inner, present[-1:]]))
+        places = (np.arange(1, _FINE_CELLS) * len(present)) // _FINE_CELLS
+        edges = _bounded(present, present[places] if len(present) else present)
 
         def place(values: Matrix) -> NDArray[np.intp]:
             return np.searchsorted(edges, values[~np.isnan(values)], side="left")
@@ -191,15 +191,29 @@ class Cells:
         inner = np.diff(sums[1:-1] / cells.counts[1:-1]) / (sd or 1.0)
         return replace(cells, gaps=np.pad(inner, 1, mode="edge") if len(inner) else np.ones(2))
 
+    @cached_property
+    def alpha(self) -> Matrix:
+        """The parameters (k,) of the Dirichlet of the cells' shares, given the reference: as in `CellTest`."""
+        prior = np.full(len(self.counts), 0.5)
+        if len(self.starts):
+            prior[[0, -2]] = 1.0
+        return np.where(self.counts > 0, self.counts, prior)
+
+    def together(self, counts: Matrix) -> Matrix:
+        """Return counts (k,) as a textbook statistic takes them."""
+        return np.add.reduceat(counts, self.starts) if len(self.starts) else counts
+
     @classmethod
     def categories(cls, profile: FeatureProfile) -> Cells:
         """Return the cells of a category's profile."""
         return cls(profile.counts.astype(np.float64), np.empty(0), profile.cells)
 
 
-def _around(value: float) -> Matrix:
-    """The edges of a cell that holds one value alone."""
-    return np.array([np.nextafter(value, -np.inf), value])
+def _bounded(present: Matrix, inner: Matrix) -> Matrix:
+    """The edges of cells, with those below and above all that is present; of a single value, its own cell's."""
+    if not len(present):
+        return present
+    return np.unique(np.concatenate([[np.nextafter(present.min(), -np.inf)], inner, [present.max()]]))
 
 
 def _counted(cells: NDArray[np.intp], count: int) -> Matrix:
@@ -219,7 +233,7 @@ class DivergenceColumn:
     tolerated: Matrix = field(repr=False)
     radius: float
     sample: SortedSample = field(repr=False)
-    matched: dict[int, Matched] = field(default_factory=dict, repr=False)
+    matched: dict[int, Matched | Widened] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(
@@ -254,7 +268,7 @@ class DivergenceColumn:
         null = self._null(size)
         plain = float(self.divergence(self.cells.counts, counts, self.cells.gaps))
         least = min(plain, float(self.divergence(self._nearest(counts), counts, self.cells.gaps).min()))
-        statistic, log_p = self.textbook(self.sample, values, self.cells.counts, counts)
+        statistic, log_p = self.textbook(self.sample, values, *map(self.cells.together, (self.cells.counts, counts)))
         calibrated, decisive = mean_log_p(
             null.log_survival(self._brought(np.array([plain, least]), rows, size))
         ).tolist()
@@ -275,12 +289,19 @@ class DivergenceColumn:
         if not self.watched.effective.components or not freedom:
             return np.asarray(divergences[:, np.newaxis] / design_effects(rows, *dependent))
         if size not in self.matched:
-            mean = max(float(self._null(size).drawn.mean()), 1e-300)  # the stability of a row or two is always 0
             ordered = not self.cells.missing  # fine cells are compared by their cumulated shares
-            effects = component_effects(size, *dependent, alike=not ordered)[0]
-            weights = (shares[:-1] + shares[1:]) / 2 if ordered else 1 / shares
-            self.matched[size] = Matched.of(shares, weights, effects, (mean, mean), ordered=ordered)
+            effects = component_effects(size, *dependent, alike=0 if ordered else freedom)
+            self.matched[size] = self._matched(size, shares, effects, ordered)
         return self.matched[size](divergences)
+
+    def _matched(self, size: int, shares: Matrix, effects: Matrix, ordered: bool) -> Matched | Widened:
+        """What brings divergences of dependent rows to those of independent ones, for design effects (1, m, 7)."""
+        if self.divergence is squared_kolmogorov:
+            wide, constant = widening(effects, np.cumsum(shares)[:-1])
+            return Widened(wide[0], constant[0] * (1 / size + 1 / float(self.cells.counts.sum())))
+        mean = max(float(self._null(size).drawn.mean()), 1e-300)  # the stability of a row or two is always 0
+        weights = (shares[:-1] + shares[1:]) / 2 if ordered else 1 / shares
+        return Matched.of(shares, weights, effects[0], (mean, mean), ordered=ordered)
 
     def _nearest(self, counts: Matrix) -> Matrix:
         """The reference's counts (s, k) under every shift that is tolerated, or moved towards the window's."""
@@ -293,8 +314,7 @@ class DivergenceColumn:
         return np.asarray(reached[np.newaxis] * total)
 
     def _null(self, size: int) -> DrawnNull:
-        alpha = np.where(self.cells.counts > 0, self.cells.counts, 0.5)
-        return drawn_null(self.divergence, alpha, self.cells.gaps, size, self.draws)
+        return drawn_null(self.divergence, self.cells.alpha, self.cells.gaps, size, self.draws)
 
 
 def _shifted_counts(cells: Cells, edges: Matrix, sample: SortedSample, reach: float) -> Matrix:

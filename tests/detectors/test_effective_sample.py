@@ -21,11 +21,12 @@ def test_what_is_known_is_taken_as_it_is() -> None:
     assert mean_log_p(np.full(7, -7.5)) == pytest.approx(-7.5)
 
 
-def test_seven_equal_components_that_count_alike_are_known_seven_times_as_well() -> None:
+def test_seven_equal_components_that_count_alike_are_known_seven_times_as_well_unless_two_cells_have_one() -> None:
     sample = EffectiveSample(1 / 50, 0.07, (50.0,) * 7)
-    one, all_ = (np.log(sample.component_effects(alike=alike))[:, 0].std() for alike in (False, True))
+    alone, two_cells, all_ = (np.log(sample.component_effects(alike))[:, 0].std() for alike in (0, 1, 9))
 
-    assert one / all_ == pytest.approx(np.sqrt(7), rel=0.05)
+    assert alone / all_ == pytest.approx(np.sqrt(7), rel=0.05)
+    assert two_cells == alone
 
 
 @pytest.mark.parametrize("freedom", [20, 50, 200])

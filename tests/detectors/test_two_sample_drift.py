@@ -75,7 +75,7 @@ def test_a_constant_that_leaves_its_value_is_told(method: TwoSampleMethod, side:
     assert left.why == "x0 left the one value it had; 1 of 1 features changed: x0"
 
 
-@pytest.mark.parametrize("method", ["ks", "cvm", "wasserstein"])
+@EVERY
 @pytest.mark.parametrize(("value", "coded"), [(1, 2), (0, -1)])
 def test_a_value_that_is_coded_beyond_all_others_is_told(method: TwoSampleMethod, value: int, coded: int) -> None:
     random = np.random.default_rng(8)
