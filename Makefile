@@ -1,6 +1,8 @@
 # One command each; continuous integration calls exactly these. `PYTHON=python3.12 make setup` picks an interpreter.
 SHELL := /bin/bash
 PYTHON ?= python3
+# What alibi and AIX360 need has wheels up to Python 3.11; whoever speaks with them may be newer.
+LEGACY_PYTHON ?= $(shell python3.11 --version >/dev/null 2>&1 && echo python3.11 || echo $(PYTHON))
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := .venvs/demo
@@ -30,7 +32,7 @@ setup-cloudevents: setup
 
 setup-profiles: setup
 	@scripts/environment .venvs/modern locks/base.txt --editable '.[all,captum,shap,art,aif360]' --group test
-	@scripts/environment .venvs/legacy-explain locks/legacy-explain.txt --requirement scripts/legacy-explain-requirements.txt
+	@PYTHON=$(LEGACY_PYTHON) scripts/environment .venvs/legacy-explain locks/legacy-explain.txt --requirement scripts/legacy-explain-requirements.txt
 
 demo: setup setup-demo ## the main job: a true drift alarm on real traffic to a real model server
 	@$(BIN)/inferwatch demo
