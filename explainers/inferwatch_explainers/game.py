@@ -66,7 +66,8 @@ class Game:
             for part, key in zip(np.split(inverse, bounds), keys, strict=True)
         ]
         if self._readout is None:
-            self._readout = Readout.of(answers[0][:, 0, 0], self._target)
+            seen = outputs if len(self._background) > 1 else None  # one row does not show which labels there are
+            self._readout = Readout.of(answers[0][:, 0, 0], self._target, seen)
         return [self._readout.read(answer) for answer in answers]
 
     def _keys(self, masks: Masks, part: slice) -> Keys:

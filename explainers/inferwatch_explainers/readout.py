@@ -12,6 +12,7 @@ from inferwatch.errors import InvalidOption, PredictorError
 from inferwatch.explanation import Target
 from inferwatch.rows import Matrix
 
+_SHOWN = 8
 _NO_NUMBER = "the predictor answered null, NaN or infinity"
 
 
@@ -27,11 +28,12 @@ class Readout:
     labels: bool
 
     @classmethod
-    def of(cls, outputs: NDArray[Any], target: Target = None) -> Readout:
+    def of(cls, outputs: NDArray[Any], target: Target = None, seen: NDArray[Any] | None = None) -> Readout:
         """Return the readout for explained rows with these outputs (n,) or (n, k).
 
         Without a target, each row is explained for its own label, or its largest output. Raises `InvalidOption` for a
-        target that the predictor has no output for.
+        target that the predictor has no output for, and for a label that is none of those `seen` (r,), where they are
+        given: of outputs for many rows.
         """
         if outputs.ndim == 2:
             return cls(_indices(outputs, target), labels=False)
@@ -41,7 +43,7 @@ class Readout:
             return cls((None,) * len(outputs), labels=False)
         if target is None:
             return cls(tuple(outputs.tolist()), labels=True)
-        return cls((_label(outputs, target),) * len(outputs), labels=True)
+        return cls((_label(outputs, target, seen),) * len(outputs), labels=True)
 
     def read(self, outputs: NDArray[Any]) -> Matrix:
         """Return (n, ...) numbers from (n, ...) outputs, or (n, ..., k) for several, row i by its own target."""
@@ -98,8 +100,12 @@ def _indices(outputs: NDArray[Any], target: Target) -> tuple[int, ...]:
     return (target,) * len(outputs)
 
 
-def _label(outputs: NDArray[Any], target: Target) -> Target:
+def _label(outputs: NDArray[Any], target: Target, seen: NDArray[Any] | None) -> Target:
     kind = type(outputs.tolist()[0])
     if type(target) is not kind:
         raise InvalidOption(f"target is {target!r}, but the predictor's labels are of type {kind.__name__}")
+    labels = [target] if seen is None else list(dict.fromkeys(seen.tolist()))
+    if target not in labels:
+        known = ", ".join(map(repr, labels[:_SHOWN])) + (", ..." if len(labels) > _SHOWN else "")
+        raise InvalidOption(f"target is {target!r}, a label that the predictor gave no row; it gave {known}")
     return target

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,7 @@ def read_request(body: bytes, schema: Schema, deadline: str | None = None, *, me
     if decoded.rows.count == 0:
         raise InvalidRows("the request holds no instances")
     document = _document(body)
+    _check_members(document)
     parameters = document.get("parameters")
     if parameters is not None and not isinstance(parameters, dict):
         raise InvalidOption(f"parameters is {_shown(parameters)}; it is to be an object")
@@ -103,6 +105,16 @@ def _document(body: bytes) -> Mapping[str, Any]:
         raise InvalidRows("the body holds NaN or infinity, which JSON has no words for") from fault
     data = document.get("data")
     return data if "specversion" in document and isinstance(data, dict) else document
+
+
+def _check_members(document: Mapping[str, Any]) -> None:
+    """Raise `InvalidOption` for an option beside the rows, or a misspelt `parameters`; others are not ours to judge."""
+    for name in document:
+        meant = get_close_matches(name, ("parameters", *_OPTIONS), n=1, cutoff=0.75)
+        if name != "parameters" and meant == ["parameters"]:
+            raise InvalidOption(f"options of a request stand in parameters, and not in {_shown(name)}")
+        if name != "parameters" and meant:
+            raise InvalidOption(f"{_shown(name)} stands beside the instances; {meant[0]} is an option of parameters")
 
 
 def _encoded(rows: Rows, schema: Schema) -> Matrix:

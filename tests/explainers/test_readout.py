@@ -94,6 +94,8 @@ def test_one_column_is_one_output() -> None:
         (lambda rows: rows[:, 0], "yes", "one output"),
         (LABELS["texts"][0], 1, "labels are of type str"),
         (LABELS["integers"][0], "1", "labels are of type int"),
+        (LABELS["integers"][0], 7, "target is 7, a label that the predictor gave no row; it gave 1, 0"),
+        (LABELS["texts"][0], "Yes", "it gave 'yes', 'no'"),
     ],
 )
 def test_targets_that_do_not_exist_are_refused(predict: Any, target: Target, match: str) -> None:

@@ -38,6 +38,11 @@ def test_options_are_read_and_the_header_wins() -> None:
     assert read_request(body(deadline_s=2), SCHEMA, "0.25").options.deadline_s == 0.25
 
 
+def test_members_that_clients_of_other_servers_send_are_passed_over() -> None:
+    others = {"id": "7", "outputs": [1, 0], "signature_name": "serving_default", "model_version": None}
+    assert read_request(orjson.dumps({"instances": GOOD, **others}), SCHEMA).options == Options()
+
+
 def test_other_parameters_of_v2_travel_on() -> None:
     document = {
         "inputs": [
@@ -76,6 +81,11 @@ def test_other_parameters_of_v2_travel_on() -> None:
         (body([{"age": 39, "work": "State", "x": 1}]), "has the unknown x"),
         (body([{"a": 39, "b": "State", "c": 1}]), "none of which the reference has"),
         (orjson.dumps({"instances": GOOD, "parameters": [1]}), "parameters is"),
+        (orjson.dumps({"instances": GOOD, "params": {}}), "stand in parameters, and not in 'params'"),
+        (
+            orjson.dumps({"instances": GOOD, "samples": 8}),
+            "'samples' stands beside the instances",
+        ),
     ],
 )
 def test_wrong_rows_get_one_sentence(data: bytes, says: str) -> None:
