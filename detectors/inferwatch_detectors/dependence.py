@@ -89,12 +89,17 @@ class Dependence:
 
     def assumed(self, rows: int) -> str:
         """Return the assumption for a window of so many rows, and what to do where it leaves the window little."""
+        little = self.told_little(rows)
+        return f"{self.assumption}, so that {little}" if little else self.assumption
+
+    def told_little(self, rows: int) -> str | None:
+        """Return how little a window of so many rows tells and what would tell more; None where it tells enough."""
         counted = rows / self.correlation_time
         if not self.rows or self.correlation_time < 2 or counted >= _TELLING_ROWS:
-            return self.assumption
+            return None
         return (
-            f"{self.assumption}, so that {rows:,} rows count as {counted:.2g} and only a very large change alarms:"
-            " longer windows tell more, and so do segments by {hours: 4} where traffic has a daily cycle"
+            f"{rows:,} rows count as {counted:.2g} and only a very large change alarms: longer windows tell more, and"
+            " so does segments: [{by: {hours: 4}}] where traffic has a daily cycle"
         )
 
     def as_dict(self) -> dict[str, Any]:

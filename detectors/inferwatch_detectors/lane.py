@@ -71,9 +71,9 @@ class Lane:
 
     @property
     def note(self) -> str | None:
-        """What a rolling reference waits for, or what the burn-in has not seen; None where there is neither."""
+        """What a rolling reference waits for, or why windows tell too much or too little; None for none of these."""
         if self._rolling is None or self.reference is not None or self._schema is None:
-            return self._unseen_cycle
+            return self._unseen_cycle if self._cycle_hours else self._told_little
         return (
             f"the reference rolls: it begins with {LEAST_ROWS:,} rows that are older than lag_days"
             f" ({self._rolling.rule.lag_days:g}), and {self._rolling.seen:,} have come so far"
@@ -93,6 +93,16 @@ class Lane:
             f"the burn-in of {rows:,} rows spanned {hours:.2g} of the {self._cycle_hours} hours whose parts are"
             " segments: all rows together may take the cycle for drift; let burn_in_rows span three"
         )
+
+    @property
+    def _told_little(self) -> str | None:
+        """Why a drift detector's windows hardly ever alarm, where rows depend on each other."""
+        if self._burn_in is None or self._burn_in.dependence is None:
+            return None
+        newest = [post.status.newest for post in self.posts if post.settings.kind == "drift"]
+        rows = [each.window.rows for each in newest if each is not None and each.window is not None]
+        little = self._burn_in.dependence.told_little(min(rows)) if rows else None
+        return f"rows depend on each other so much that {little}" if little else None
 
     @property
     def needs_rows(self) -> int:

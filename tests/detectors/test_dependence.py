@@ -52,14 +52,17 @@ def test_the_effective_sample_is_that_of_the_statistics_tail(phi: float) -> None
     ("rows", "told"),
     [
         (30, ""),
-        (29, ", so that 29 rows count as 9.7 and only a very large change alarms: longer windows tell more, and so do"),
+        (
+            29,
+            ", so that 29 rows count as 9.7 and only a very large change alarms: longer windows tell more, and so does",
+        ),
     ],
 )
 def test_the_assumption_says_where_dependence_leaves_a_window_little(rows: int, told: str) -> None:
     found = Dependence((1 / 3, 1.0), 3000).assumed(rows)
 
     assert found.startswith(f"rows autocorrelated, estimated effective sample 0.33 a row{told}")
-    assert ("segments by {hours: 4}" in found) == bool(told)
+    assert ("segments: [{by: {hours: 4}}]" in found) == bool(told)
 
 
 def test_rows_in_runs_of_four_bring_a_quarter() -> None:

@@ -59,6 +59,18 @@ def test_parts_of_the_day_tell_what_the_whole_of_a_daily_cycle_hides() -> None:
     assert min(fired.values()) >= 2
 
 
+def test_a_model_whose_cycle_hides_drift_says_so_and_what_to_do() -> None:
+    watched = model(HISTOGRAM | {"window": {"rows": 500}}, reference=reference(), burn_in_rows=3 * 24 * ROWS)
+    worker = Worker([watched])
+    found = worker.judge(items(traffic()[: 4 * 24], arrival_s=DAYS * 24 * HOUR_S))
+    (status,) = worker.statuses()
+    (note,) = status.notes
+
+    assert note.startswith("rows depend on each other so much that 500 rows count as ")
+    assert note.endswith("and so does segments: [{by: {hours: 4}}] where traffic has a daily cycle")
+    assert found[-1].assumption.endswith(note.removeprefix("rows depend on each other so much that "))
+
+
 @pytest.mark.parametrize(("hours", "told"), [(8, True), (24, False)])
 def test_a_burn_in_that_is_shorter_than_the_cycle_is_told_after_a_restart_too(hours: int, told: bool) -> None:
     watched = model(HISTOGRAM, segments=[{"by": {"hours": 4}}], burn_in_rows=10 * (hours + 1))
