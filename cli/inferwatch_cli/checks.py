@@ -8,7 +8,7 @@ from pathlib import Path
 
 from inferwatch.delivery.kafka import producer_of
 from inferwatch.delivery.tls import Trust
-from inferwatch.derived import text_of
+from inferwatch.derived import column_of
 from inferwatch.errors import ConfigError, Fault, InvalidOption, InvalidReference, MissingExtra
 from inferwatch.events import Service
 from inferwatch.payload_log.segment import can_seal
@@ -232,12 +232,12 @@ def _wrong_immutables(model: ModelSettings, reference: Reference, where: str) ->
 
 
 def _unexplainable(model: ModelSettings, reference: Reference, where: str) -> Iterator[Fault]:
-    """Yield explainers of rows that do not know what the model takes, since the reference has measures of a text."""
+    """Yield explainers of rows that do not know what the model takes, since the reference measures a column of its."""
     names = reference.schema.names
-    texts = [text for name in names if (text := text_of(name, names)) is not None]
+    measured = [column for name in names if (column := column_of(name, names)) is not None]
     for number, explainer in enumerate(model.explainers):
-        if texts and explainer.method in METHODS and not explains_texts(explainer.method):
-            told = f"{explainer.method} needs the model's own columns, and {texts[0]!r} is a text"
+        if measured and explainer.method in METHODS and not explains_texts(explainer.method):
+            told = f"{explainer.method} needs the model's own columns, and {measured[0]!r} holds texts or arrays"
             yield Fault(f"{where}.explainers[{number}]", f"{told}; under `features` it can be declared categorical")
 
 

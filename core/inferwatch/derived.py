@@ -14,8 +14,13 @@ cells of that column where the payload has no column of that very name. It is mi
     NAME.mean           their mean
     NAME.sd             their standard deviation (ddof 0)
     NAME.shape[0]       the sizes of its dimensions, to NAME.shape[3]: of an image in this order or that, as it was sent
+    NAME.length         the length of an array as a vector
+    NAME.projection_0   what that is along 16 random directions, to NAME.projection_15; of up to 16 numbers, themselves
 
-All of text stand for a column of a reference that is text (`reference.learning`).
+All of text stand for a column of a reference that is text (`reference.learning`); size, length and projections, as many
+as there are numbers, stand for one of arrays. A shift of the mean shows in each projection in proportion to its cosine
+with the direction (Johnson and Lindenstrauss, 1984), hence in the largest of 16 nearly always. The directions follow
+from the number of dimensions alone, so that they are the same in every process.
 
 An array is what a cell holds whole, or what a tensor spreads over columns: with columns `image[0]` to `image[783]`
 there is `image.mean`. Images that are encoded, as PNG and JPEG are, have `bytes`; they are not decoded.
@@ -30,6 +35,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from inferwatch.cells import objects
+
 _NAN: Final = float("nan")
 _DIMENSIONS: Final = 4
 
@@ -38,6 +45,22 @@ def derived(values: NDArray[Any], what: str) -> NDArray[np.float64]:
     """Return one of `DERIVED` of each cell (n,), NaN where the cell has none."""
     measure = DERIVED[what]
     return np.array([measure(cell) for cell in values], dtype=np.float64)
+
+
+def arrays(values: NDArray[Any]) -> NDArray[Any]:
+    """Return the cells (n,) with arrays for lists of numbers, so that not every measure reads the lists anew."""
+    return objects([cell if (numbers := _numbers(cell)) is None else numbers for cell in values])
+
+
+def projections(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return vectors (n, d) along 16 random directions (n, 16); of up to 16 numbers, themselves."""
+    return values if values.shape[1] <= PROJECTIONS else values @ _directions(values.shape[1])
+
+
+@lru_cache(maxsize=16)
+def _directions(dimension: int) -> NDArray[np.float64]:
+    found = np.random.default_rng(dimension).normal(size=(dimension, PROJECTIONS))
+    return np.asarray(found / np.sqrt((found**2).sum(axis=0)), dtype=np.float64)
 
 
 @lru_cache(maxsize=256)  # the payloads of a service have the same columns
@@ -52,28 +75,25 @@ TEXT: Final = ("characters", "bytes", "words", "distinct_words", "digits", "uppe
 """What stands for a column of text, in any language."""
 
 
-def of_text(values: NDArray[Any], name: str) -> dict[str, NDArray[np.float64]]:
-    """Return what stands for a column of text of that name (n,), by feature."""
-    return {feature: derived(values, what) for feature, what in zip(_standing_for(name), TEXT, strict=True)}
+PROJECTIONS: Final = 16
+ARRAY: Final = ("size", "length", *(f"projection_{place}" for place in range(PROJECTIONS)))
+"""What stands for a column of arrays; where none has 16 numbers, as many projections as there are numbers."""
 
 
-def text_of(feature: str, features: Container[str]) -> str | None:
-    """Return the column of text that a feature stands for together with the others of `TEXT`; None for any other."""
-    column = feature.rpartition(".")[0]
-    return (
-        column if feature in _standing_for(column) and all(each in features for each in _standing_for(column)) else None
-    )
+def column_of(feature: str, features: Container[str]) -> str | None:
+    """Return the column of texts or arrays that a feature stands for together with others; None for any other."""
+    column, _, what = feature.rpartition(".")
+    for measures, least in ((TEXT, len(TEXT)), (ARRAY, 3)):
+        if what in measures and all(f"{column}.{each}" in features for each in measures[:least]):
+            return column
+    return None
 
 
 @lru_cache(maxsize=256)
 def columns_of(features: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the columns that features are, with one in place of all that stand for a column of text."""
+    """Return the columns that features are, with one in place of all that stand for a column of texts or arrays."""
     known = set(features)
-    return tuple(dict.fromkeys(text_of(feature, known) or feature for feature in features))
-
-
-def _standing_for(column: str) -> tuple[str, ...]:
-    return tuple(f"{column}.{what}" for what in TEXT)
+    return tuple(dict.fromkeys(column_of(feature, known) or feature for feature in features))
 
 
 def _characters(cell: Any) -> float:  # noqa: ANN401 - any cell
@@ -137,6 +157,19 @@ def _sd(cell: Any) -> float:  # noqa: ANN401 - any cell
     return _NAN if numbers is None else float(numbers.std())
 
 
+def _length(cell: Any) -> float:  # noqa: ANN401 - any cell
+    numbers = _numbers(cell)
+    return _NAN if numbers is None else float(np.sqrt((numbers**2).sum()))
+
+
+def _projection(cell: Any, place: int) -> float:  # noqa: ANN401 - any cell
+    numbers = _numbers(cell)
+    if numbers is None or place >= numbers.size:
+        return _NAN
+    vector = numbers.ravel()
+    return float(vector[place] if vector.size <= PROJECTIONS else vector @ _directions(vector.size)[:, place])
+
+
 def _dimension(cell: Any, axis: int) -> float:  # noqa: ANN401 - any cell
     numbers = _numbers(cell)
     return _NAN if numbers is None or axis >= numbers.ndim else float(numbers.shape[axis])
@@ -154,5 +187,7 @@ DERIVED: Final[Mapping[str, Callable[[Any], float]]] = {
     "mean": _mean,
     "sd": _sd,
     **{f"shape[{axis}]": partial(_dimension, axis=axis) for axis in range(_DIMENSIONS)},
+    "length": _length,
+    **{f"projection_{place}": partial(_projection, place=place) for place in range(PROJECTIONS)},
 }
 """What can be derived of a cell."""

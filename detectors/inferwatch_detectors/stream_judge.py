@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import orjson
 
-from inferwatch.derived import text_of
+from inferwatch.derived import column_of
 from inferwatch.events import Stream
 from inferwatch.finding import Finding
 from inferwatch.pipeline import Item
 from inferwatch.reference import Reference
+from inferwatch.reference.profile import NumericProfile
 from inferwatch.rows import Batch, Rows, Schema
 from inferwatch.settings import AnyDetectorSettings, DriftSettings, ModelSettings
 from inferwatch.status import DetectorStatus
@@ -282,14 +284,24 @@ def part_of(given: Reference | None, model: ModelSettings, kind: str) -> Referen
 
 
 def output_names(given: Reference, model: ModelSettings) -> set[str]:
-    """Return the features of a reference that are the model's outputs, or stand for a text that is one."""
+    """Return the features of a reference that are the model's outputs, or stand for a column that is one."""
     names = given.schema.names
-    return {name for name in names if not {name, text_of(name, names)}.isdisjoint(model.outputs)}
+    return {name for name in names if not {name, column_of(name, names)}.isdisjoint(model.outputs)}
 
 
 def _embedded_reference(given: Reference) -> Reference | None:
-    """Return the reference of the vectors, where its columns are the elements of one: `name[0]`, `name[1]`, ..."""
+    """Return the reference of the vectors: of the widest column of arrays, or of columns `name[0]`, `name[1]`, ..."""
     names = given.schema.names
+    sizes = {
+        column: entry.mean
+        for name, entry in zip(names, given.profile.features, strict=True)
+        if (column := column_of(name, names)) and name == f"{column}.size" and isinstance(entry, NumericProfile)
+    }
+    if sizes:
+        stem = f"{max(sizes, key=lambda column: sizes[column])}."
+        measures = [each for each in given.schema.features if each.name.startswith((f"{stem}length", f"{stem}proj"))]
+        features = tuple(replace(each, name=each.name.removeprefix(stem)) for each in measures)
+        return replace(given.select(measures), schema=Schema(features))
     stem = names[0].rpartition("[")[0]
     if len(names) < 2 or not stem or names != tuple(f"{stem}[{place}]" for place in range(len(names))):
         return None

@@ -1,10 +1,4 @@
-"""Embeddings as features: the length of a vector, and what it is along a few directions.
-
-A vector of hundreds of numbers is judged by its length and by 16 random projections (Johnson and Lindenstrauss, 1984):
-a shift of the mean shows in each in proportion to its cosine with the direction, hence in the largest of 16 nearly
-always. The directions follow from the dimension alone, so that they are the same in every process. Vectors of up to 16
-numbers are judged number by number.
-"""
+"""Embeddings as features: the length of a vector, and its projections (`inferwatch.derived`)."""
 
 from __future__ import annotations
 
@@ -15,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from inferwatch.derived import projections
 from inferwatch.rows import Column, Matrix, Rows
 
-PROJECTIONS = 16
 LEAST_DIMENSION = 4
 """Arrays of fewer numbers are no vectors."""
 
@@ -38,16 +32,9 @@ def projected(values: Matrix) -> Rows:
     """Return the features of vectors (n, d) as rows."""
     with np.errstate(invalid="ignore", over="ignore"):
         length = np.sqrt((values**2).sum(axis=1))
-        along = values if values.shape[1] <= PROJECTIONS else values @ _directions(values.shape[1])
-    what = "dimension" if along is values else "projection"
-    columns = [Column(f"{what}_{place}", column) for place, column in enumerate(along.T)]
+        along = projections(values)
+    columns = [Column(f"projection_{place}", column) for place, column in enumerate(along.T)]
     return Rows((Column("length", length), *columns), len(values))
-
-
-@lru_cache(maxsize=16)
-def _directions(dimension: int) -> Matrix:
-    drawn = np.random.default_rng(dimension).normal(size=(dimension, PROJECTIONS))
-    return np.asarray(drawn / np.sqrt((drawn**2).sum(axis=0)), dtype=np.float64)
 
 
 def _arrays(rows: Rows) -> dict[str, Matrix]:

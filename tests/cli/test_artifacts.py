@@ -81,7 +81,7 @@ def test_check_says_what_grpc_needs(folder: Path, monkeypatch: pytest.MonkeyPatc
 def test_an_explainer_of_rows_needs_the_columns_that_the_model_takes(folder: Path) -> None:
     texts = pd.DataFrame({"a": ROWS[:, 0], "note": [f"Note {number}" for number in range(len(ROWS))]})
     texts.to_csv(folder / "ref.csv", index=False)
-    told = "models[0].explainers[0]: kernel_shap needs the model's own columns, and 'note' is a text; under `features`"
+    told = "models[0].explainers[0]: kernel_shap needs the model's own columns, and 'note' holds texts or arrays; "
     with pytest.raises(ConfigError) as refused:
         checked(config(folder, "method: kernel_shap, predictor: 'http://m'"))
     assert [str(fault).startswith(told) for fault in refused.value.faults] == [True]

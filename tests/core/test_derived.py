@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from inferwatch.derived import DERIVED, TEXT, derivable, derived
+from inferwatch.cells import objects
+from inferwatch.derived import ARRAY, DERIVED, TEXT, derivable, derived, projections
 from inferwatch.errors import InvalidReference
 from inferwatch.events import Role
 from inferwatch.payload_log.views import column_names
@@ -18,6 +19,19 @@ from inferwatch.wire.decode import decode
 
 LIST = [[1.0, 2.0], [3.0, 6.0]]
 NAN = math.nan
+SQUARE = {
+    "size": 4,
+    "mean": 3,
+    "sd": math.sqrt(3.5),
+    "shape[0]": 2,
+    "shape[1]": 2,
+    "length": math.sqrt(50),
+    "projection_0": 1,
+    "projection_1": 2,
+    "projection_2": 3,
+    "projection_3": 6,
+}
+FULL = {"length": 255 * math.sqrt(2), "projection_0": 255, "projection_1": 255}
 PLAIN = {"distinct_words": 1, "digits": 0, "uppercase": 0, "punctuation": 0}
 SHARES = {"digits": 0.2, "uppercase": 0.25, "punctuation": 0.1}
 
@@ -40,9 +54,9 @@ def of(cell: Any) -> dict[str, float]:
         ("", {"characters": 0, "bytes": 0, "words": 0}),
         ("\ud800", {"characters": 1, "bytes": 1, "words": 1, "distinct_words": 1, "digits": 0, "punctuation": 1}),
         (b"\xff\x00", {"bytes": 2}),
-        (LIST, {"size": 4, "mean": 3, "sd": math.sqrt(3.5), "shape[0]": 2, "shape[1]": 2}),
-        (np.array(LIST, np.float16), {"size": 4, "mean": 3, "sd": math.sqrt(3.5), "shape[0]": 2, "shape[1]": 2}),
-        (np.array([[255, 255]], np.uint8), {"size": 2, "mean": 255, "sd": 0, "shape[0]": 1, "shape[1]": 2}),
+        (LIST, SQUARE),
+        (np.array(LIST, np.float16), SQUARE),
+        (np.array([[255, 255]], np.uint8), {"size": 2, "mean": 255, "sd": 0, "shape[0]": 1, "shape[1]": 2, **FULL}),
         ([1, [2]], {}),
         (["a"], {}),
         ([], {}),
@@ -118,6 +132,34 @@ def test_texts_that_hardly_repeat_are_no_categories(count: int, different: int, 
     declared = (Feature("prompt", "categorical"),)
     built = Reference.build(Rows((numbers, texts(count, different)), count), features=declared, created_ns=0)
     assert [feature.kind for feature in built.schema.features] == ["categorical"]
+
+
+def test_arrays_are_judged_by_their_size_length_and_projections() -> None:
+    vectors = np.random.default_rng(0).normal(size=(40, 24))
+    cells = objects([*vectors[:38].tolist(), vectors[38].astype(np.float32), None])
+    built = Reference.build(Rows((Column("n", np.arange(40.0)), Column("vector", cells)), 40), created_ns=0)
+
+    assert built.schema.names == ("n", *(f"vector.{what}" for what in ARRAY))
+    assert built.rows[:38, 1].tolist() == [24.0] * 38
+    assert built.rows[:38, 2:] == pytest.approx(
+        np.column_stack([np.linalg.norm(vectors[:38], axis=1), projections(vectors[:38])])
+    )
+    assert np.isnan(built.rows[39, 1:]).all()
+    named = Rows((Column("vector", objects([vectors[0].tolist()])), Column("n", np.array([7.0]))), 1)
+    assert built.schema.encode(named).values[0, 1:].tolist() == built.rows[0, 1:].tolist()
+
+
+@pytest.mark.parametrize(
+    ("cells", "names"),
+    [
+        ([[1, 2], [3]], ("x.size", "x.length", "x.projection_0", "x.projection_1")),
+        ([[1, 2], ["a"]], ("x",)),
+        ([[], []], ("x",)),
+        ([None, None], ("x",)),
+    ],
+)
+def test_only_numbers_make_arrays(cells: list[Any], names: tuple[str, ...]) -> None:
+    assert Reference.build(Rows((Column("x", objects(cells)),), 2), created_ns=0).schema.names == names
 
 
 @pytest.mark.parametrize("names", [("n", "prompt"), ("0", "1")])

@@ -12,8 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from inferwatch.cells import objects
 from inferwatch.events import CloudEvent
 from inferwatch.finding import Finding
+from inferwatch.reference import Reference
+from inferwatch.rows import Column, Matrix, Rows
 from inferwatch.status import DetectorStatus
 from inferwatch_detectors import gathering, lane, stream_judge
 from inferwatch_detectors.worker import Worker
@@ -132,6 +135,33 @@ def test_embeddings_are_judged_by_length_and_projections() -> None:
     assert len(found[0].features) == 17
     worker.judge(items(embedding(99, random.normal(size=(4, 32)))))
     assert status(worker, "vectors").notes == ("vectors have 32 numbers, not 64",)
+
+
+def listed(number: int, asked: Matrix, answered: Matrix) -> list[CloudEvent]:
+    vectors = {"instances": [{"vector": vector} for vector in asked.tolist()]}
+    answers = {"predictions": [{"label": "y", "vector": vector} for vector in answered.tolist()]}
+    return [
+        request(f"v{number}", number, orjson.dumps(vectors)),
+        response(f"v{number}", number, orjson.dumps(answers)),
+    ]
+
+
+def test_lists_are_no_categories_and_vectors_are_compared_with_those_of_the_reference() -> None:
+    random = np.random.default_rng(8)
+    known = Column("vector", objects(random.normal(size=(2_000, 24)).tolist()))
+    reference = Reference.build(Rows((known,), 2_000), created_ns=0)
+    worker = Worker([model(HISTOGRAM, VECTORS, ANSWERS, reference=reference, false_alarms=ALARMS)])
+    events = []
+    for number in range(63):
+        asked, answered = random.normal(size=(2, 4, 24))
+        asked[:, 5] += 8.0 * (number >= 50)
+        events += listed(number, asked, answered)
+    found = by_time(worker.judge(items(events)))
+    fired = {
+        rule["name"]: [each.fired for each in found if each.detector == rule["name"]] for rule in (VECTORS, ANSWERS)
+    }
+    assert fired == {"vectors": [False] * 4 + [True], "answers": [False] * 2}
+    assert [each.fired for each in found if each.detector == "histogram"] == fired["vectors"]
 
 
 ATTRIBUTED = HISTOGRAM | {"name": "reasons", "on": "explanations"}

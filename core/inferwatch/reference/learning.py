@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inferwatch.cells import category
+from inferwatch.derived import ARRAY, PROJECTIONS, TEXT, derived
 from inferwatch.rows import Column, Feature
 
 MOST_CATEGORIES = 256
@@ -31,6 +32,17 @@ def is_text(column: Column) -> bool:
         return False
     different = len(set(present))
     return different >= LEAST_TEXTS and 2 * different > len(present)
+
+
+def measures_of(column: Column) -> Sequence[str]:
+    """Return what stands for a column of texts or of arrays of numbers, of `inferwatch.derived`; nothing for others."""
+    if is_text(column):
+        return TEXT
+    sizes = derived(column.values, "size") if column.values.dtype == object else np.empty(0)
+    present = sum(cell is not None for cell in column.values.tolist()) if len(sizes) else 0
+    if not present or (sizes > 0).sum() < present:
+        return ()
+    return ARRAY[: 2 + int(min(np.nanmax(sizes), PROJECTIONS))]
 
 
 def learn_feature(declared: Feature | None, column: Column) -> Feature:

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inferwatch.derived import of_text, text_of
+from inferwatch.derived import arrays, column_of, derived
 from inferwatch.errors import InvalidReference
 from inferwatch.listing import listed
 from inferwatch.reference.archive import DAMAGES, holds, pack, unpack
-from inferwatch.reference.learning import is_text, learn_feature
+from inferwatch.reference.learning import learn_feature, measures_of
 from inferwatch.reference.profile import LARGEST, CategoricalProfile, FeatureProfile, NumericProfile, Profile
 from inferwatch.rows import Column, Feature, Matrix, Rows, Schema, with_derived
 from inferwatch.tables import read_table
@@ -64,9 +64,9 @@ class Reference:
 
         `features` names, orders and restricts the columns and fixes their kinds and categories, and may name what is
         derived from a column (`inferwatch.derived`); without it columns of numbers are numeric, flags, categories and
-        mixtures categorical, and for a column of text stands what is derived of it (`learning.is_text`). `also` names
-        columns that follow the features, their kinds learnt. Raises `InvalidReference` for no rows, no columns, or a
-        feature or a column of `also` that is not among the columns.
+        mixtures categorical, and for a column of texts or of arrays stands what is derived of it
+        (`learning.measures_of`). `also` names columns that follow the features, their kinds learnt. Raises
+        `InvalidReference` for no rows, no columns, or a feature or a column of `also` that is not among the columns.
         """
         if not rows.count or not rows.columns:
             raise InvalidReference(
@@ -200,7 +200,7 @@ def read_reference(
             return Reference.build(source, features=features, also=also, sample_rows=sample_rows, created_ns=created_ns)
         names = source.schema.names
         own = {
-            name: [each for each in source.schema.features if name in (each.name, text_of(each.name, names))]
+            name: [each for each in source.schema.features if name in (each.name, column_of(each.name, names))]
             for name in also
         }
         if missing := [name for name in also if not own[name]]:
@@ -231,9 +231,11 @@ def _chosen(rows: Rows, features: Sequence[Feature], also: Sequence[str]) -> lis
 
 
 def _undeclared(column: Column) -> list[tuple[Feature | None, Column]]:
-    if not is_text(column):
+    measures = measures_of(column)
+    if not measures:
         return [(None, column)]
-    return [(None, Column(name, values)) for name, values in of_text(column.values, column.name).items()]
+    cells = arrays(column.values)
+    return [(None, Column(f"{column.name}.{what}", derived(cells, what))) for what in measures]
 
 
 def _refuse_unparsed(chosen: Sequence[tuple[Feature | None, Column]], profile: Profile) -> None:

@@ -281,7 +281,7 @@ class ModelSettings(Section):
     features: tuple[FeatureSettings, ...] = ()
     """Chooses and orders the reference's columns and fixes their kinds. All columns, kinds learnt, where empty: for one
     of text, with 50 different ones and more than half of its cells different, stand seven measures, `NAME.characters`
-    and others."""
+    and others; for one of arrays `NAME.size`, `NAME.length` and up to 16 projections."""
     reference: ReferenceSettings
     """CSV, Parquet, npy or npz; or a file that `reference build` saved, known by its content. `{logged: {first: N}}` or
     `{logged: {last: N}}`: logged rows, per component and endpoint; `{rolling: {days: 28, lag_days: 1}}`: those of the
