@@ -43,10 +43,10 @@ class SortedSample:
         return float(self.values.std())
 
     @cached_property
-    def excess_ranks(self) -> Matrix:
-        """The mean rank of each value among all of them less its place: 0 without ties."""
-        below, within = _own_positions(self.values)
-        return np.asarray((below + within + 1) / 2 - np.arange(1, len(self.values) + 1))
+    def excess_ranks(self) -> tuple[Matrix, float]:
+        """What ties add to the ranks of the values among themselves: summed below each place (n + 1,), and squared."""
+        excess = _excess_ranks(self.values)
+        return np.concatenate([[0.0], np.cumsum(excess)]), float(excess @ excess)
 
     @cached_property
     def marks(self) -> tuple[Matrix, Matrix]:
@@ -134,12 +134,15 @@ def cramer_von_mises(sample: SortedSample, window: Matrix) -> float:
     """
     n, m = len(sample.values), len(window)
     below, within = sample.positions(window)
-    at_or_above = np.cumsum(np.bincount(within, minlength=n + 1))[:n]  # of the window, below each value of the sample
-    at_or_below = at_or_above if below is within else np.cumsum(np.bincount(below, minlength=n + 1))[:n]
-    reference = sample.excess_ranks + (at_or_above + at_or_below) / 2
-    first, last = _own_positions(window)
-    live = (first + last + below + within + 1) / 2 - np.arange(1, m + 1)
-    u = n * float((reference**2).sum()) + m * float((live**2).sum())
+    # as many halves of the window's values lie below a value of the sample as there are bounds at or below its place
+    bounds = np.repeat(below, 2) if below is within else np.sort(np.concatenate([below, within]), kind="stable")
+    halves = np.arange(1.0, 4 * m, 2)
+    excess, squares = sample.excess_ranks
+    ahead = n * m**2 - float(halves @ bounds) / 4
+    if squares:
+        ahead += 2 * m * float(excess[-1]) - float(excess[bounds].sum())
+    live = (below + within) / 2 + _excess_ranks(window)
+    u = n * (squares + ahead) + m * float(live @ live)
     return u / (n * m * (n + m)) - (4 * n * m - 1) / (6 * (n + m))
 
 
@@ -225,11 +228,13 @@ def jensen_shannon(reference: Matrix, window: Matrix) -> NDArray[np.float64]:
     return np.asarray(np.sqrt(np.maximum(divergence, 0.0) / math.log(2)))
 
 
-def _own_positions(ascending: Matrix) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _excess_ranks(ascending: Matrix) -> Matrix:
+    """The mean rank (n,) of each value less its place: 0 without ties."""
     places = np.arange(len(ascending))
     if not (ascending[1:] == ascending[:-1]).any():
-        return places, places + 1
-    return np.searchsorted(ascending, ascending, side="left"), np.searchsorted(ascending, ascending, side="right")
+        return np.zeros(len(ascending))
+    below, within = (np.searchsorted(ascending, ascending, side=side) for side in ("left", "right"))
+    return np.asarray((below + within - 1) / 2 - places)
 
 
 def _filled(counts: Matrix) -> Matrix:
