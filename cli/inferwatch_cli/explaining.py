@@ -24,6 +24,7 @@ from inferwatch_explainers.kserve_routes import kserve_router
 from inferwatch_explainers.served import ExplainedModel
 from inferwatch_explainers.ways import Spoken
 from inferwatch_logger.access import Application, guarded
+from inferwatch_logger.refusals import refuse_in_sentences
 
 _HEADLESS_PORTS: Final = {"grpc": 8081}
 """Where a predictor listens whose service is headless, if not at 8080: KServe names no port then either."""
@@ -103,4 +104,5 @@ def explain_application(configuration: Checked, models: list[ExplainedModel]) ->
     app.include_router(explanations(settings, models, registry, None if delivery is None else delivery.emit))
     app.include_router(kserve_router([model.name for model in models]))
     serve_metrics(app, registry)
+    refuse_in_sentences(app)
     return guarded(app, configuration.bearer_token)

@@ -18,6 +18,7 @@ from inferwatch.listing import listed
 from inferwatch.pictures import check_plot
 from inferwatch.rows import Column, Feature, Matrix, Rows, Schema
 from inferwatch.wire.decode import decode, inflate
+from inferwatch.wire.json_text import BINARY_MARK, split
 from inferwatch_explainers.registry import explains_texts
 from inferwatch_explainers.reply_shapes import SHAPES
 from inferwatch_explainers.request_form import RequestForm
@@ -26,6 +27,7 @@ from inferwatch_explainers.texts import texts_schema
 DEADLINE_HEADER = "X-Inferwatch-Deadline"
 LONGEST_DEADLINE_S = 600.0
 MOST_SAMPLES = 1_048_576
+_PROTOCOLS = ("v1", "v2", "v2_binary")
 _OPTIONS = ("method", "target", "deadline_s", "samples", "immutable", "options", "reply", "plot")
 
 
@@ -69,8 +71,9 @@ def read_request(body: bytes, schema: Schema, deadline: str | None = None, *, me
     sentence.
     """
     decoded = decode(body, Role.REQUEST)
-    if decoded.rows is None:
-        raise InvalidRows(f"the body is no V1 or V2 request: {decoded.fault or 'it is empty'}")
+    if decoded.rows is None or decoded.protocol not in _PROTOCOLS:
+        reason = decoded.fault or ("it is empty" if decoded.rows is None else f"it is one of {decoded.protocol}")
+        raise InvalidRows(f"the body is no V1 or V2 request: {reason}")
     if decoded.rows.count == 0:
         raise InvalidRows("the request holds no instances")
     document = _document(body)
@@ -80,8 +83,9 @@ def read_request(body: bytes, schema: Schema, deadline: str | None = None, *, me
         raise InvalidOption(f"parameters is {_shown(parameters)}; it is to be an object")
     given = dict(parameters or {})
     own: dict[str, Any] = {}
-    if decoded.protocol == "v2":  # a model may have parameters of its own, and they belong to every call
+    if decoded.protocol != "v1":  # a model may have parameters of its own, and they belong to every call
         own = {name: given.pop(name) for name in list(given) if name not in _OPTIONS}
+        own.pop("binary_data_output", None)  # which is about the reply
     options = _options(given, deadline)
     if explains_texts(options.method or method):
         schema = texts_schema(decoded.rows)
@@ -93,14 +97,15 @@ def read_request(body: bytes, schema: Schema, deadline: str | None = None, *, me
 def form_like(body: bytes, schema: Schema) -> RequestForm:
     """Return the form of a V1 or V2 request that a body holds; the plain one where it is another protocol's."""
     decoded = decode(body, Role.REQUEST)
-    if decoded.protocol not in ("v1", "v2") or decoded.rows is None:
+    if decoded.protocol not in _PROTOCOLS or decoded.rows is None:
         return RequestForm.plain(schema)
     return RequestForm.of(_document(body), decoded.rows, schema)
 
 
 def _document(body: bytes) -> Mapping[str, Any]:
     try:
-        document = orjson.loads(inflate(body) if body[:2] == b"\x1f\x8b" else body)
+        data = inflate(body) if body[:2] == b"\x1f\x8b" else body
+        document = orjson.loads(split(data)[0] if BINARY_MARK in data else data)
     except (orjson.JSONDecodeError, UndecodablePayload) as fault:
         raise InvalidRows("the body holds NaN or infinity, which JSON has no words for") from fault
     data = document.get("data")

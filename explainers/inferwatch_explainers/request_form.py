@@ -26,6 +26,14 @@ class Tensor:
     row_shape: tuple[int, ...]
     parameters: Mapping[str, Any] | None = None
 
+    @classmethod
+    def of(cls, written: Mapping[str, Any]) -> Tensor:
+        """Return the tensor as it is written in a request, without the size that its bytes had there."""
+        parameters = written.get("parameters")
+        if parameters is not None:
+            parameters = {name: value for name, value in parameters.items() if name != "binary_data_size"} or None
+        return cls(written.get("name", ""), written["datatype"], tuple(written["shape"][1:]), parameters)
+
     @property
     def width(self) -> int:
         """How many columns it holds."""
@@ -65,11 +73,7 @@ class RequestForm:
         cells = tuple(_kind(column.values) for column in rows.columns)
         inputs = document.get("inputs")
         if isinstance(inputs, list) and inputs and isinstance(inputs[0], dict) and "datatype" in inputs[0]:
-            tensors = tuple(
-                Tensor(each.get("name", ""), each["datatype"], tuple(each["shape"][1:]), each.get("parameters"))
-                for each in inputs
-            )
-            return cls("v2", order, cells, tensors=tensors)
+            return cls("v2", order, cells, tensors=tuple(map(Tensor.of, inputs)))
         member: Literal["instances", "inputs"] = "instances" if "instances" in document else "inputs"
         instances = document[member]
         first = instances[0] if isinstance(instances, list) else instances

@@ -69,10 +69,11 @@ def test_it_serves_what_kserve_asks_of_an_explainer(config: Path) -> None:
             assert answer(f"{url}/v2/health/ready") == {"ready": True}
             assert answer(f"{url}/v2/health/live") == {"live": True}
             assert answer(f"{url}/v2/models/m/ready") == {"name": "m", "ready": True}
-            with pytest.raises(urllib.error.HTTPError) as fault:
-                answer(f"{url}/v1/models/nope")
-            with fault.value as reply:
-                assert (reply.code, list(json.loads(reply.read()))) == (404, ["error"])
+            for path in ("/v1/models/nope", "/nope"):
+                with pytest.raises(urllib.error.HTTPError) as fault:
+                    answer(f"{url}{path}")
+                with fault.value as reply:
+                    assert (reply.code, list(json.loads(reply.read()))) == (404, ["error"])
             [entry] = answer(f"{url}/v1/models/m:explain", {"instances": [[1.0, 1.0]]})["explanations"]
             np.testing.assert_allclose(entry["values"], [2 * (1 - ROWS[:, 0].mean()), -(1 - ROWS[:, 1].mean())])
             assert 'request_explain_seconds_count{model_name="m"} 1.0' in answer(f"{url}/metrics")

@@ -32,6 +32,26 @@ def test_v1_v2_and_gzip_read_the_same() -> None:
         assert asked.options == Options()
 
 
+def test_binary_tensors_are_read_and_their_sizes_forgotten() -> None:
+    tail = np.array([39, 50.5]).tobytes() + b"\7\0\0\0Private\5\0\0\0State"
+    inputs = [
+        {"name": "age", "shape": [2], "datatype": "FP64", "parameters": {"binary_data_size": 16}},
+        {
+            "name": "work",
+            "shape": [2],
+            "datatype": "BYTES",
+            "parameters": {"binary_data_size": 20, "content_type": "str"},
+        },
+    ]
+    head = orjson.dumps({"inputs": inputs, "parameters": {"binary_data_output": True, "samples": 8}})
+    asked = read_request(head + tail, SCHEMA)
+    np.testing.assert_array_equal(asked.values, [[39.0, 0.0], [50.5, 1.0]])
+    assert asked.options.samples == 8
+    written = orjson.loads(asked.form.write(asked.values, SCHEMA))
+    assert [tensor.get("parameters") for tensor in written["inputs"]] == [None, {"content_type": "str"}]
+    assert "parameters" not in written
+
+
 def test_options_are_read_and_the_header_wins() -> None:
     asked = read_request(body(method="kernel_shap", target="yes", deadline_s=2, samples=64, reply="native"), SCHEMA)
     assert asked.options == Options("kernel_shap", "yes", 2.0, 64)
@@ -63,6 +83,7 @@ def test_other_parameters_of_v2_travel_on() -> None:
         (b"", "empty"),
         (b"not json", "no V1 or V2 request"),
         (b"[1, 2]", "no V1 or V2 request"),
+        (b'{"messages": [{"role": "user", "content": "Hello"}]}', "it is one of openai_chat"),
         (b'{"rows": [[1]]}', "no V1 or V2 request"),
         (b'{"instances": []}', "no instances"),
         (b'{"instances": [[NaN, "Private"]]}', "NaN"),
