@@ -1,10 +1,11 @@
-"""Memory that a test may take."""
+"""Memory that a test may take, and what a process has."""
 
 from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 @contextmanager
@@ -17,3 +18,9 @@ def most_traced(most_bytes: float) -> Iterator[None]:
     finally:
         tracemalloc.stop()
     assert peak < most_bytes
+
+
+def anonymous_bytes(pid: int) -> int:
+    """Return the memory of a process that is no file's."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return 1024 * int(next(line for line in status.splitlines() if line.startswith("RssAnon")).split()[1])

@@ -1,10 +1,10 @@
-"""Waiting until something holds, instead of for a time."""
+"""Waiting until something holds, instead of for a time; and never for ever."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 from urllib.error import URLError
 
@@ -20,6 +20,11 @@ def eventually(what: str, attempt: Any, seconds: float = 120.0) -> Any:
             pass
         time.sleep(0.02)
     raise AssertionError(f"{what}: not within {seconds:g} s")
+
+
+def run(test: Coroutine[Any, Any, None]) -> None:
+    """Run a test's coroutine, for two minutes at most."""
+    asyncio.run(asyncio.wait_for(test, 120))
 
 
 async def until(condition: Callable[[], bool], seconds: float = 120.0) -> None:

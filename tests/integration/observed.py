@@ -45,11 +45,6 @@ class Observed:
         """Return where the events for a sink are; they sum by themselves, being counted where they lie."""
         return spooled_accounts(self.spool)[sink]
 
-    def anonymous_bytes(self) -> int:
-        """Return the memory of the process that is no file's."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return 1024 * int(next(line for line in status.splitlines() if line.startswith("RssAnon")).split()[1])
-
 
 @contextmanager
 def tf_serving(log: Path, *captured: str | Path) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:

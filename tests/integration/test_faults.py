@@ -36,6 +36,7 @@ from tests.integration.test_delivery_disk import fill, small
 from tests.integration.tf_serving import MODEL, PARTS, STREAMS, part
 from tests.kafka_broker import Broker, broker_in
 from tests.logger.proxy.relayed import Message
+from tests.memory import anonymous_bytes
 
 __all__ = ["small"]
 
@@ -148,12 +149,12 @@ def test_a_fault_of_the_sink(subject: Subject, fault: str) -> None:
         name = fault.replace(" ", "-")
         asks = [questions(it.model, f"{name}-{client}", EACH, NUMBERS) for client in range(CLIENTS)]
         expected = await asked(it.bare, asks[0])
-        before, memory = it.account(subject.url), it.anonymous_bytes()
+        before, memory = it.account(subject.url), anonymous_bytes(it.process.pid)
         ids = {f"{name}-{client}-{number}" for client in range(CLIENTS) for number in range(EACH)}
         async with FAULTS[fault](subject.sink) as sink:
             answers = await asyncio.gather(*(asked(it.port, each) for each in asks))
             assert answers == [expected] * CLIENTS
-            assert it.anonymous_bytes() - memory < MEMORY_BYTES
+            assert anonymous_bytes(it.process.pid) - memory < MEMORY_BYTES
         async with sink_at(subject.sink) as good:
             await settled(subject, before.captured + 2 * CLIENTS * EACH)
         had = {(event.id, event.type) for event in (*getattr(sink, "events", ()), *good.events)}
@@ -189,7 +190,7 @@ def test_a_thousand_streams_at_once(capture: Capture, tmp_path: Path) -> None:
             parts = range(PARTS)
             expected = [b"".join(part(b"%04d" % name, number) for number in parts) for name in range(STREAMS)]
             assert found == expected
-            assert it.anonymous_bytes() < STREAMS_BYTES
+            assert anonymous_bytes(it.process.pid) < STREAMS_BYTES
             await sink.until(lambda: len(sink.events) == 2 * STREAMS)
         answers = {event.id: event.data for event in sink.events if event.type.endswith("response")}
         assert answers == {f"s-{number}": answer for number, answer in enumerate(expected)}

@@ -21,6 +21,7 @@ from inferwatch.wire.cloudevents import from_http
 from inferwatch_cli.demo.processes import answering, free_port, running
 from tests.logger.proxy.relayed import Message, Reader, Writer, read_message
 from tests.loopback import loopback_server
+from tests.memory import anonymous_bytes
 
 pytestmark = pytest.mark.integration
 
@@ -115,11 +116,6 @@ class Proxy:
         self.process.send_signal(signal.SIGTERM)
         return await asyncio.to_thread(self.process.wait, ENDED_S)
 
-    def resident_bytes(self) -> int:
-        """Return the anonymous memory of the process."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return 1024 * int(next(line for line in status.splitlines() if line.startswith("RssAnon")).split()[1])
-
 
 @asynccontextmanager
 async def proxy(directory: Path, upstream: int, sinks: Sequence[str], *further: str) -> AsyncIterator[Proxy]:
@@ -181,11 +177,11 @@ def test_large_bodies_cost_no_memory(tmp_path: Path) -> None:
             async with proxy(tmp_path, upstream.port, [f"http://127.0.0.1:{port}/"]) as it:
                 async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{it.port}/") as reply:
                     await reply.read()
-                before = it.resident_bytes()
+                before = anonymous_bytes(it.process.pid)
                 transfers = asyncio.create_task(transfer(it.port))
                 most = before
                 while not transfers.done():
-                    most = max(most, it.resident_bytes())
+                    most = max(most, anonymous_bytes(it.process.pid))
                     await asyncio.sleep(0.01)
                 assert await transfers == LARGE_BYTES
                 assert most - before < 16 * 2**20  # 1 MiB each way is kept for the events

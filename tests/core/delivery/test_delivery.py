@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,14 +13,10 @@ from inferwatch.delivery.spool import open_spool, spooled_accounts
 from inferwatch.errors import ConfigError, DeliveryError, QueueFileError
 from inferwatch.events import CloudEvent
 from tests.core.delivery.scripted_sink import scripted_sink
-from tests.waiting import until
+from tests.waiting import run, until
 
 BUSY = DeliveryError("busy", retryable=True)
 SIZE = 1 << 17
-
-
-def run(test: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(test, 120))
 
 
 def event(number: int) -> CloudEvent:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from time import time
-from typing import Any
 
 import pytest
 
@@ -18,14 +17,10 @@ from inferwatch.errors import DeliveryError
 from inferwatch.events import CloudEvent
 from inferwatch.protocols import Sink
 from tests.core.delivery.scripted_sink import OK, answer, scripted_sink
-from tests.waiting import until
+from tests.waiting import run, until
 
 BUSY = DeliveryError("busy", retryable=True)
 NEVER = DeliveryError("never", retryable=False)
-
-
-def run(test: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(test, 120))
 
 
 def event(number: int, size_bytes: int = 10) -> CloudEvent:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,13 +15,9 @@ from inferwatch.delivery.outcomes import PartialDelivery, outcomes_of
 from inferwatch.errors import ConfigError, DeliveryError
 from inferwatch.events import CloudEvent
 from tests.core.delivery.scripted_sink import OK, TAKES_BATCHES, answer, scripted_sink
-from tests.waiting import until
+from tests.waiting import run, until
 
 EVENTS = [CloudEvent(str(number), "/s", "t", extensions={"namespace": "n"}, data=b"x" * number) for number in range(5)]
-
-
-def run(test: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(test, 120))
 
 
 async def outcomes(sink: HttpSink, events: Sequence[CloudEvent]) -> list[DeliveryError | None]:

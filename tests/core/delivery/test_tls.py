@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import ssl
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,12 +14,9 @@ from inferwatch.errors import ConfigError, DeliveryError
 from inferwatch.events import CloudEvent
 from tests.certificates import authority, openssl, signed
 from tests.core.delivery.scripted_sink import scripted_sink
+from tests.waiting import run
 
 EVENTS = [CloudEvent(str(number), "/s", "t", data=b"x" * number) for number in range(5)]
-
-
-def run(test: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(test, 120))
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ from inferwatch.rows import Rows
 from inferwatch.wire.decode import Decoded, decode
 from inferwatch.wire.grpc import MAX_FRAMES
 from inferwatch.wire.protobuf import MAX_FIELDS, Reader, varints
+from tests.core.wire.bodies import frame
 from tests.memory import most_traced
 
 CORPUS: list[dict[str, Any]] = json.loads(Path(__file__).with_name("grpc_corpus.json").read_text(encoding="utf-8"))
@@ -45,10 +46,6 @@ def varint(value: int) -> bytes:
 def text(number: int, data: bytes | str) -> bytes:
     data = data.encode() if isinstance(data, str) else data
     return varint(number << 3 | 2) + varint(len(data)) + data
-
-
-def frame(message: bytes, flag: int = 0) -> bytes:
-    return bytes([flag]) + len(message).to_bytes(4, "big") + message
 
 
 def tensor(name: str, datatype: str, shape: list[int], contents: bytes = b"", number: int = 5) -> bytes:

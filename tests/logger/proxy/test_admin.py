@@ -11,10 +11,8 @@ from inferwatch.delivery.delivery import Delivery
 from inferwatch.delivery.memory import MemorySink
 from inferwatch.errors import DeliveryError
 from inferwatch_logger.proxy.admin import Admin
+from tests.logger.proxy.messages import OK, POST
 from tests.logger.proxy.relayed import answering, relayed, run
-
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-POST = b"POST /v1/models/m:predict HTTP/1.1\r\nContent-Length: 4\r\n\r\nbody"
 
 
 async def get(admin: Admin, path: str, method: str = "GET") -> tuple[int, str]:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from inferwatch.events import Role
 from inferwatch.wire.decode import decode
+from tests.logger.proxy.messages import GET, OK, POST
 from tests.logger.proxy.relayed import (
     Handler,
     Message,
@@ -24,10 +25,6 @@ from tests.logger.proxy.relayed import (
     relayed,
     run,
 )
-
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-POST = b"POST /v1/models/m:predict HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody"
-GET = b"GET /v2 HTTP/1.1\r\nHost: h\r\n\r\n"
 
 
 def passed(

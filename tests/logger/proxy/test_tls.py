@@ -13,12 +13,10 @@ from inferwatch_logger.proxy.readiness import readiness
 from tests.certificates import authority, signed
 from tests.logger.proxy.http2 import Client
 from tests.logger.proxy.http2 import answering as answering_http2
+from tests.logger.proxy.messages import OK, POST
 from tests.logger.proxy.relayed import Reader, Upstream, Writer, answering, relayed, run
 from tests.logger.proxy.test_conversation import GRPC, INFER, echo
 from tests.logger.proxy.test_tunnel import SWITCH
-
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-POST = b"POST /v1/models/m:predict HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody"
 
 
 @pytest.fixture(scope="module")
