@@ -36,6 +36,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inferwatch.cells import objects
+from inferwatch.products import product
 
 _NAN: Final = float("nan")
 _DIMENSIONS: Final = 4
@@ -54,7 +55,7 @@ def arrays(values: NDArray[Any]) -> NDArray[Any]:
 
 def projections(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return vectors (n, d) along 16 random directions (n, 16); of up to 16 numbers, themselves."""
-    return values if values.shape[1] <= PROJECTIONS else values @ _directions(values.shape[1])
+    return values if values.shape[1] <= PROJECTIONS else product(values, _directions(values.shape[1]))
 
 
 @lru_cache(maxsize=16)

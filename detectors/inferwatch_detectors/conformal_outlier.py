@@ -108,7 +108,7 @@ class ConformalOutlier:
         ]
 
     def _statistics(self, rows: Matrix) -> Matrix:
-        """The scores (n,), to the bit whatever rows lie beside a row: a lone one is multiplied and summed otherwise."""
+        """The scores (n,), to the bit whatever rows lie beside a row: a lone one is summed otherwise."""
         return self.scorer.score(rows if len(rows) > 1 else np.repeat(rows, 2, axis=0))[: len(rows)]
 
     @cached_property

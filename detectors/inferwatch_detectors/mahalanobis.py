@@ -7,6 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from inferwatch.products import product
 from inferwatch.rows import Matrix, Schema
 from inferwatch_detectors.effect import two_digits
 from inferwatch_detectors.surprisal import surprisal, surprisals_of
@@ -98,13 +99,13 @@ class RowDistance:
         """Each row's deviations times their precision; absent ones, which are NaN, become 0 in both."""
         absent = np.isnan(deviations)
         if not absent.any():
-            return np.asarray(deviations @ self._precision(np.zeros(deviations.shape[1], dtype=bool)))
+            return product(deviations, self._precision(np.zeros(deviations.shape[1], dtype=bool)))
         weighed = np.zeros_like(deviations)
         patterns, members = np.unique(absent, axis=0, return_inverse=True)
         deviations[absent] = 0.0
         for number, pattern in enumerate(patterns):
             rows = np.flatnonzero(members.ravel() == number)
-            weighed[rows] = deviations[rows] @ self._precision(pattern)
+            weighed[rows] = product(deviations[rows], self._precision(pattern))
         return weighed
 
     def _precision(self, absent: NDArray[np.bool_]) -> Matrix:
