@@ -73,7 +73,7 @@ def run_proxy(options: ProxyOptions, further: Sequence[str]) -> None:
         admin = None
         if options.admin_port is not None:
             admin = listeners.enter_context(listening(options.host, options.admin_port))
-            typer.echo(f"inferwatch proxy tells of itself on port {admin.getsockname()[1]}")
+            typer.echo(f"inferwatch proxy serves /metrics, /readyz and /api/ledger on port {admin.getsockname()[1]}")
         typer.echo(f"inferwatch proxy relays port {listener.getsockname()[1]} to {sidecar.pool.address}")
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(sidecar.serve(listener, admin))
