@@ -90,7 +90,8 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 
 def _row(name: str, field: FieldInfo) -> str:
     default = "required" if field.is_required() else _default(field.get_default(call_default_factory=True))
-    words = " ".join((field.description or "").split())
+    members = _models(field.annotation)
+    words = " ".join((field.description or (len(members) == 1 and members[0].__doc__) or "").split())
     return f"| `{name}` | {_type(field.annotation)} | {default} | {words} |"
 
 

@@ -36,6 +36,7 @@ class Settings(BaseSettings):
     )
 
     transport: TransportSettings = EmbeddedTransport()
+    """What is between ingest and payload log: nothing, or a Kafka topic."""
     payload_log: PayloadLogSettings = PayloadLogSettings()
     ingest: IngestSettings = IngestSettings()
     capture: CaptureSettings = CaptureSettings()

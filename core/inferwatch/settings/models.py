@@ -298,6 +298,7 @@ class ModelSettings(Section):
     3,000. Where parts of the day or of the week are segments, give those of three."""
     false_alarms: FalseAlarmSettings = FalseAlarmSettings()
     detectors: tuple[DetectorSettings, ...] = ()
+    """What judges the traffic: drift, outliers, the quality of data."""
     explainers: tuple[ExplainerSettings, ...] = ()
 
     @field_validator("features")
