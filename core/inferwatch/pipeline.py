@@ -125,6 +125,7 @@ class Pipeline:
         self._thread = threading.Thread(target=self._run, name="inferwatch-pipeline", daemon=True)
         self._stopping = threading.Event()
         self._stop_at_s = float("inf")
+        self._abandoned = False
         self._committed = threading.Condition()
         self._committed_offset = state.position()
         if self._committed_offset > journal.end():
@@ -144,6 +145,9 @@ class Pipeline:
         self._stopping.set()
         self._journal.wake()
         self._thread.join(patience_s + JOIN_S)
+        if self._thread.is_alive():
+            self._abandoned = True
+            logger.warning("stopped amidst what is being judged; the next start judges it again")
 
     def wait_for(self, offset: int, timeout_s: float) -> bool:
         """Return whether everything up to the journal offset is derived, waiting for it at most so long."""
@@ -155,6 +159,8 @@ class Pipeline:
             try:
                 self._follow(_Step(self._state, self._judge, self._pair_timeout_s, self._watcher, self._exclusion))
             except Exception as fault:  # noqa: BLE001 - a thread that ended would leave everything unjudged, unseen
+                if self._abandoned:  # and the state is closed
+                    return
                 self._failed(fault)
             if self._stopping.wait(RETRY_S if self.fault else 0):
                 return

@@ -217,3 +217,28 @@ def test_a_fault_is_shown_while_it_lasts(journal: Journal, tmp_path: Path) -> No
             assert pipeline.wait_for(journal.end(), WAIT_S)
             assert pipeline.fault is None
     assert shown == [None, "ValueError: no", "ValueError: no"]
+
+
+def test_what_outlasts_the_patience_is_left_without_a_fault_and_judged_again(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    judge, judging, closed = RowCounter(), threading.Event(), threading.Event()
+
+    def slow(_: Sequence[Item]) -> list[Finding]:
+        judging.set()
+        closed.wait(WAIT_S)
+        return []
+
+    judge.judge = slow  # type: ignore[method-assign]
+    monkeypatch.setattr(pipeline_module, "JOIN_S", 0.0)
+    journal.append([request("a", 0, [[1]])]).result()
+    with state_in(tmp_path / "state") as state:
+        pipeline = pipeline_of(journal, state, judge)
+        pipeline.start()
+        assert judging.wait(WAIT_S)
+        pipeline.stop(patience_s=0)
+    closed.set()
+    pipeline._thread.join(WAIT_S)
+    assert [(record.levelname, "judges it again" in record.message) for record in caplog.records] == [("WARNING", True)]
+    with state_in(tmp_path / "state") as state:
+        assert state.position() == 0
