@@ -114,6 +114,22 @@ def test_words_are_the_paler_the_less_they_contribute() -> None:
     assert not {DOWN, "#e09c95", "#92b8d1"} & set(weak)
 
 
+@pytest.mark.parametrize(
+    ("text", "drawn"),
+    [
+        ("ab (12) cd", ["ab (", "12", ") cd"]),
+        ("אב big deal גד", ["גד", "big", "deal", "אב"]),
+        ("אב (12) גד", ["גד", "(", "12", ")", "אב"]),
+        ("say אב גד again", ["say", "גד", "אב", "again"]),
+    ],
+)
+def test_words_stand_in_the_order_in_which_they_are_read(text: str, drawn: list[str]) -> None:
+    words = [match.span() for match in re.finditer(r"[^\W]+", text) if match[0] not in ("ab", "cd", "say", "again")]
+    svg = Picture([WORDS | {"positions": words}], [text]).draw("svg").decode()
+    found = re.findall(r'<text style="[^"]*monospace[^"]*" (?:x="([\d.]+)"[^>]*)>(.*?)</text>', svg)
+    assert [html.unescape(word) for _, word in sorted(found, key=lambda each: float(each[0]))] == drawn
+
+
 def test_small_contributions_are_drawn_together_and_what_they_leave_open_too() -> None:
     generator = np.random.default_rng(0)
     values = generator.normal(size=40)

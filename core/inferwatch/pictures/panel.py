@@ -62,9 +62,12 @@ def written(value: object) -> str:
 
 
 def shortened(text: str, characters: int) -> str:
-    """Return the text on one line, cut where it is longer than that."""
+    """Return the text on one line, its middle left out where it is longer than that: names often differ at the end."""
     line = " ".join(text.split())
-    return line if len(line) <= characters else line[: characters - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    kept = characters - 1
+    return (
+        line if len(line) <= characters else f"{line[: kept - kept // 2]}\N{HORIZONTAL ELLIPSIS}{line[-(kept // 2) :]}"
+    )
 
 
 def title(axes: Axes, text: str) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from itertools import groupby
-from typing import TYPE_CHECKING, NamedTuple
-from unicodedata import east_asian_width
+from itertools import accumulate, groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING, Literal, NamedTuple
+from unicodedata import bidirectional, east_asian_width
 
 from inferwatch.pictures.contributions import is_attribution
 from inferwatch.pictures.panel import DOWN, UP, Panel, plain, title
@@ -20,6 +21,10 @@ _MOST_LINES = 30
 _LEAST_SHARE = 0.02
 _LIGHT = 140
 _CHUNK = re.compile(rf"\s+|\S{{1,{_COLUMNS // 2}}}")
+
+
+_TURNED = str.maketrans("()[]{}<>", ")(][}{><")
+_Direction = Literal["L", "R"]
 
 
 class _Piece(NamedTuple):
@@ -45,8 +50,10 @@ def _shown_lines(panel: Panel) -> int:
 
 def draw_text(axes: Axes, panel: Panel) -> None:
     """Draw the text with its words highlighted, what the colours mean, and what was predicted or how the rule holds."""
+    from matplotlib import rcParams
     from matplotlib.patches import Patch
 
+    fonts = ["monospace", *rcParams["font.family"]]  # for scripts that the first one lacks
     axes.set_xlim(0, _COLUMNS)
     axes.set_ylim(_shown_lines(panel), 0)
     axes.axis("off")
@@ -56,7 +63,7 @@ def draw_text(axes: Axes, panel: Panel) -> None:
             break
         box = None if color is None else {"facecolor": color, "edgecolor": "none", "pad": 1.5}
         ink = "black" if color is None or _is_light(color) else "white"
-        axes.text(column, line + 0.5, plain(text), family="monospace", va="center", color=ink, bbox=box)
+        axes.text(column, line + 0.5, plain(text), family=fonts, va="center", color=ink, bbox=box)
     patches = [Patch(color=color, label=plain(says)) for says, color in _legend(panel).items()]
     if patches:
         axes.legend(
@@ -108,12 +115,38 @@ def _pieces(panel: Panel) -> Iterator[_Piece]:
     spans = zip(panel.entry["positions"], _colors(panel), strict=True)
     colors = {place: color for (start, end), color in spans for place in range(start, end)}
     for line, places in enumerate(_lines(text)):
-        column = 0
+        column, pieces = 0, []
         for color, run in groupby(places, key=colors.get):
             said = "".join(" " if text[place].isspace() else text[place] for place in run)
             bare = said.lstrip()
-            yield _Piece(line, column + len(said) - len(bare), bare.rstrip(), color)
+            pieces.append(_Piece(line, column + len(said) - len(bare), bare.rstrip(), color))
             column += _width(said)
+        yield from _as_read(pieces, _direction(text) or "L")
+
+
+def _as_read(pieces: list[_Piece], base: _Direction) -> Iterator[_Piece]:
+    """Yield the pieces of a line where they are read: some from the right, as the whole line or among others."""
+    directions = accumulate((_direction(piece.text) for piece in pieces), lambda last, own: own or last, initial=base)
+    for direction, run in groupby(zip(pieces, list(directions)[1:], strict=True), key=itemgetter(1)):
+        alike = [piece for piece, _ in run]
+        ends = alike[0].column + alike[-1].column + _width(alike[-1].text)
+        for piece in alike:
+            width = _width(piece.text)
+            column = piece.column if direction == base else ends - piece.column - width
+            turned = direction == "R" and _direction(piece.text) is None
+            yield _Piece(
+                piece.line,
+                column if base == "L" else _COLUMNS - column - width,
+                piece.text.translate(_TURNED) if turned else piece.text,
+                piece.color,
+            )
+
+
+def _direction(text: str) -> _Direction | None:
+    """Return from where a text is read, left or right, by its first letter; None without one."""
+    letters = (kind for kind in map(bidirectional, text) if kind in ("L", "R", "AL"))
+    first = next(letters, None)
+    return None if first is None else "L" if first == "L" else "R"
 
 
 def _lines(text: str) -> list[list[int]]:
