@@ -14,8 +14,8 @@ class DetectorStatus:
     `state` is `waiting` (not enough rows yet), `ok` or `alarm`. `windowed` says whether windows are judged, or single
     rows. `needs_rows` says how many rows are missing for the next verdict, None where every row gets one or time
     decides; `window_rows` likewise. `scored` counts judged rows, `flagged` the single rows that fired, `windows` and
-    `failures` the runs, `late` the rows that came when their window was closed. `newest` is the newest verdict of a
-    window detector.
+    `failures` the runs, `late` the rows that came when their window was closed, `unfit` those whose columns are not the
+    reference's. `newest` is the newest verdict of a window detector.
     """
 
     namespace: str
@@ -33,6 +33,7 @@ class DetectorStatus:
     windows: int = 0
     failures: int = 0
     late: int = 0
+    unfit: int = 0
     scored: int = 0
     flagged: int = 0
     newest: Finding | None = None

@@ -66,6 +66,7 @@ class Feed:
         self._notes: tuple[str, ...] = ()
         self.note: str | None = None
         self._mark_ns = _LONG_AGO
+        self._unfit = 0
         self._gathering = Gathering(learning) if learning is not None and given is None else None
         self._rolling = learning.rolling if learning is not None and given is None else None
         self.main = lane(None, given, None)
@@ -127,6 +128,7 @@ class Feed:
             encoded = self.main.schema.encode_all([part.rows for part in parts])
         except InvalidRows as fault:
             self._notes = (str(fault),)
+            self._unfit += sum(part.rows.count for part in parts)
             return None
         self._notes = (*_named("missing", encoded.missing), *_named("unknown to the reference", encoded.extra))
         return _batch(encoded.values, parts)
@@ -214,12 +216,14 @@ class Feed:
             windows=status.windows + sum(each.windows for _, each in found),
             failures=status.failures + sum(each.failures for _, each in found),
             late=status.late + sum(each.late for _, each in found),
+            unfit=self._unfit,
             notes=(*status.notes, *loud, *told),
         )
 
     def dump(self) -> dict[tuple[str | None, str], bytes | None]:
         """Return everything that later findings depend on, by segment and part."""
-        about = {"source": self._source, "mark_ns": self._mark_ns, "segments": list(self._segments)}
+        segments = list(self._segments)
+        about = {"source": self._source, "mark_ns": self._mark_ns, "segments": segments, "unfit": self._unfit}
         parts: dict[tuple[str | None, str], bytes | None] = dict.fromkeys(self._gone)
         self._gone = []
         parts[None, "feed"] = orjson.dumps(about)
@@ -236,7 +240,7 @@ class Feed:
             logger.info("%s: reference or burn-in changed, judging starts anew", self.main.beat.stream.service)
             self._gone = list(parts)
             return
-        self._mark_ns = about["mark_ns"]
+        self._mark_ns, self._unfit = about["mark_ns"], about.get("unfit", 0)
         if self._gathering is not None:
             names = [part for segment, part in parts if segment is None and part.startswith("gathered ")]
             names.sort(key=lambda name: int(name.rpartition(" ")[2]))

@@ -310,6 +310,7 @@ def _detector(status: DetectorStatus) -> DetectorItem:
         flagged=status.flagged,
         failures=status.failures,
         late=status.late,
+        unfit=status.unfit,
         notes=list(status.notes),
     )
 

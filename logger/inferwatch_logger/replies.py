@@ -104,6 +104,8 @@ class DetectorItem(Reply):
     """Runs that failed."""
     late: int
     """Rows that came when their window was closed, and are judged by none."""
+    unfit: int
+    """Rows of another width than the reference's, or of none of its columns, which are judged by none."""
     notes: list[str]
 
 

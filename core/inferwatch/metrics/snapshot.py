@@ -156,6 +156,8 @@ def _detectors(statuses: Sequence[DetectorStatus]) -> Iterator[Metric]:
     )
     late = [(_place(status), status.late) for status in statuses if status.windowed]
     yield _counter("detector_late_rows", "Rows that came when their window was closed.", DETECTOR, late)
+    unfit = [(_place(status), status.unfit) for status in statuses]
+    yield _counter("detector_unfit_rows", "Rows of another width or of other columns, judged by none.", DETECTOR, unfit)
     windowed = [(status, status.window_rows) for status in statuses if status.window_rows is not None]
     yield _gauge(
         "detector_window_samples",

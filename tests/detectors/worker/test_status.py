@@ -71,6 +71,7 @@ def test_columns_that_do_not_match_are_told_and_nothing_is_judged_until_they_do(
     assert status(worker).notes == ()
     # a mismatch in the middle of a delivery costs only its own rows
     assert worker.judge(items([numbers(1, 2), request("a", 0, [[1]] * 9), numbers(3, 4)]))[0].why.startswith("[1.0, 2")
+    assert (status(worker).unfit, status(restarted(worker, model(SEEN))).unfit) == (18, 18)
 
 
 @pytest.mark.usefixtures("plug")
