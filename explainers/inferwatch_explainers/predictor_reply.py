@@ -39,7 +39,7 @@ def read_outputs(reply: Reply, count: int, model_name: str) -> NDArray[Any]:
     """Return the outputs of a reply about so many rows, (count,) or (count, k). Raises `PredictorError`."""
     if reply.status != 200:
         said = " ".join(reply.body[:200].decode("utf-8", "replace").split())
-        raise PredictorError(f"the predictor of {model_name} answered {reply.status}: {said}")
+        raise PredictorError(f"the predictor of {model_name} answered {reply.status}{': ' if said else ''}{said}")
     rows = _rows(reply, model_name)
     if rows.count != count:
         raise PredictorError(f"the predictor of {model_name} was asked for {count} rows and answered {rows.count}")
@@ -51,7 +51,7 @@ def _rows(reply: Reply, name: str) -> Rows:
         raise PredictorError(f"the predictor of {name} answered a page of HTML or XML in place of predictions")
     decoded = decode(reply.body, Role.RESPONSE)
     if decoded.rows is None:
-        reason = decoded.fault or f"a {decoded.protocol} reply"
+        reason = decoded.fault or (f"a {decoded.protocol} reply" if reply.body.strip() else "the body is empty")
         raise PredictorError(f"the predictor of {name} answered no predictions: {reason}")
     return decoded.rows
 

@@ -68,6 +68,8 @@ CASES = {
         502,
         'the predictor of m answered 500: {"error": "ValueError : boom"}',
     ),
+    "a redirect": Case(GOOD, Response(b"", 302, {"Location": "/"}), 502, "the predictor of m answered 302"),
+    "nothing": Case(GOOD, json_reply(""), 502, "the predictor of m answered no predictions: the body is empty"),
     "too few rows": Case(
         GOOD, lambda rows: score(rows)[:-1], 502, "the predictor of m was asked for 63 rows and answered 62"
     ),
