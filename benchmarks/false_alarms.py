@@ -388,10 +388,10 @@ def main(arguments: Sequence[str] = ()) -> list[Rate]:
     print(f"{_HEAD}\n" + "|---" * 9 + "|")
     fresh: list[Rate] = []
     for case in wanted:
-        known[case] = _measured(case)
-        fresh.extend(known[case])
-        print("\n".join(map(_line, known[case])), flush=True)
-        _keep(known)
+        rates = _measured(case)
+        fresh.extend(rates)
+        print("\n".join(map(_line, rates)), flush=True)
+        _keep(_known() | {case: rates})  # another process may have added cases meanwhile
     print(f"\nOne thread, {time.perf_counter() - begun:.0f} s.")
     return fresh
 

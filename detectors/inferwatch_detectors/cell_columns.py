@@ -160,11 +160,12 @@ class _Group:
             means = np.array([[test.mean(size) / test.mean(rows)] for test in each])
             matched: Sequence[Matched] = ()
             if self._chi_square and any(sample.components for sample in self._live):
+                freedoms = [max(0, int((profile.counts > 0).sum()) - 1) for profile in self._profiles]
                 matched = [
                     Matched.of(
                         test.shares, test.weights(rows), effects, (test.mean(rows), test.mean(size)), ordered=False
                     )
-                    for test, effects in zip(each, component_effects(rows, *dependent), strict=True)
+                    for test, effects in zip(each, component_effects(rows, *dependent, freedoms), strict=True)
                 ]
             known = self._scale = _Scale(rows, size, means / design_effects(rows, *dependent), matched)
         return known

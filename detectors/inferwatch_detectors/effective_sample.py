@@ -45,9 +45,8 @@ class EffectiveSample(NamedTuple):
     def component_effects(self, alike: int = 0) -> Matrix:
         """Return what the components' design effects may be in truth (m, 7); those that are 1 remain 1.
 
-        `alike`: the degrees of freedom of a few cells, whose components count alike. As many estimates err apart from
-        each other, so that the whole is known better than any of them; of many cells, 0, it hangs on what the
-        components leave out.
+        `alike`: the degrees of freedom of cells whose components count alike. As many estimates err apart from each
+        other, so that the whole is known better than any of them; 0 where the slowest component rules.
         """
         effects = np.array(self.components or (1 / self.share,) * (COMPONENTS + 1))
         weights = effects**2 / (effects**2).sum()
@@ -76,11 +75,14 @@ def component_effects(
     reference_rows: Matrix | Counts,
     live: Sequence[EffectiveSample],
     reference: Sequence[EffectiveSample],
-    alike: int = 0,
+    alike: Sequence[int] | None = None,
 ) -> Matrix:
-    """Return `design_effects` of each component of each feature (d, m, 7); `alike` as in `EffectiveSample`."""
+    """Return `design_effects` of each component of each feature (d, m, 7); `alike` (d,) as in `EffectiveSample`."""
     ratio = (rows / reference_rows)[:, np.newaxis, np.newaxis]
-    each = [sample.component_effects(alike) for sample in (*live, *reference)]
+    freedoms = alike or [0] * len(live)
+    each = [
+        sample.component_effects(freedom) for sample, freedom in zip((*live, *reference), [*freedoms] * 2, strict=True)
+    ]
     nodes = max(map(len, each))
     both = np.array([np.broadcast_to(effects, (nodes, COMPONENTS + 1)) for effects in each])
     return np.asarray((both[: len(live)] + ratio * both[len(live) :]) / (1 + ratio))

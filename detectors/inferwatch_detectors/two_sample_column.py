@@ -290,7 +290,7 @@ class DivergenceColumn:
             return np.asarray(divergences[:, np.newaxis] / design_effects(rows, *dependent))
         if size not in self.matched:
             ordered = not self.cells.missing  # fine cells are compared by their cumulated shares
-            effects = component_effects(size, *dependent, alike=0 if ordered else freedom)
+            effects = component_effects(size, *dependent, alike=[0 if ordered else freedom])
             self.matched[size] = self._matched(size, shares, effects, ordered)
         return self.matched[size](divergences)
 
