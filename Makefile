@@ -1,7 +1,7 @@
 # One command each; continuous integration calls exactly these. `PYTHON=python3.12 make setup` picks an interpreter.
 SHELL := /bin/bash
 PYTHON ?= python3
-# What alibi and AIX360 need has wheels up to Python 3.11; whoever speaks with them may be newer.
+# What alibi, alibi-detect and AIX360 need has wheels up to Python 3.11; whoever speaks with them may be newer.
 LEGACY_PYTHON ?= $(shell python3.11 --version >/dev/null 2>&1 && echo python3.11 || echo $(PYTHON))
 VENV := .venv
 BIN := $(VENV)/bin
@@ -59,11 +59,12 @@ setup-peers: setup
 	@scripts/environment $(PEERS) locks/peers.txt --requirement scripts/peers-requirements.txt
 
 setup-detect-peers: setup
-	@for peer in detect-peers legacy-detect evidently; do scripts/environment .venvs/$$peer locks/$$peer.txt \
+	@for peer in detect-peers evidently; do scripts/environment .venvs/$$peer locks/$$peer.txt \
 	  --requirement scripts/$$peer-requirements.txt || exit; done
+	@PYTHON=$(LEGACY_PYTHON) scripts/environment .venvs/legacy-detect locks/legacy-detect.txt --requirement scripts/legacy-detect-requirements.txt
 
 setup-explain-peers: setup
-	@scripts/environment .venvs/explain-peers locks/explain-peers.txt --requirement scripts/explain-peers-requirements.txt
+	@PYTHON=$(LEGACY_PYTHON) scripts/environment .venvs/explain-peers locks/explain-peers.txt --requirement scripts/explain-peers-requirements.txt
 
 bench: setup-test setup-peers ## the benchmark table, peers beside ours
 	@$(BIN)/python -m benchmarks
