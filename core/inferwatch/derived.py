@@ -61,7 +61,7 @@ def projections(values: NDArray[np.float64]) -> NDArray[np.float64]:
 @lru_cache(maxsize=16)
 def _directions(dimension: int) -> NDArray[np.float64]:
     found = np.random.default_rng(dimension).normal(size=(dimension, PROJECTIONS))
-    return np.asarray(found / np.sqrt((found**2).sum(axis=0)), dtype=np.float64)
+    return np.asfortranarray(found / np.sqrt((found**2).sum(axis=0)))  # each direction in one piece
 
 
 @lru_cache(maxsize=256)  # the payloads of a service have the same columns

@@ -317,7 +317,7 @@ def with_derived(rows: Rows, features: tuple[str, ...]) -> Rows:
             return rows
         named = tuple(Column(name, each.values) for name, each in zip(names, rows.columns, strict=True))
         return with_derived(Rows(named, rows.count), features)
-    cells = {place: arrays(_cells(rows, place)) for _, place, _ in found}
+    cells = {place: arrays(_cells(rows, place)) for place in {place for _, place, _ in found}}
     columns = [Column(name, derived(cells[place], what)) for name, place, what in found]
     used = {column for _, place, _ in found for column in _places(rows, place)}
     kept = [column for place, column in enumerate(rows.columns) if place not in used or column.name in features]

@@ -20,9 +20,9 @@ from inferwatch.rows import Column, Rows
 def read_table(path: str | Path) -> Rows:
     """Return the rows of a CSV, Parquet, npy or npz file, told apart by the ending of its name.
 
-    Of an npz the array `X` is read, or the only one. Arrays without names get `feature_0`, `feature_1`, ... . A CSV's
-    first column without a name, and Parquet's index columns, are a written index and left out. Whole numbers stay so,
-    but beside missing ones they are fractions, unless that would round one. Raises
+    Of an npz the array `X` is read, or the only one, or each array as a column. Arrays without names get `feature_0`,
+    `feature_1`, ... . A CSV's first column without a name, and Parquet's index columns, are a written index and left
+    out. Whole numbers stay so, but beside missing ones they are fractions, unless that would round one. Raises
     `InvalidReference` for a file that is missing, unreadable or no table, `MissingExtra` where pyarrow is needed.
     """
     path = Path(path)
@@ -70,11 +70,14 @@ def _read_npy(path: Path) -> Rows:
 def _read_npz(path: Path) -> Rows:
     with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         names = list(archive.files)
-        if "X" not in names and len(names) != 1:
-            raise InvalidReference(
-                f"{path} holds the arrays {', '.join(names) or '(none)'}; one, or one named X, is needed"
-            )
-        return _of_array(archive["X" if "X" in names else names[0]], path)
+        if "X" in names or len(names) == 1:
+            return _of_array(archive["X" if "X" in names else names[0]], path)
+        columns = tuple(Column(name, _plain(archive[name])) for name in names)
+    shapes = {column.values.shape for column in columns}
+    if len(shapes) != 1 or len(shape := shapes.pop()) != 1:
+        held = ", ".join(names) or "(none)"
+        raise InvalidReference(f"{path} holds the arrays {held}; one, one named X, or columns of one length are needed")
+    return Rows(columns, shape[0])
 
 
 _READERS: Mapping[str, Callable[[Path], Rows]] = {

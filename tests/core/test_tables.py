@@ -83,6 +83,8 @@ def test_structured_and_text_arrays_are_read(tmp_path: Path) -> None:
     np.save(tmp_path / "s.npy", np.array([(1, "u"), (2, "v")], dtype=[("n", "i4"), ("t", "U3")]))
 
     assert kinds(tmp_path / "s.npy") == {"n": "numeric", "t": "categorical"}
+    np.savez(tmp_path / "s.npz", n=np.array([1, 2]), t=np.array(["u", "v"]))
+    assert kinds(tmp_path / "s.npz") == {"n": "numeric", "t": "categorical"}
 
 
 @pytest.mark.parametrize(
@@ -114,7 +116,14 @@ def test_arrays_of_python_objects_and_wrong_shapes_are_refused(tmp_path: Path) -
     np.save(tmp_path / "pickled.npy", np.array([{}, {}]), allow_pickle=True)
     np.save(tmp_path / "cube.npy", np.ones((2, 2, 2)))
     np.savez(tmp_path / "two.npz", a=np.ones((2, 2)), b=np.ones((2, 2)))
+    np.savez(tmp_path / "uneven.npz", a=np.ones(2), b=np.ones(3))
 
-    for name, sentence in (("pickled.npy", "cannot be read"), ("cube.npy", r"\(2, 2, 2\)"), ("two.npz", "arrays a, b")):
+    told = {
+        "pickled.npy": "cannot be read",
+        "cube.npy": r"\(2, 2, 2\)",
+        "two.npz": "arrays a, b",
+        "uneven.npz": "arrays a, b",
+    }
+    for name, sentence in told.items():
         with pytest.raises(InvalidReference, match=sentence):
             read_table(tmp_path / name)
