@@ -32,8 +32,8 @@ class Readout:
         """Return the readout for explained rows with these outputs (n,) or (n, k).
 
         Without a target, each row is explained for its own label, or its largest output. Raises `InvalidOption` for a
-        target that the predictor has no output for, and for a label that is none of those `seen` (r,), where they are
-        given: of outputs for many rows.
+        target that the predictor has no output for, and for a label that is none of these nor, where they are given, of
+        those `seen` (r,) of other rows.
         """
         if outputs.ndim == 2:
             return cls(_indices(outputs, target), labels=False)
@@ -104,7 +104,7 @@ def _label(outputs: NDArray[Any], target: Target, seen: NDArray[Any] | None) -> 
     kind = type(outputs.tolist()[0])
     if type(target) is not kind:
         raise InvalidOption(f"target is {target!r}, but the predictor's labels are of type {kind.__name__}")
-    labels = [target] if seen is None else list(dict.fromkeys(seen.tolist()))
+    labels = [target] if seen is None else list(dict.fromkeys([*outputs.tolist(), *seen.tolist()]))
     if target not in labels:
         known = ", ".join(map(repr, labels[:_SHOWN])) + (", ..." if len(labels) > _SHOWN else "")
         raise InvalidOption(f"target is {target!r}, a label that the predictor gave no row; it gave {known}")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from inferwatch.errors import InvalidOption
-from inferwatch.explanation import Attribution, Explanation, Summary
+from inferwatch.explanation import Attribution, Explanation, Summary, Target
 from inferwatch.protocols import Predict
 from inferwatch.rows import Feature, Matrix, Schema
 from inferwatch_explainers.adapters import aif360, art, captum, shap
@@ -64,16 +64,14 @@ def on_torch(tmp_path: Path, form: str = "pickled") -> Artifact:
     )
 
 
-def explained(
-    method: str, rows: Matrix, setting: dict[str, Any], target: int | None = None, **options: Any
-) -> Explanation:
+def explained(method: str, rows: Matrix, setting: dict[str, Any], target: Target = None, **options: Any) -> Explanation:
     tables = {**captum.ADAPTERS, **shap.ADAPTERS, **art.ADAPTERS, **aif360.ADAPTERS}
     adapter = tables[method]
     return adapter.make(Setting(options=adapter.checked(method, options), **setting)).explain(rows, target=target)
 
 
 def attributed(
-    method: str, rows: Matrix, setting: dict[str, Any], target: int | None = None, **options: Any
+    method: str, rows: Matrix, setting: dict[str, Any], target: Target = None, **options: Any
 ) -> Attribution:
     found = explained(method, rows, setting, target, **options)
     assert isinstance(found, Attribution)
@@ -202,6 +200,15 @@ def test_shap_says_what_our_enumeration_says(method: str) -> None:
     assert found.values == pytest.approx(exact.values, abs=0.02 if method == "shap.Permutation" else 1e-6)
     assert found.base_value == pytest.approx(exact.base_value)
     assert np.abs(found.gap).max() < 1e-6
+
+
+@pytest.mark.parametrize("method", ["shap.Exact", "captum.FeatureAblation"])
+def test_a_label_that_no_row_is_given_is_no_target(method: str) -> None:
+    background, rows = TABLE.rows[:20], TABLE.rows[100:102]
+    setting = {"predict": TABLE.labels, "background": background, "reference": TABLE.rows, "schema": TABLE.schema}
+    assert attributed(method, rows, setting, target="class 1").target == ("class 1", "class 1")
+    with pytest.raises(InvalidOption, match="target is 'class 7', a label that the predictor gave no row; it gave 'cl"):
+        explained(method, rows, setting, target="class 7")
 
 
 @pytest.mark.parametrize("answers", ["scores", "labels"])

@@ -79,7 +79,7 @@ class Captum:
         started = time.monotonic()
         rows = checked_rows(rows, self._setting.background.shape[1])
         prediction = checked_outputs(self._setting.predict(rows), len(rows))
-        readout = Readout.of(prediction, target)
+        readout = self._setting.readout(prediction, target)
         with self._model.lock if self._model is not None else nullcontext():
             values, base = self._attributed(rows, readout)
         predicted = readout.read(prediction)

@@ -7,13 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, ValidationError, create_model
 
 from inferwatch.errors import InvalidOption
+from inferwatch.explanation import Target
 from inferwatch.protocols import Explainer, Predict
 from inferwatch.rows import Matrix, Schema
 from inferwatch_explainers.adapters.child_process import ChildProcess
 from inferwatch_explainers.masked_text import PredictTexts
+from inferwatch_explainers.readout import Readout
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -48,6 +52,14 @@ class Setting:
     def shape(self) -> tuple[int, ...]:
         """The shape of one input."""
         return self.input_shape or (len(self.schema.names),)
+
+    def readout(self, outputs: NDArray[Any], target: Target) -> Readout:
+        """Return the readout of explained rows with these outputs; of labels, `target` is to be one of the background.
+
+        Raises `InvalidOption` as `Readout.of` does.
+        """
+        of_labels = outputs.ndim == 1 and outputs.dtype.kind != "f" and target is not None
+        return Readout.of(outputs, target, np.asarray(self.predict(self.background)) if of_labels else None)
 
 
 Option = tuple[Any, Any]

@@ -36,7 +36,7 @@ class ShapOfPredictor:
         started = time.monotonic()
         rows = checked_rows(rows, self._setting.background.shape[1])
         outputs = checked_outputs(self._setting.predict(rows), len(rows))
-        readout = Readout.of(outputs, target)
+        readout = self._setting.readout(outputs, target)
         explained = [self._one(rows[place : place + 1], readout, place) for place in range(len(rows))]
         values = np.concatenate([each.values for each in explained])
         base = np.concatenate([np.atleast_1d(each.base_values) for each in explained])
