@@ -28,6 +28,7 @@ there is `image.mean`. Images that are encoded, as PNG and JPEG are, have `bytes
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Container, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any, Final
@@ -40,12 +41,14 @@ from inferwatch.products import product
 
 _NAN: Final = float("nan")
 _DIMENSIONS: Final = 4
+_FOLDED: Final = 4_096
 
 
 def derived(values: NDArray[Any], what: str) -> NDArray[np.float64]:
     """Return one of `DERIVED` of each cell (n,), NaN where the cell has none."""
     measure = DERIVED[what]
-    return np.array([measure(cell) for cell in values], dtype=np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.array([measure(cell) for cell in values], dtype=np.float64)
 
 
 def arrays(values: NDArray[Any]) -> NDArray[Any]:
@@ -55,7 +58,21 @@ def arrays(values: NDArray[Any]) -> NDArray[Any]:
 
 def projections(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return vectors (n, d) along 16 random directions (n, 16); of up to 16 numbers, themselves."""
-    return values if values.shape[1] <= PROJECTIONS else product(values, _directions(values.shape[1]))
+    if values.shape[1] <= PROJECTIONS:
+        return values
+    folded = _folded(values)
+    return product(folded, _directions(folded.shape[1]))
+
+
+def _folded(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Vectors (n, d) of at most 4,096 numbers: longer ones in pieces added up, lest directions outgrow what comes."""
+    count, dimension = values.shape
+    pieces = -(-dimension // _FOLDED)
+    if pieces == 1:
+        return values
+    padded = np.zeros((count, pieces * _FOLDED))
+    padded[:, :dimension] = values
+    return np.asarray(padded.reshape(count, pieces, _FOLDED).sum(axis=1) / math.sqrt(pieces))
 
 
 @lru_cache(maxsize=16)
@@ -167,8 +184,10 @@ def _projection(cell: Any, place: int) -> float:  # noqa: ANN401 - any cell
     numbers = _numbers(cell)
     if numbers is None or place >= numbers.size:
         return _NAN
-    vector = numbers.ravel()
-    return float(vector[place] if vector.size <= PROJECTIONS else vector @ _directions(vector.size)[:, place])
+    if numbers.size <= PROJECTIONS:
+        return float(numbers.ravel()[place])
+    (vector,) = _folded(numbers.reshape(1, -1))
+    return float(vector @ _directions(vector.size)[:, place])
 
 
 def _dimension(cell: Any, axis: int) -> float:  # noqa: ANN401 - any cell

@@ -57,6 +57,7 @@ def of(cell: Any) -> dict[str, float]:
         (LIST, SQUARE),
         (np.array(LIST, np.float16), SQUARE),
         (np.array([[255, 255]], np.uint8), {"size": 2, "mean": 255, "sd": 0, "shape[0]": 1, "shape[1]": 2, **FULL}),
+        ([1e200], {"size": 1, "mean": 1e200, "sd": 0, "shape[0]": 1, "length": math.inf, "projection_0": 1e200}),
         ([1, [2]], {}),
         (["a"], {}),
         ([], {}),
@@ -145,6 +146,8 @@ def test_arrays_are_judged_by_their_size_length_and_projections() -> None:
         np.column_stack([np.linalg.norm(vectors[:38], axis=1), projections(vectors[:38])])
     )
     assert np.isnan(built.rows[39, 1:]).all()
+    image = np.random.default_rng(1).normal(size=(90, 100))  # more numbers than there are directions for
+    assert of(image)["projection_3"] == pytest.approx(projections(image.reshape(1, -1))[0, 3])
     named = Rows((Column("vector", objects([vectors[0].tolist()])), Column("n", np.array([7.0]))), 1)
     assert built.schema.encode(named).values[0, 1:].tolist() == built.rows[0, 1:].tolist()
 
