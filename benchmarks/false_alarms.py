@@ -293,7 +293,7 @@ def _usual() -> Iterator[Case]:
 
 def _measured(case: Case) -> list[Rate]:
     """20 windows of each reference; fewer draws where references share none."""
-    shared = not STREAMS[case.stream].tied and case.method in ("histogram", "ks", "cvm")
+    shared = not STREAMS[case.stream].tied and case.method in ("histogram", "ks", "cvm", "wasserstein")
     return measure(
         case.stream,
         method=case.method,

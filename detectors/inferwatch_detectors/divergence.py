@@ -13,9 +13,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from zlib import crc32
 
 import numpy as np
+from numpy.typing import NDArray
 
 from inferwatch.rows import Matrix
 from inferwatch_detectors.quadratic_form import FURTHEST, tail_curve
@@ -99,13 +99,10 @@ def drawn_null(divergence: Divergence, alpha: Matrix, gaps: Matrix, rows: int, d
 
 @lru_cache(maxsize=2048)
 def _cached(divergence: Divergence, alpha: bytes, gaps: bytes, rows: int, draws: int) -> DrawnNull:
-    random = np.random.default_rng(crc32(gaps))  # features of other gaps err by themselves, and less together
     counts, between = np.frombuffer(alpha), np.frombuffer(gaps)
-    parts = []
-    for start in range(0, draws, _CHUNK):
-        shares = random.standard_gamma(counts, (min(_CHUNK, draws - start), len(counts)))
-        shares /= shares.sum(axis=1, keepdims=True)
-        parts.append(divergence(counts, random.multinomial(rows, shares).astype(np.float64), between))
+    windows = _windows(alpha, rows, draws)
+    chunks = (windows[start : start + _CHUNK].astype(np.float64) for start in range(0, draws, _CHUNK))
+    parts = [divergence(counts, chunk, between) for chunk in chunks]
     drawn = np.sort(np.concatenate(parts))
     begin = float(drawn[int((1 - _TAIL) * draws)])
     points, depths = _chi_square_tail(drawn, begin, len(counts))
@@ -114,6 +111,19 @@ def _cached(divergence: Divergence, alpha: bytes, gaps: bytes, rows: int, draws:
     at = beyond if len(beyond) >= _LEAST_EXCEEDANCES else np.array([begin + float(drawn[-1]) / 10])
     slope = 1 / max(float(np.interp(at, points, depths).mean()), 1e-12)
     return DrawnNull(drawn, begin, points, math.log((len(beyond) + 1) / (draws + 1)) - slope * depths)
+
+
+@lru_cache(maxsize=1)  # features that differ in their gaps alone are prepared one after the other
+def _windows(alpha: bytes, rows: int, draws: int) -> NDArray[np.int32]:
+    """The counts (n, k) of windows of so many rows."""
+    random = np.random.default_rng(0)
+    counts = np.frombuffer(alpha)
+    windows = np.empty((draws, len(counts)), dtype=np.int32)
+    for start in range(0, draws, _CHUNK):
+        shares = random.standard_gamma(counts, (min(_CHUNK, draws - start), len(counts)))
+        shares /= shares.sum(axis=1, keepdims=True)
+        windows[start : start + _CHUNK] = random.multinomial(rows, shares)
+    return windows
 
 
 def _chi_square_tail(drawn: Matrix, start: float, cells: int) -> tuple[Matrix, Matrix]:

@@ -128,7 +128,7 @@ def _prepared(
         return []
     divergence, textbook, cells_of = _DIVERGENCES[method]
     cells = [cells_of(column) for column in watched]
-    distinct = {(entry.counts.tobytes(), entry.gaps.tobytes()): len(entry.counts) for entry in cells}
+    distinct = {entry.counts.tobytes(): len(entry.counts) for entry in cells}
     draws = draws_for(sum(distinct.values()), cell_draws)
     return [
         DivergenceColumn.of(
