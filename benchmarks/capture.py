@@ -21,8 +21,9 @@ import numpy as np
 
 from benchmarks.captured import SIZES, arrived, conditions, paired, received, row
 from benchmarks.load import Sample, run_load
-from benchmarks.processes import cpu_s, free_port, machine, running
+from benchmarks.processes import cpu_s, machine, running
 from inferwatch.delivery.memory import MemorySink
+from inferwatch_cli.demo.processes import free_port
 from inferwatch_logger import CaptureMiddleware
 
 SECONDS = 0.8

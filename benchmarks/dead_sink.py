@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.delivery import event
-from benchmarks.processes import free_port, machine
+from benchmarks.processes import machine
 from inferwatch.delivery.delivery import Delivery
 from inferwatch.events import CloudEvent
+from inferwatch_cli.demo.processes import free_port
 
 SECONDS: Final = 600.0
 EVENTS_PER_S: Final = 200

@@ -22,7 +22,7 @@ import confluent_kafka
 import kafka
 import numpy as np
 
-from benchmarks.processes import cpu_s, free_port, machine, running
+from benchmarks.processes import cpu_s, machine, running
 from inferwatch.delivery.delivery import Delivery
 from inferwatch.delivery.file_queue import FileQueue
 from inferwatch.delivery.kafka import KafkaSink
@@ -30,6 +30,7 @@ from inferwatch.delivery.kafka_options import Client
 from inferwatch.delivery.queue import MemoryQueue, Queue
 from inferwatch.events import REQUEST_TYPE, CloudEvent
 from inferwatch.wire.kafka import to_kafka
+from inferwatch_cli.demo.processes import free_port
 
 SIZES = {"100 B": 100, "1 KiB": 1024, "10 KiB": 10_240, "1 MiB": 1 << 20}
 ROUNDS = 3

@@ -20,8 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.load import Sample, run_load
-from benchmarks.processes import cpu_s, free_port, machine, running
+from benchmarks.processes import cpu_s, machine, running
 from inferwatch.payload_log.views import StateReader, count_services
+from inferwatch_cli.demo.processes import free_port
 
 CONNECTIONS = (1, 16)
 SIZES = (1024, 10240)

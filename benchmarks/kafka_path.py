@@ -26,7 +26,7 @@ from confluent_kafka.cimpl import NewTopic
 from benchmarks.delivery import broker, event, print_row
 from benchmarks.ingest import Target, compare, table
 from benchmarks.load import v1_body
-from benchmarks.processes import cpu_s, free_port, machine, running
+from benchmarks.processes import cpu_s, machine, running
 from inferwatch.clock import SystemClock
 from inferwatch.delivery.kafka_options import Client
 from inferwatch.events import CloudEvent, Role
@@ -38,6 +38,7 @@ from inferwatch.transport.consumer import Subscription
 from inferwatch.transport.opening import open_consumer
 from inferwatch.wire.decode import decode
 from inferwatch.wire.kafka import from_kafka, to_kafka
+from inferwatch_cli.demo.processes import free_port
 from inferwatch_logger.topic_reader import TopicReader
 
 SIZES = {"256 B": 256, "1 KiB": 1024, "10 KiB": 10_240}

@@ -34,12 +34,6 @@ def running(
             server.send_signal(ending)
 
 
-def free_port() -> int:
-    """Return a port of this machine on which nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
 def cpu_s(process: int) -> float:
     """Return the processor seconds that a process has taken, in steps of 10 ms."""
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()

@@ -24,7 +24,8 @@ from pathlib import Path
 
 from benchmarks.captured import SIZES, arrived, conditions, paired, received, row
 from benchmarks.load import Sample, run_load
-from benchmarks.processes import cpu_s, free_port, machine, running
+from benchmarks.processes import cpu_s, machine, running
+from inferwatch_cli.demo.processes import free_port
 
 PEERS = Path(__file__).parents[1] / ".venvs" / "peers" / "bin" / "python"
 AGENT = "KSERVE_AGENT"

@@ -21,11 +21,18 @@ START_S = 180.0
 STOP_S = 30.0
 
 
+_PORTS: set[int] = set()
+
+
 def free_port() -> int:
-    """Return a port of the loopback interface that nothing listens on."""
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port of the loopback interface that nothing listens on, another one each time."""
+    while True:
+        with closing(socket.socket()) as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        if port not in _PORTS:  # the system may offer the same one twice, as long as nothing listens there
+            _PORTS.add(port)
+            return port
 
 
 @contextmanager
