@@ -119,6 +119,7 @@ def draw_force(axes: Axes, panel: Panel) -> None:
     axes.use_sticky_edges = False
     axes.margins(x=0.25)
     axes.set_yticks([])
+    axes.spines[["left", "right"]].set_visible(False)  # long names reach over them
     title(axes, panel.headline())
 
 
@@ -176,7 +177,12 @@ def _mark_ends(axes: Axes, panel: Panel) -> None:
     for at, says, height, up in ((*begin, 0, 2), (_end(panel), "predicted", 1, -10)):
         axes.axvline(at, color=PLAIN, linewidth=0.8, linestyle="--", zorder=0)
         axes.annotate(
-            f" {says} {at:.4g}", (at, height), (0, up), xycoords=("data", "axes fraction"), textcoords="offset points"
+            f" {says} {at:.4g} ",
+            (at, height),
+            (0, up),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            ha="right" if 2 * at > sum(axes.get_xlim()) else "left",
         )
 
 
