@@ -370,7 +370,7 @@ def _draw(rates: Sequence[Rate]) -> None:
                 panel.errorbar(at, ratios, errors, fmt="o", markersize=3, label=method)
             panel.set_title(f"promised {promised:g}")
         panels[0].legend(fontsize="small", ncols=len(METHODS))
-        panels[1].set_xticks(range(len(STREAMS)), list(STREAMS))
+        panels[1].set_xticks(range(len(STREAMS)), [name.replace(" ", "\n", 1) for name in STREAMS])
         figure.supylabel("achieved / promised")
         figure.savefig(PICTURE, metadata={"Date": None})
 
